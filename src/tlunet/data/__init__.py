@@ -1,0 +1,1 @@
+"""From raw images and annotations to batches."""

@@ -1,0 +1,1 @@
+"""From a configuration to run folders and tables of results."""
