@@ -1,0 +1,46 @@
+# Two commands: `make run` and `make test`. Each sets up what it needs.
+
+PYTHON := .venv/bin/python
+READY := .venv/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint check lock clean
+
+help: ## show this
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+setup: $(READY) ## make .venv and install the exact versions of requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	@command -v git >/dev/null || echo "git is missing: results will not say which commit they come from (apt install git)"
+	@command -v python3 >/dev/null || { echo "python3 is missing: apt install python3 python3-venv"; exit 1; }
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "python3 is $$(python3 --version); 3.11 or later is needed"; exit 1; }
+	@python3 -c 'import venv, ensurepip' 2>/dev/null || { echo "python3-venv is missing: apt install python3-venv"; exit 1; }
+	@echo "Setting up .venv: once, several minutes, about 7 GB with CUDA's libraries"
+	@test -x $(PYTHON) || python3 -m venv .venv
+	@$(PYTHON) -m pip install --disable-pip-version-check --quiet -r requirements.lock
+	@$(PYTHON) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: setup ## the paper's grid: 2 encoders x 2 initialisations x 2 shares of the data
+	@init=$$($(PYTHON) -m tlunet.model.init resnet18 densenet121) && \
+	line="run.py -m encoder=resnet,densenet init=random,$$init frac=1.0,0.5" && \
+	echo "python $$line" && $(PYTHON) $$line
+
+test: setup ## run the tests
+	$(PYTHON) -m pytest
+
+lint: setup
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+check: lint test ## what CI runs: lint, format, types, import contract, tests
+
+lock: setup ## write requirements.lock from what is installed (CUDA's libraries are pinned by torch itself)
+	$(PYTHON) -m pip freeze --all --exclude-editable | grep -viE '^(pip|nvidia|cuda|triton)[-=]' | grep -vi '^nvidia' > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
+clean: ## remove .venv and caches; runs/ and data/ stay
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

@@ -1,0 +1,262 @@
+"""Where an encoder's starting weights come from: a file, a folder, the hub, or a run of ours.
+
+A `Source` says where the weights would come from and carries a fingerprint for the run's digest;
+nothing is downloaded before `fetch`. `python -m tlunet.model.init resnet18 densenet121` says
+whether ImageNet weights can be had.
+"""
+
+import argparse
+import difflib
+import hashlib
+import os
+import re
+import sys
+import textwrap
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import huggingface_hub
+import timm
+from segmentation_models_pytorch.encoders import encoders as smp_encoders
+
+from tlunet.errors import ConfigError, UserError, WeightsError
+from tlunet.model.weights import Loaded as Loaded
+from tlunet.model.weights import load_encoder as load_encoder
+from tlunet.model.weights import read_weights as read_weights
+
+FOLDER_VARIABLE = "TLUNET_WEIGHTS"
+PATIENCE = 5.0  # seconds for the hub's answer
+HUB_FILE = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where weights come from: a local file, or a file of a repository on the hub.
+
+    Attributes:
+        identity: fingerprint for a run's digest: "sha256:<hex>" of a local file's content,
+            "<repo>@<revision>" on the hub.
+        filename: the file's name.
+        path: the local file, or None.
+        repo: "owner/name" on the hub, or None.
+        revision: the commit, or the branch where no commit is pinned (timm's weights), or None.
+    """
+
+    identity: str
+    filename: str
+    path: Path | None = None
+    repo: str | None = None
+    revision: str | None = None
+
+
+def imagenet_source(encoder_name: str, path: str | None = None) -> Source:
+    """Where ImageNet weights for an encoder would come from; nothing is downloaded.
+
+    In this order: `path`; the file or folder that the variable TLUNET_WEIGHTS names; the hub, at
+    the revision that segmentation_models_pytorch pins, or timm's repository for "tu-" names.
+    Where one of the first two is given, the next is not tried.
+
+    Args:
+        encoder_name: a name of segmentation_models_pytorch, or "tu-<timm model>[.<tag>]".
+        path: a file, or a folder that holds one for this encoder.
+
+    Raises:
+        ConfigError: `path` or TLUNET_WEIGHTS names something that does not exist.
+        WeightsError: the folder has no file for this encoder, or several; or there are no
+            ImageNet weights for it on the hub.
+    """
+    named = {"init.path": path, FOLDER_VARIABLE: os.environ.get(FOLDER_VARIABLE)}
+    for key, value in named.items():
+        if value:
+            place = Path(value).expanduser()
+            if not place.exists():
+                raise ConfigError(
+                    f"{key}={value}: does not exist; expected a weights file or folder"
+                )
+            return _local(_in_folder(place, encoder_name) if place.is_dir() else place)
+    repo, revision = _on_hub(encoder_name)
+    return Source(f"{repo}@{revision}", HUB_FILE, repo=repo, revision=revision)
+
+
+def checkpoint_source(path: str) -> Source:
+    """The source that a run of ours is: a run folder (its `best.ckpt`) or a checkpoint file.
+
+    Raises:
+        ConfigError: there is no such folder or file.
+    """
+    place = Path(path).expanduser()
+    file = place / "best.ckpt" if place.is_dir() else place
+    if not file.is_file():
+        raise ConfigError(
+            f"init.path={path}: no checkpoint {file}; expected a finished run's folder or a .ckpt"
+        )
+    return _local(file)
+
+
+def fetch(source: Source) -> Path:
+    """The source as a local file; from the hub, it is kept in the hub client's own cache.
+
+    HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE, HF_TOKEN and proxies work as everywhere.
+
+    Raises:
+        WeightsError: the file cannot be had; when the hub does not answer, after a few seconds.
+    """
+    if source.path is not None:
+        return source.path
+    assert source.repo is not None
+    repo, name, revision = source.repo, source.filename, source.revision
+    try:
+        return Path(
+            huggingface_hub.hf_hub_download(repo, name, revision=revision, local_files_only=True)
+        )
+    except (OSError, ValueError):  # not in the cache, or none there yet
+        pass
+    try:
+        # The client repeats a request for 23 s before it gives up on a hub that it cannot reach.
+        # So the first question is ours, asked once.
+        _ask_hub(repo, name, revision)
+        return Path(
+            huggingface_hub.hf_hub_download(repo, name, revision=revision, etag_timeout=PATIENCE)
+        )
+    except Exception as error:  # of requests, httpx or the hub's client, by its version
+        url = huggingface_hub.hf_hub_url(repo, name, revision=revision)
+        reason = textwrap.shorten(str(error).replace(url, "it"), 120, placeholder=" …")
+        raise WeightsError(
+            f"{url} cannot be had ({reason}); fetch it elsewhere and name it by init.path=FILE, or "
+            f"put it as {repo.split('/')[-1]}.safetensors into the folder {FOLDER_VARIABLE}, "
+            "or use init=random or init=synthetic"
+        ) from error
+
+
+def available(encoder_names: Sequence[str]) -> str | None:
+    """None if ImageNet weights for all these encoders can be had (and now are), else the reason.
+
+    Returns:
+        The reason in one line, for the first encoder that has none.
+    """
+    for name in encoder_names:
+        try:
+            read_weights(fetch(imagenet_source(name)))
+        except UserError as error:
+            return f"{name}: {' '.join(error.lines)}"
+    return None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the initialisation to compare with random: `imagenet` where it can be had.
+
+    Otherwise `synthetic`, and the reason on the standard error.
+
+    Returns:
+        The exit code, 0 either way.
+    """
+    parser = argparse.ArgumentParser(prog="python -m tlunet.model.init", description=__doc__)
+    parser.add_argument("encoder", nargs="+", help="resnet18, densenet121, tu-convnext_tiny, …")
+    reason = available(parser.parse_args(argv).encoder)
+    if reason:
+        print(
+            f"ImageNet weights: {reason}; this run compares init=random with init=synthetic "
+            "(an encoder pre-trained on procedural sheets of another texture)",
+            file=sys.stderr,
+        )
+    print("synthetic" if reason else "imagenet")
+    return 0
+
+
+def _local(file: Path) -> Source:
+    try:
+        with file.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error.strerror})") from error
+    return Source(f"sha256:{digest}", file.name, path=file)
+
+
+def _in_folder(folder: Path, encoder_name: str) -> Path:
+    """The encoder's file in a folder, by the names that the libraries and the hub give it."""
+    name = encoder_name.removeprefix("tu-")
+    stems = [f"{name}.imagenet", name]
+    if encoder_name.startswith("tu-"):
+        # An untagged timm name stands for its default tag; a tag that was typed is meant.
+        config = _timm_config(name)
+        stems = [f"{name}.{config.tag}", name] if config and "." not in name else [name]
+    patterns = [
+        pattern
+        for stem in stems
+        for pattern in (
+            *(f"{stem}/{HUB_FILE}", f"{stem}.safetensors", f"{stem}.pth"),
+            f"{stem}-{'[0-9a-f]' * 8}.pth",  # torchvision's names end with a hash
+        )
+    ]
+    for pattern in patterns:
+        found = sorted(folder.glob(pattern))
+        if len(found) > 1:
+            names = ", ".join(file.name for file in found)
+            raise WeightsError(f"{folder}: several for {encoder_name}: {names}; name one file")
+        if found:
+            return found[0]
+    looked = ", ".join(patterns).replace("[0-9a-f]" * 8, "????????")
+    raise WeightsError(f"{folder}: no weights for {encoder_name}; looked for {looked}")
+
+
+def _on_hub(encoder_name: str) -> tuple[str, str]:
+    """Repository and revision of an encoder's ImageNet weights."""
+    if encoder_name.startswith("tu-"):
+        if repo := _timm_repo(encoder_name.removeprefix("tu-")):
+            return repo, "main"
+        have = [f"tu-{name}" for name in timm.list_pretrained() if _timm_repo(name)]
+    else:
+        known = {name: entry["pretrained_settings"] for name, entry in smp_encoders.items()}
+        if "imagenet" in known.get(encoder_name, {}):
+            settings = known[encoder_name]["imagenet"]
+            return settings["repo_id"], settings["revision"]
+        have = [name for name, settings in known.items() if "imagenet" in settings]
+    near = ", ".join(difflib.get_close_matches(encoder_name, have, n=8, cutoff=0))
+    raise WeightsError(
+        f"{encoder_name}: no ImageNet weights are known for it; {len(have)} names have them, the "
+        f"nearest are {near}; use one of these, init.path=FILE, init=random or init=synthetic"
+    )
+
+
+def _timm_config(name: str) -> timm.models.PretrainedCfg | None:
+    return timm.get_pretrained_cfg(name) if timm.is_model_pretrained(name) else None
+
+
+def _timm_repo(name: str) -> str | None:
+    """Timm's repository of a model, where the weights are ImageNet's and on the hub."""
+    config = _timm_config(name)
+    # The tags name the data: a1_in1k, in12k_ft_in1k, fb_inw21k; but laion2b, dinov3_lvd1689m.
+    ours = config and config.hf_hub_id and re.search(r"inw?(1|12|21|22)k", config.tag or "")
+    return config.hf_hub_id if config and ours else None
+
+
+def _ask_hub(repo: str, name: str, revision: str | None) -> None:
+    """Raise what the hub's client raises about a file, or TimeoutError.
+
+    The client's own timeout counts anew for each of a host's addresses, and not at all for
+    looking up its name; so the wait for the answer is what is bounded.
+    """
+    answer: list[Exception | None] = []
+
+    def ask() -> None:
+        try:
+            url = huggingface_hub.hf_hub_url(repo, name, revision=revision)
+            huggingface_hub.get_hf_file_metadata(url, timeout=PATIENCE)
+            answer.append(None)
+        except Exception as error:  # handed over to the thread that waits
+            answer.append(error)
+
+    # A daemon: a look-up that hangs must not hold up the end of the program either.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PATIENCE + 2)
+    if not answer:
+        raise TimeoutError(f"no answer within {PATIENCE + 2:.0f} s")
+    if answer[0] is not None:
+        raise answer[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""The joint U-Net of the paper's Figure 2: one encoder, one decoder, two heads."""
+
+import difflib
+from typing import Any, NamedTuple
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from torch import Tensor, nn
+
+from tlunet.errors import ConfigError
+
+#: What tables and folders call the paper's two encoders; any other is called by its own name.
+PAPER_NAMES = {"resnet18": "resnet", "densenet121": "densenet"}
+
+
+class Logits(NamedTuple):
+    """What the network says, before the sigmoid."""
+
+    masks: Tensor  # (B, M, H, W) one score a pixel and class
+    labels: Tensor  # (B, M) one score an image and class
+
+
+class TLUNet(nn.Module):
+    """U-Net with a classifier on the encoder's output (paper §II-A, §II-C, Figure 2).
+
+    The encoder halves the resolution five times, the decoder brings it back over skip connections
+    (channels 256, 128, 64, 32, 16), a 3×3 convolution gives one mask a class. The classifier is
+    the spatial average of the encoder's output and one linear layer.
+
+    Normalisation is part of the network, so that whoever has the weights needs nothing else.
+
+    Args:
+        encoder: a segmentation-models-pytorch encoder (``resnet18``), or a timm one (``tu-…``).
+        classes: M, the number of defect classes.
+        mean: of the training part's pixels, in grey levels 0…255, one value or one a channel.
+        std: likewise; positive.
+
+    Raises:
+        ConfigError: no such encoder, or one that cannot carry a U-Net.
+
+    Example:
+        >>> net = TLUNet("resnet18", classes=4, mean=[80.0], std=[40.0]).eval()
+        >>> masks, labels = net(torch.zeros(2, 1, 64, 96, dtype=torch.uint8))
+        >>> masks.shape, labels.shape
+        (torch.Size([2, 4, 64, 96]), torch.Size([2, 4]))
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        encoder: str = "resnet18",
+        classes: int = 4,
+        mean: list[float] | tuple[float, ...] = (0.0,),
+        std: list[float] | tuple[float, ...] = (255.0,),
+    ) -> None:
+        super().__init__()
+        self.spec: dict[str, Any] = {
+            "encoder": encoder,
+            "classes": classes,
+            "mean": [float(m) for m in mean],
+            "std": [float(s) for s in std],
+        }
+        self.register_buffer("mean", torch.tensor(self.spec["mean"]).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(self.spec["std"]).view(-1, 1, 1))
+        unet = _unet(encoder, classes)
+        self.encoder = unet.encoder
+        self.decoder = unet.decoder
+        self.segmentation_head = unet.segmentation_head
+        self.classification_head = unet.classification_head
+
+    def forward(self, image: Tensor) -> Logits:
+        """Score every pixel and every image.
+
+        Args:
+            image: (B, 1 or 3, H, W), uint8 or float, grey levels 0…255; H, W ≥ 32.
+        """
+        x = (image.to(self.mean.dtype) - self.mean) / self.std
+        if x.shape[1] == 1:
+            x = x.expand(-1, 3, -1, -1)  # a grey strip, three times: what ImageNet weights expect
+        if _is_channels_last(self):
+            x = x.contiguous(memory_format=torch.channels_last)
+        features = self.encoder(x)  # six maps, strides 1, 2, 4, 8, 16, 32
+        masks = self.segmentation_head(self.decoder(features))  # (B, M, H, W)
+        labels = self.classification_head(features[-1])  # (B, M)
+        return Logits(masks, labels)
+
+
+def _unet(encoder: str, classes: int) -> nn.Module:
+    check_name(encoder)
+    try:
+        return smp.Unet(
+            encoder,
+            encoder_weights=None,  # starting weights are another step: tlunet.model.init
+            in_channels=3,
+            classes=classes,
+            # Paper §II-C: average, then linear. The library's default adds dropout of 0.2.
+            aux_params={"classes": classes, "pooling": "avg", "dropout": None},
+        )
+    except Exception as error:
+        raise ConfigError(
+            f"encoder.name={encoder}: cannot carry a U-Net of five stages ({_first_line(error)}); "
+            "it takes an encoder whose feature maps halve from stride 2 or 4 down to 32"
+        ) from error
+
+
+def check_name(encoder: str) -> None:
+    """Raise ConfigError unless the libraries know an encoder of this name."""
+    if encoder.startswith("tu-"):
+        if timm.is_model(encoder[3:]):
+            return
+        close = timm.list_models(f"*{encoder[3:].split('.')[0].split('_')[0]}*")[:5]
+        raise ConfigError(
+            f"encoder.name={encoder}: timm has no model {encoder[3:]!r}; "
+            f"{'near it: ' + ', '.join('tu-' + c for c in close) if close else 'see timm.list_models()'}"
+        )
+    known = smp.encoders.get_encoder_names()
+    if encoder not in known:
+        close = difflib.get_close_matches(encoder, known, n=3)
+        raise ConfigError(
+            f"encoder.name={encoder}: no such encoder; "
+            f"{'near it: ' + ', '.join(close) + '; ' if close else ''}"
+            "allowed: segmentation-models-pytorch's names (resnet18, densenet121, mit_b0, …) "
+            "and timm's behind tu- (tu-convnext_tiny, …)"
+        )
+
+
+def check_encoder(encoder: str, classes: int, size: tuple[int, int]) -> None:
+    """Build the network and send one image through by shapes alone: on torch's meta device.
+
+    Args:
+        encoder: its name.
+        classes: M.
+        size: (height, width) of the images.
+
+    Raises:
+        ConfigError: the encoder does not exist, or cannot work on images of this size.
+    """
+    network = TLUNet(encoder, classes).eval().to("meta")
+    try:
+        masks, labels = network(torch.empty(1, 1, *size, device="meta"))
+    except Exception as error:
+        raise ConfigError(
+            f"encoder.name={encoder}: fails on images of {size[0]}×{size[1]} "
+            f"({_first_line(error)}); give another data.size, or take another encoder"
+        ) from error
+    if masks.shape[-2:] != size or labels.shape[-1] != classes:
+        raise ConfigError(
+            f"encoder.name={encoder}: gives masks of {tuple(masks.shape[-2:])} for images of {size}"
+        )
+
+
+def _is_channels_last(module: nn.Module) -> bool:
+    weight = next(p for p in module.parameters() if p.ndim == 4)
+    return weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,114 @@
+"""The LightningModule: network, loss and metrics in one step."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from tlunet.model.losses import PaperLoss
+from tlunet.model.metrics import DefectMetrics
+from tlunet.model.network import TLUNet
+
+
+class DefectTask(pl.LightningModule):
+    """Joint segmentation and classification (paper §II, §III-B).
+
+    Logs ``train_loss`` and, for stage ``val`` or ``test``, ``<stage>_loss`` and the four scores
+    of :data:`SCORES`. The checkpoint holds plain values and tensors alone.
+
+    Args:
+        network: the joint U-Net.
+        loss: called with mask logits, label logits, masks, labels; by default eq. (1).
+        lr: Adam's learning rate.
+        betas: Adam's (β₁, β₂).
+        threshold: a pixel or label is positive where its probability is above it.
+        classes: names of the classes, kept with the weights.
+
+    Example:
+        >>> task = DefectTask(TLUNet("resnet18", classes=4))
+        >>> task.hparams["lr"], task.hparams["network"]["encoder"]
+        (0.0005, 'resnet18')
+    """
+
+    def __init__(
+        self,
+        network: TLUNet,
+        loss: nn.Module | None = None,
+        *,
+        lr: float = 5e-4,
+        betas: Sequence[float] = (0.99, 0.99),
+        threshold: float = 0.5,
+        classes: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(
+            {
+                "network": network.spec,
+                "lr": float(lr),
+                "betas": [float(b) for b in betas],
+                "threshold": float(threshold),
+                "classes": [str(c) for c in classes],
+            }
+        )
+        self.network = network
+        self.loss = loss or PaperLoss()
+        self.val_metrics = DefectMetrics(threshold)
+        self.test_metrics = DefectMetrics(threshold)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities of masks (B, M, H, W) and labels (B, M) for images (B, 1 or 3, H, W)."""
+        logits = self.network(image)
+        return logits.masks.float().sigmoid(), logits.labels.float().sigmoid()
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:  # noqa: D102
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:  # noqa: D102
+        self._step(batch, "val")
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:  # noqa: D102
+        self._step(batch, "test")
+
+    def _step(self, batch: dict[str, Any], stage: str) -> Tensor:
+        logits = self.network(batch["image"])
+        outputs = logits.masks, logits.labels, batch["mask"], batch["label"]
+        loss = self.loss(*outputs)
+        # Accumulated on the device and read once an epoch: no sync inside a step.
+        self.log(f"{stage}_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["id"]))
+        if stage != "train":
+            self._metrics(stage).update(*outputs, batch["index"])
+        return loss
+
+    def on_validation_epoch_end(self) -> None:  # noqa: D102
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:  # noqa: D102
+        self._log_scores("test")
+
+    def _log_scores(self, stage: str) -> None:
+        scores = self._metrics(stage).compute()
+        named = {
+            "dice": scores["dice_image"],
+            "iou": scores["iou_image"],
+            "mla": scores["mla"],
+            "auc": scores["auc"]["mean"],
+        }
+        # A score that is undefined here (no defect in the part, say) is logged as NaN.
+        values = {f"{stage}_{k}": float("nan") if v is None else v for k, v in named.items()}
+        self.log_dict(values)
+        if stage == "val":
+            self.val_metrics.reset()
+
+    def _metrics(self, stage: str) -> DefectMetrics:
+        return self.val_metrics if stage == "val" else self.test_metrics
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam, 5e-4, β = (0.99, 0.99) (paper §III-B), in one fused kernel."""
+        return torch.optim.Adam(
+            self.parameters(),
+            lr=self.hparams["lr"],
+            betas=tuple(self.hparams["betas"]),
+            fused=self.device.type != "mps",
+        )

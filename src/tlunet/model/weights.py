@@ -1,0 +1,192 @@
+"""Weights from a file into an encoder: no code in it is run, every tensor is accounted for."""
+
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from tlunet.errors import WeightsError
+
+PICKLES = (".pth", ".pt", ".ckpt", ".bin")
+ENVELOPES = ("state_dict", "model_state_dict", "model")
+
+# Canonical names of what stands behind an encoder and may be left over: classifiers, what timm's
+# `features_only` leaves out in front of them, and the other parts of a whole network of ours.
+HEADS = (
+    *("fc", "classifier", "head", "linear", "last.linear"),
+    *("norm", "bn2", "conv.head", "pre.logits", "final.conv"),
+    *("incre.modules", "downsamp.modules", "final.layer"),  # HRNet's classifier
+    *("decoder", "segmentation.head", "classification.head", "mean", "std"),
+)
+# Buffers that are counted or computed, never learnt: a file may have them or not.
+COMPUTED = ("num.batches.tracked", "relative.position.index", "attn.mask")
+
+
+class Loaded(NamedTuple):
+    """What became of a file's tensors.
+
+    Attributes:
+        source: where the weights came from, in words.
+        loaded: number of the encoder's tensors that were read from there.
+        kept: number of the encoder's computed buffers that it does not have.
+        dropped: its tensors that are no part of the encoder, by their own names.
+    """
+
+    source: str
+    loaded: int
+    kept: int
+    dropped: tuple[str, ...]
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The named tensors of a file, on the CPU.
+
+    `.safetensors` holds nothing but tensors. The other formats are pickles, which can run any
+    code when they are read; they are read by `torch.load(weights_only=True)`, which does not.
+    The usual envelopes are opened: `{"state_dict": …}`, `{"model_state_dict": …}`, `{"model": …}`.
+
+    Args:
+        path: a `.safetensors`, `.pth`, `.pt`, `.ckpt` or `.bin` file.
+
+    Raises:
+        WeightsError: the file is missing, empty, broken off or of another kind, asks for code
+            to be run, or holds something else than named tensors.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file")
+    if path.suffix not in (".safetensors", *PICKLES):
+        known = " ".join((".safetensors", *PICKLES))
+        raise WeightsError(f"{path}: not a weights file; expected one of {known}")
+    if path.stat().st_size == 0:
+        raise WeightsError(f"{path}: the file is empty; fetch it again")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        with warnings.catch_warnings():  # on other pickle protocols; what counts is the outcome
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        wants = re.search(r"GLOBAL ([\w.]+)", str(error))
+        raise WeightsError(
+            f"{path}: refused, it wants to run code when it is read "
+            f"({wants[1] if wants else 'more than tensors are pickled in it'}); where you trust "
+            "it, convert it once: safetensors.torch.save_file(torch.load(FILE, weights_only=False)"
+            "['state_dict'], 'FILE.safetensors')"
+        ) from error
+    except Exception as error:  # each reader and each kind of damage has a class of its own
+        reason = str(error).split(". ")[0].split("\n")[0]
+        raise WeightsError(
+            f"{path}: broken off or no weights file ({type(error).__name__}: {reason}); "
+            "fetch it again"
+        ) from error
+    return _unwrap(content, path)
+
+
+def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
+    """The state dict inside its envelopes."""
+    while isinstance(content, Mapping):
+        inside = (content[key] for key in ENVELOPES if isinstance(content.get(key), Mapping))
+        inner = next(inside, None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, Mapping) or not content:
+        raise WeightsError(f"{path}: holds a {type(content).__name__}, not named tensors")
+    for name, tensor in content.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            kind = type(tensor).__name__
+            raise WeightsError(f"{path}: {name!r} is a {kind}, expected named tensors only")
+    return dict(content)
+
+
+def canonical(name: str) -> str:
+    """One name for a tensor, however the library that wrote it spells it.
+
+    Wrappers in front are dropped; timm's `features_only` joins levels by `_` instead of `.`; and
+    torchvision's DenseNet of before 0.4 wrote `norm.1` for `norm1`.
+
+    >>> canonical("network.encoder.model.stages_0.blocks.0.conv_dw.weight")
+    'stages.0.blocks.0.conv.dw.weight'
+    >>> canonical("module.features.denseblock1.denselayer1.norm.1.weight")
+    'features.denseblock1.denselayer1.norm1.weight'
+    """
+    name = re.sub(r"^((module|_orig_mod|network|model|encoder|backbone)\.)+", "", name)
+    name = re.sub(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)", r"\1", name)
+    return name.replace("_", ".").lstrip(".")
+
+
+def load_encoder(encoder: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> Loaded:
+    """Load weights into an encoder, in place, and account for every tensor on both sides.
+
+    Names are matched by `canonical`: torchvision's, timm's and segmentation_models_pytorch's
+    spellings all load, and so do checkpoints of whole networks, ours included. On an error the
+    encoder is left as it was.
+
+    Args:
+        encoder: the encoder of a `segmentation_models_pytorch` network.
+        weights: named tensors, as `read_weights` gives them.
+        source: where they came from, for messages and records.
+
+    Raises:
+        WeightsError: a tensor of the encoder is not there or has another shape, or a tensor is
+            left over that belongs to no known head; one line for each kind.
+    """
+    state = encoder.state_dict()
+    own = _by_canonical(state, "the encoder")
+    given = _by_canonical(weights, source)
+
+    both = own.keys() & given.keys()
+    absent = [own[key] for key in own if key not in both]
+    missing = [name for name in absent if not canonical(name).endswith(COMPUTED)]
+    dropped = [given[key] for key in given if key not in both]
+    foreign = [name for name in dropped if not _behind_encoder(canonical(name))]
+    shapes = [
+        f"{given[key]} is {_shape(weights[given[key]])}, not {_shape(state[own[key]])}"
+        for key in own
+        if key in both and weights[given[key]].shape != state[own[key]].shape
+    ]
+
+    lines = []
+    if missing:
+        lines.append(f"{source}: without {_some(missing)} of the encoder's {len(own)} tensors")
+    if foreign:
+        lines.append(f"{source}: holds {_some(foreign)} that the encoder does not have")
+    if shapes:
+        lines.append(f"{source}: other shapes than the encoder's: {_some(shapes)}")
+    if lines:
+        lines[-1] += "; give the weights of this very encoder"
+        raise WeightsError(*lines)
+
+    state |= {own[key]: weights[given[key]] for key in both}
+    # Some encoders override load_state_dict to do their own renaming; here it is already done.
+    nn.Module.load_state_dict(encoder, state)
+    return Loaded(source, loaded=len(both), kept=len(absent), dropped=tuple(dropped))
+
+
+def _by_canonical(names: Mapping[str, Tensor], whose: str) -> dict[str, str]:
+    """Canonical name → name as it stands; two names must not become one."""
+    by_canonical: dict[str, str] = {}
+    for name in names:
+        twin = by_canonical.setdefault(canonical(name), name)
+        if twin != name:
+            raise WeightsError(f"{whose}: {twin} and {name} are the same tensor's name; keep one")
+    return by_canonical
+
+
+def _behind_encoder(key: str) -> bool:
+    return key.endswith(COMPUTED) or any(key == h or key.startswith(f"{h}.") for h in HEADS)
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "a scalar"
+
+
+def _some(items: list[str]) -> str:
+    """The first three of a list, and how many they are."""
+    return f"{len(items)} ({', '.join(items[:3])}{', …' if len(items) > 3 else ''})"

@@ -1,0 +1,174 @@
+"""One cell of a study: everything its result depends on, and the folder that follows from it."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from tlunet.data.datamodule import DefectDataModule
+from tlunet.data.pack import Progress
+from tlunet.data.split import fingerprint
+from tlunet.errors import ConfigError, WeightsError
+from tlunet.model.init import Source, checkpoint_source, imagenet_source
+from tlunet.model.network import PAPER_NAMES, check_encoder
+from tlunet.study import hardware
+from tlunet.study.hardware import Hardware
+from tlunet.study.pretrain import Recipe
+
+VERSION = 1  # of what a result means; a new one makes new folders
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What :func:`tlunet.study.runner.run` runs.
+
+    Attributes:
+        config: the resolved configuration, plain values.
+        study: name of the study's folder.
+        dataset: the data set's name; never ``auto``.
+        encoder: as folders and tables say it: ``resnet`` or ``densenet`` for the paper's two.
+        init: ``random``, ``imagenet``, ``synthetic`` or ``checkpoint``.
+        frac: share of the training part.
+        seed: of the run.
+        data: pack and split, ready.
+        hardware: what it runs on.
+        start: where the starting weights come from; ``None`` for random ones.
+        missing: why they cannot be had, if so.
+        science: all that can change the result.
+        split_fingerprint: the same for every fraction.
+        folder: the run folder.
+    """
+
+    config: dict[str, Any]
+    study: str
+    dataset: str
+    encoder: str
+    init: str
+    frac: float
+    seed: int
+    data: DefectDataModule
+    hardware: Hardware
+    start: Source | Recipe | None
+    missing: WeightsError | None
+    science: dict[str, Any]
+    split_fingerprint: str
+    folder: Path
+
+    @property
+    def digest(self) -> str:
+        """Hash of all that can change the result."""
+        return _hash(self.science)
+
+    @property
+    def kin(self) -> str:
+        """The digest, but for the starting weights: the same cell with weights found or missing."""
+        return _hash({k: v for k, v in self.science.items() if k != "start"})
+
+    @property
+    def title(self) -> str:
+        """How the console calls it."""
+        return f"{self.encoder} · {self.init} · {self.frac} · seed {self.seed}"
+
+
+def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
+    """Prepare the data, look the starting weights up, and name the cell.
+
+    Args:
+        cfg: one composed configuration.
+        progress: told how far drawing and packing are.
+
+    Raises:
+        ConfigError: a value is wrong in the light of data and hardware.
+        DataError: faults of the data.
+    """
+    config = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(config, dict)
+    machine = hardware.choose(**config["trainer"])
+    data = datamodule(config, progress)
+    if config["data"]["residency"] == "gpu" and machine.accelerator == "cpu":
+        raise ConfigError("data.residency=gpu: there is no GPU here; take auto or memmap")
+    data.prepare_data()
+    data.setup()
+    name = config["encoder"]["name"]
+    check_encoder(name, len(data.pack.classes), data.pack.size)
+
+    init, start, missing = config["init"], None, None
+    try:
+        match init["name"]:
+            case "imagenet":
+                start = imagenet_source(name, init["path"])
+            case "checkpoint":
+                start = checkpoint_source(init["path"])
+            case "synthetic":
+                start = Recipe(name, init["n"], tuple(init["size"]), init["epochs"], init["seed"])
+    except WeightsError as error:
+        missing = error  # this cell fails when its turn comes; the others run
+
+    split_fingerprint = fingerprint(data.split)
+    frac = float(config["frac"])
+    science = {
+        "version": VERSION,
+        "encoder": name,
+        "init": init["name"],
+        "start": start.identity if start else str(missing),
+        "frac": frac,
+        **{k: config[k] for k in ("seed", "epochs", "batch_size", "threshold")},
+        **{k: config[k] for k in ("optimizer", "early_stopping", "loss", "augment")},
+        "data": data.pack.fingerprint,
+        "split": split_fingerprint,
+        "precision": machine.precision,
+        "device": machine.accelerator,
+    }
+    config["data"] |= {"name": data.name, "root": str(data.root)}
+    study = config["study"] = config["study"] or data.name
+    label = PAPER_NAMES.get(name, name).replace("/", "-")
+    folder = f"{label}-{init['name']}-{frac}-s{config['seed']}-{_hash(science)[:8]}"
+    return Cell(
+        config=config,
+        study=study,
+        dataset=data.name,
+        encoder=label,
+        init=init["name"],
+        frac=frac,
+        seed=config["seed"],
+        data=data,
+        hardware=machine,
+        start=start,
+        missing=missing,
+        science=science,
+        split_fingerprint=split_fingerprint,
+        folder=Path(config["paths"]["runs"]) / study / folder,
+    )
+
+
+def datamodule(config: dict[str, Any], progress: Progress | None = None) -> DefectDataModule:
+    """The data of a resolved configuration."""
+    wanted = dict(config["data"])
+    return DefectDataModule(
+        cache=config["paths"]["data"],
+        strip_seed=wanted.pop("seed"),
+        frac=config["frac"],
+        batch_size=config["batch_size"],
+        seed=config["seed"],
+        augment=instantiate(config["augment"]),
+        progress=progress,
+        **wanted,
+    )
+
+
+def instantiate(config: dict[str, Any]) -> Any:
+    """What a ``_target_`` names; the names were checked against the allow-list before."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network
+    from hydra.utils import instantiate as build
+
+    make: Callable[..., Any] = build
+    return make(config, _convert_="all")
+
+
+def _hash(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

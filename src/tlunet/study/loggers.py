@@ -1,0 +1,52 @@
+"""Where a run is logged besides its own folder."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+from tlunet.study.cell import Cell
+
+
+def make_logger(cell: Cell, attempt: int) -> pl.loggers.Logger | None:
+    """W&B, or ``None`` for ``logger=csv`` (``history.csv`` is written anyway).
+
+    One W&B run a cell: its id is a hash of study, digest and attempt, so a resumed cell goes on
+    in its own run, and ``force=true`` begins another. Online when the user is logged in, else
+    offline without questions.
+    """
+    wanted = cell.config["logger"]
+    if wanted["name"] != "wandb":
+        return None
+    os.environ.setdefault("WANDB_SILENT", "true")
+    import wandb
+    from pytorch_lightning.loggers import WandbLogger
+
+    key = f"{cell.study}|{cell.digest}|{attempt}"
+    mode = wanted["mode"]
+    if mode == "auto":
+        mode = os.environ.get("WANDB_MODE") or ("online" if is_logged_in() else "offline")
+    return WandbLogger(
+        project=wanted["project"],
+        group=cell.study,
+        name=cell.folder.name,
+        id=hashlib.sha256(key.encode()).hexdigest()[:16],
+        save_dir=cell.folder,
+        config=cell.config,
+        tags=[cell.dataset, cell.encoder, cell.init, f"frac {cell.frac}"],
+        job_type="cell",
+        resume="allow" if mode == "online" else None,
+        settings=wandb.Settings(mode=mode, console="off", x_disable_meta=False),
+    )
+
+
+def is_logged_in() -> bool:
+    """Whether ``wandb login`` has left a key, or the environment holds one; nobody is asked."""
+    from requests.utils import get_netrc_auth
+
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    token = os.environ.get("WANDB_IDENTITY_TOKEN_FILE")
+    return bool(
+        os.environ.get("WANDB_API_KEY") or get_netrc_auth(host) or (token and Path(token).exists())
+    )

@@ -1,0 +1,114 @@
+"""``init=synthetic``: the encoder of a joint net trained on procedural sheets.
+
+The sheets have another texture and other defects than the data's strips; the same family would
+be extra labels, not transfer.
+"""
+
+import fcntl
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+from safetensors.torch import save_file
+
+from tlunet.data import synthetic
+from tlunet.data.augment import Augment
+from tlunet.data.datamodule import DefectDataModule
+from tlunet.model.network import TLUNet
+from tlunet.model.task import DefectTask
+from tlunet.study.callbacks import Progress
+from tlunet.study.console import progress, say
+from tlunet.study.files import write_whole
+from tlunet.study.hardware import Hardware
+
+VERSION = 1  # of what follows from a recipe
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that the synthetic starting weights follow from, beside device and precision.
+
+    Attributes:
+        encoder: its name.
+        n: number of sheets, of which three quarters are trained on.
+        size: their (height, width).
+        epochs: passes over them.
+        seed: of sheets, order and the network before it is trained.
+    """
+
+    encoder: str
+    n: int
+    size: tuple[int, int]
+    epochs: int
+    seed: int
+
+    @property
+    def identity(self) -> str:
+        """Fingerprint for a run's digest."""
+        content = asdict(self) | {"version": VERSION, "drawing": synthetic.VERSION}
+        return "synthetic:" + hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def weights(self, cache: Path, hardware: Hardware) -> Path:
+        """The encoder's weights, trained once and cached.
+
+        Returns:
+            A ``.safetensors`` file of bare encoder keys.
+        """
+        key = f"{self.identity}|{hardware.accelerator}|{hardware.precision}"
+        digest = hashlib.sha256(key.encode()).hexdigest()[:8]
+        path = cache / "weights" / f"synthetic-{self.encoder}-{digest}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # cells in other processes wait for the first
+            if not path.exists():
+                self._train(path, cache, hardware)
+        return path
+
+    def _train(self, path: Path, cache: Path, hardware: Hardware) -> None:
+        started = time.perf_counter()
+        title = f"pre-training {self.encoder} on {self.n} synthetic sheets"
+        pl.seed_everything(self.seed, workers=True, verbose=False)
+        with progress() as report:
+            data = DefectDataModule(
+                "synthetic", cache=cache, family="sheets", n=self.n, size=self.size,
+                strip_seed=self.seed, seed=self.seed, augment=Augment(), progress=report,
+            )  # fmt: skip
+            data.prepare_data()
+            data.setup()
+        task = DefectTask(TLUNet(self.encoder, len(data.pack.classes), data.mean, data.std))
+        shown = Progress(title, self.epochs)
+        trainer = make_trainer(hardware, epochs=self.epochs, callbacks=[shown], validate=False)
+        trainer.fit(task, data)
+        encoder = {k: v.cpu().contiguous() for k, v in task.network.encoder.state_dict().items()}
+        about = {"recipe": json.dumps(asdict(self)), "hardware": hardware.name}
+        write_whole(path, lambda temporary: save_file(encoder, temporary, metadata=about))
+        say(f"{title}: {self.epochs} epochs, {time.perf_counter() - started:.0f} s → {path}")
+
+
+def make_trainer(
+    hardware: Hardware,
+    *,
+    epochs: int,
+    callbacks: list[pl.Callback],
+    logger: pl.loggers.Logger | None = None,
+    validate: bool = True,
+) -> pl.Trainer:
+    """Lightning's trainer, as every fit here wants it."""
+    return pl.Trainer(
+        accelerator=hardware.accelerator,
+        devices=1,
+        precision=hardware.precision,  # type: ignore[arg-type]
+        max_epochs=epochs,
+        callbacks=callbacks,
+        logger=logger or False,
+        limit_val_batches=None if validate else 0,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,  # the datamodule's own order holds
+    )

@@ -1,0 +1,559 @@
+"""Starting weights: every spelling loads, every fault is said, nothing is run or fetched unasked."""
+
+import importlib.util
+import os
+import pickle
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import safetensors.torch
+import segmentation_models_pytorch as smp
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from tlunet.errors import ConfigError, UserError, WeightsError
+from tlunet.model import init
+from tlunet.model.init import imagenet_source, load_encoder, read_weights
+
+RESNET18 = ("smp-hub/resnet18.imagenet", "3f2325ff978283d47aa6a1d6878ca20565622683")
+IMAGE = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def _serve_hub(files):
+    spec = importlib.util.spec_from_file_location("hub", Path(__file__).parents[1] / "hub.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.serve_hub(files)
+
+
+def _shuffled(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Every weight and statistic at random, so that none is right by being left at its default."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point():
+            scale = 1.0 if tensor.ndim < 2 else tensor[0].numel() ** -0.5
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) * scale + 0.01)
+        elif name.endswith("num_batches_tracked"):
+            tensor.fill_(7)
+    return model.eval()
+
+
+def _encoder(name: str) -> nn.Module:
+    return _shuffled(smp.encoders.get_encoder(name, weights=None), seed=1)
+
+
+def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+@pytest.fixture(scope="module")
+def resnet18():
+    return _shuffled(torchvision.models.resnet18())
+
+
+@pytest.fixture(scope="module")
+def densenet121():
+    return _shuffled(torchvision.models.densenet121())
+
+
+@pytest.fixture
+def resnet_file(resnet18, tmp_path):
+    file = tmp_path / "resnet18-f37072fd.pth"
+    torch.save(resnet18.state_dict(), file)
+    return file
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch):
+    """The machine's own settings have no say here."""
+    for name in (init.FOLDER_VARIABLE, "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def hub_client(monkeypatch, tmp_path):
+    """Point the hub's client somewhere; it reads the variables once, when it is imported."""
+    constants = huggingface_hub.constants
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+    def point(endpoint: str) -> None:
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + template)
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+
+    return point
+
+
+# ------------------------------------------------------------------ names: the features are equal
+
+
+def _last_torchvision_resnet(model, x):
+    return nn.Sequential(*list(model.children())[:-2])(x)
+
+
+def _forward_features(model, x):
+    return model.forward_features(x)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("encoder_name", ["resnet18", "tu-resnet18"])
+@pytest.mark.parametrize("library", ["torchvision", "timm"])
+def test_resnet18(encoder_name, library, resnet18, tmp_path):
+    source = resnet18 if library == "torchvision" else _shuffled(timm.create_model("resnet18"))
+    last = _last_torchvision_resnet if library == "torchvision" else _forward_features
+    file = tmp_path / "resnet18.safetensors"
+    safetensors.torch.save_file(source.state_dict(), file)
+    encoder = _encoder(encoder_name)
+
+    loaded = load_encoder(encoder, read_weights(file), source=str(file))
+
+    torch.testing.assert_close(encoder(IMAGE)[-1], last(source, IMAGE), rtol=0, atol=0)
+    assert loaded == (str(file), 120, 0, ("fc.weight", "fc.bias"))  # 120 of 122 tensors
+    assert all(torch.equal(a, source.state_dict()[b]) for a, b in _pairs(encoder, source))
+
+
+def _pairs(encoder, source):
+    """Tensors of an encoder with the source's names, told by their order, not by their names."""
+    return zip(encoder.state_dict().values(), list(source.state_dict())[:-2], strict=True)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("spelling", ["new", "old", "timm"])
+def test_densenet121(spelling, densenet121, tmp_path):
+    source = densenet121
+    if spelling == "timm":
+        source = timm.create_model("densenet121")
+        source.load_state_dict(densenet121.state_dict())
+        source.eval()
+    weights = _tensors(source)
+    if spelling == "old":  # of torchvision before 0.4, which is what its files still hold
+        weights = {
+            re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", name): tensor
+            for name, tensor in weights.items()
+            if not name.endswith("num_batches_tracked")
+        }
+        assert "features.denseblock1.denselayer1.norm.1.weight" in weights
+    file = tmp_path / "densenet121.pth"
+    torch.save(weights, file)
+    expected = densenet121.features(IMAGE)
+
+    for name in ["densenet121", "tu-densenet121"]:
+        encoder = _encoder(name)
+        loaded = load_encoder(encoder, read_weights(file), source=spelling)
+        # timm's last normalisation has its ReLU built in, torchvision's forward applies it later
+        torch.testing.assert_close(encoder(IMAGE)[-1].relu(), expected.relu(), rtol=1e-5, atol=1e-6)
+        assert loaded.dropped == ("classifier.weight", "classifier.bias")
+        # 364 convolutions, scales, shifts, means, variances … and a counter for each of 121 norms
+        assert (loaded.loaded, loaded.kept) == ((604, 121) if spelling == "old" else (725, 0))
+        if name == "densenet121":
+            torch.testing.assert_close(encoder(IMAGE)[-1], expected, rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_convnext(tmp_path):
+    source = _shuffled(timm.create_model("convnext_atto"))
+    file = tmp_path / "model.safetensors"
+    safetensors.torch.save_file(source.state_dict(), file)
+    encoder = _encoder("tu-convnext_atto")
+    assert any(name.startswith("model.stages_0.") for name in encoder.state_dict())
+
+    loaded = load_encoder(encoder, read_weights(file), source="timm")
+
+    expected = source.forward_features(IMAGE)
+    torch.testing.assert_close(encoder(IMAGE)[-1], expected, rtol=0, atol=0)
+    heads = ("head.norm.weight", "head.norm.bias", "head.fc.weight", "head.fc.bias")
+    assert loaded.dropped == heads
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("encoder_name", ["resnet18", "tu-resnet18"])
+def test_checkpoint_of_our_own(encoder_name, tmp_path):
+    network = smp.Unet(encoder_name, encoder_weights=None, classes=4, aux_params={"classes": 4})
+    network.register_buffer("mean", torch.zeros(3, 1, 1))
+    network.register_buffer("std", torch.ones(3, 1, 1))
+    _shuffled(network)
+    (tmp_path / "run").mkdir()
+    torch.save(
+        {
+            "state_dict": {f"network.{name}": t for name, t in network.state_dict().items()},
+            "hyper_parameters": {"encoder": encoder_name},
+            "epoch": 3,
+        },
+        tmp_path / "run" / "best.ckpt",
+    )
+    encoder = _encoder(encoder_name)
+
+    source = init.checkpoint_source(str(tmp_path / "run"))
+    loaded = load_encoder(encoder, read_weights(init.fetch(source)), source="a run")
+
+    expected = network.encoder(IMAGE)[-1]
+    torch.testing.assert_close(encoder(IMAGE)[-1], expected, rtol=0, atol=0)
+    assert loaded.loaded == 120
+    parts = {name.split(".")[1] for name in loaded.dropped}
+    assert parts == {"decoder", "segmentation_head", "classification_head", "mean", "std"}
+    assert source == init.checkpoint_source(str(tmp_path / "run" / "best.ckpt"))
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "model.", "encoder.", "backbone.", "network._orig_mod.encoder."]
+)
+def test_prefixes(prefix, resnet18):
+    encoder = _encoder("resnet18")
+    weights = {f"{prefix}{name}": tensor for name, tensor in resnet18.state_dict().items()}
+    assert load_encoder(encoder, weights, source="x").loaded == 120
+    torch.testing.assert_close(encoder.state_dict()["conv1.weight"], resnet18.conv1.weight.data)
+
+
+def test_canonical_names_stay_apart():
+    for name in ["resnet18", "densenet121", "efficientnet-b0", "mobilenet_v2", "mobileone_s0"]:
+        with torch.device("meta"):
+            names = list(smp.encoders.get_encoder(name, weights=None).state_dict())
+        assert len({init.weights.canonical(name) for name in names}) == len(names)
+
+
+# --------------------------------------------------------------------- faults in the tensors
+
+
+def _without(weights):
+    del weights["layer4.1.conv1.weight"], weights["bn1.running_mean"]
+
+
+def _with(weights):
+    weights["layer4.2.conv1.weight"] = torch.zeros(1)
+
+
+def _narrow(weights):
+    weights["conv1.weight"] = torch.zeros(64, 1, 7, 7)
+
+
+def _twice(weights):
+    weights["encoder.conv1.weight"] = weights["conv1.weight"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "lines"),
+    [
+        (
+            _without,
+            [r"x: without 2 \(bn1.running_mean, layer4.1.conv1.weight\) of the encoder's 120"],
+        ),
+        (_with, [r"x: holds 1 \(layer4.2.conv1.weight\) that the encoder does not have"]),
+        (_narrow, [r"x: .* 1 \(conv1.weight is 64×1×7×7, not 64×3×7×7\)"]),
+        (_twice, [r"x: conv1.weight and encoder.conv1.weight are the same"]),
+        (
+            lambda weights: (_without(weights), _with(weights), _narrow(weights)),
+            ["x: without 2", "x: holds 1", "x: other shapes"],
+        ),
+    ],
+)
+def test_faults_are_named(spoil, lines, resnet18):
+    weights = _tensors(resnet18)
+    spoil(weights)
+    encoder = _encoder("resnet18")
+    before = _tensors(encoder)
+
+    with pytest.raises(WeightsError) as error:
+        load_encoder(encoder, weights, source="x")
+
+    assert len(error.value.lines) == len(lines)
+    for line, pattern in zip(error.value.lines, lines, strict=True):
+        assert re.match(pattern, line), line
+    after = encoder.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+def test_weights_of_another_encoder(densenet121):
+    with pytest.raises(WeightsError, match=r"without 102 \(conv1.weight, .*, …\).*\n.*holds 604"):
+        load_encoder(_encoder("resnet18"), densenet121.state_dict(), source="x")
+
+
+# --------------------------------------------------------------------------- faults in the file
+
+
+class Malice:
+    """Pickled, it is a command: to create a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self):
+        return (Path.touch, (self.file,))
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "pickle"])
+def test_nothing_in_a_file_is_run(form, tmp_path):
+    file, mark = tmp_path / "weights.pth", tmp_path / "mark"
+    content = {"state_dict": {"conv1.weight": torch.zeros(1)}, "args": Malice(mark)}
+    if form == "pickle":
+        file.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, file, _use_new_zipfile_serialization=form == "zip")
+
+    with pytest.raises(WeightsError, match=r"weights.pth: refused, it wants to run .* safetensors"):
+        read_weights(file)
+
+    assert not mark.exists()
+    torch.load(file, weights_only=False)  # and it would have been: the trap is a working one
+    assert mark.exists()
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
+def test_broken_off(suffix, kept, tmp_path):
+    file = tmp_path / f"weights.{suffix}"
+    tensors = {"conv1.weight": torch.rand(100, 100)}
+    if suffix == "pth":
+        torch.save(tensors, file)
+    else:
+        safetensors.torch.save_file(tensors, file)
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(WeightsError, match="fetch it again") as error:
+        read_weights(file)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("gone.pth", None, "no such weights file"),
+        ("page.pth", b"<html>not found</html>" * 9, "no weights file"),
+        ("page.safetensors", b"<html>not found</html>" * 9, "no weights file"),
+        ("weights.h5", b"x", r"expected one of .safetensors .pth"),
+    ],
+)
+def test_not_a_weights_file(name, content, message, tmp_path):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=message) as error:
+        read_weights(tmp_path / name)
+    assert len(error.value.lines) == 1
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [([1, 2], "holds a list"), ({}, "holds a dict"), ({"epoch": 3}, "'epoch' is a int")],
+)
+def test_no_named_tensors(content, message, tmp_path):
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(WeightsError, match=message):
+        read_weights(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize(
+    "envelopes", [[], ["state_dict"], ["model"], ["model_state_dict", "model"]]
+)
+def test_envelopes(envelopes, tmp_path):
+    content = {"fc.weight": torch.arange(3)}
+    for key in envelopes:
+        content = {"epoch": 3, key: content}
+    torch.save(content, tmp_path / "x.bin")
+    assert read_weights(tmp_path / "x.bin").keys() == {"fc.weight"}
+
+
+# -------------------------------------------------------------------------------- where from
+
+
+def _touch(file: Path, content: bytes = b"x") -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("encoder_name", "files", "found"),
+    [
+        ("resnet18", ["resnet18.safetensors", "resnet34.safetensors"], 0),
+        ("resnet18", ["resnet18.pth", "resnet18.a1_in1k.pth"], 0),
+        ("resnet18", ["resnet18-f37072fd.pth", "resnet18-notahash.pth"], 0),
+        ("resnet18", ["resnet18.pth", "resnet18.imagenet/model.safetensors"], 1),
+        ("densenet121", ["densenet121-a639ec97.pth"], 0),
+        ("efficientnet-b0", ["efficientnet-b0.imagenet/model.safetensors"], 0),
+        ("tu-resnet18", ["resnet18.pth", "resnet18.a1_in1k/model.safetensors"], 1),
+        ("tu-resnet18", ["resnet18-f37072fd.pth", "resnet18.tv_in1k.pth"], 0),
+        ("tu-resnet18.tv_in1k", ["resnet18.pth", "resnet18.tv_in1k.safetensors"], 1),
+    ],
+)
+def test_folder(encoder_name, files, found, tmp_path):
+    paths = [_touch(tmp_path / name) for name in files]
+    assert imagenet_source(encoder_name, str(tmp_path)).path == paths[found]
+
+
+def test_folder_without_or_with_several(tmp_path):
+    with pytest.raises(WeightsError, match=r"no weights for resnet18; looked for .*resnet18.pth"):
+        imagenet_source("resnet18", str(tmp_path))
+    _touch(tmp_path / "resnet18-f37072fd.pth")
+    _touch(tmp_path / "resnet18-5c106cde.pth")
+    with pytest.raises(
+        WeightsError, match=r"several for resnet18: resnet18-5c106cde.pth, resnet18-f"
+    ):
+        imagenet_source("resnet18", str(tmp_path))
+
+
+def test_order_of_places(tmp_path, monkeypatch):
+    typed = _touch(tmp_path / "mine.pth")
+    found = _touch(tmp_path / "folder" / "resnet18.pth", b"y")
+    monkeypatch.setenv(init.FOLDER_VARIABLE, str(found.parent))
+    assert imagenet_source("resnet18", str(typed)).path == typed
+    assert imagenet_source("resnet18").path == found
+    with pytest.raises(WeightsError, match=r"folder: no weights for resnet34"):
+        imagenet_source("resnet34")  # and not on to the hub
+    monkeypatch.setenv(init.FOLDER_VARIABLE, str(tmp_path / "gone"))
+    with pytest.raises(ConfigError, match=r"TLUNET_WEIGHTS=.*gone: does not exist"):
+        imagenet_source("resnet18")
+    with pytest.raises(ConfigError, match=r"init.path=.*typo.pth: does not exist"):
+        imagenet_source("resnet18", str(tmp_path / "typo.pth"))
+    monkeypatch.setenv(init.FOLDER_VARIABLE, "")
+    assert imagenet_source("resnet18").repo == RESNET18[0]
+
+
+def test_identity_is_the_content(tmp_path):
+    one = imagenet_source("resnet18", str(_touch(tmp_path / "a" / "x.pth", b"one")))
+    same = imagenet_source("resnet18", str(_touch(tmp_path / "b" / "y.pth", b"one")))
+    other = imagenet_source("resnet18", str(_touch(tmp_path / "a" / "x.pth", b"two")))
+    # printf one | sha256sum
+    digest = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
+    assert one.identity == same.identity == f"sha256:{digest}"
+    assert other.identity != one.identity
+
+
+@pytest.mark.parametrize("make", [imagenet_source, lambda _, path: init.checkpoint_source(path)])
+def test_missing_path(make, tmp_path):
+    with pytest.raises(ConfigError, match=r"init\.path="):
+        make("resnet18", str(tmp_path / "gone"))
+
+
+def test_run_without_checkpoint(tmp_path):
+    with pytest.raises(ConfigError, match=r"no checkpoint .*best\.ckpt"):
+        init.checkpoint_source(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "repo", "revision"),
+    [
+        ("resnet18", *RESNET18),
+        ("densenet121", "smp-hub/densenet121.imagenet", "a17c96896a265b61338f66f61d3887b24f61995a"),
+        ("tu-resnet18", "timm/resnet18.a1_in1k", "main"),
+        ("tu-resnet18.tv_in1k", "timm/resnet18.tv_in1k", "main"),
+    ],
+)
+def test_hub_source(name, repo, revision):
+    expected = init.Source(f"{repo}@{revision}", "model.safetensors", None, repo, revision)
+    assert imagenet_source(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("resnext101_32x4d", "resnext101_32x8d"),  # it has others, not ImageNet's
+        ("resnet81", "resnet18"),
+        ("tu-resnet18.nope", "tu-resnet18.a1_in1k"),
+        ("tu-sam2_hiera_tiny", "tu-hiera_tiny"),  # pre-trained, but not on ImageNet
+    ],
+)
+def test_no_imagenet_weights(name, near):
+    with pytest.raises(WeightsError, match=rf"{name}: no ImageNet weights .*\b{near}"):
+        imagenet_source(name)
+
+
+# ---------------------------------------------------------------------------------- the hub
+
+
+def test_fetch_once_then_offline(hub_client, resnet18):
+    content = safetensors.torch.save(resnet18.state_dict())
+    source = imagenet_source("resnet18")
+    key = "{}/resolve/{}/model.safetensors".format(*RESNET18)
+    with _serve_hub({key: content}) as url:
+        hub_client(url)
+        assert init.available(["resnet18"]) is None
+        reason = init.available(["resnet18", "densenet121"])
+    assert "densenet121.imagenet/resolve/a17c96896a265b6" in reason
+    assert "\n" not in reason
+    assert init.fetch(source).read_bytes() == content  # the hub is gone by now
+    assert load_encoder(_encoder("resnet18"), read_weights(init.fetch(source)), source="").loaded
+
+
+def test_unpinned_repository(hub_client):
+    with _serve_hub({"timm/resnet18.a1_in1k/resolve/main/model.safetensors": b"abc"}) as url:
+        hub_client(url)
+        path = init.fetch(imagenet_source("tu-resnet18"))
+    assert path.read_bytes() == b"abc"
+    assert init.fetch(imagenet_source("tu-resnet18")) == path
+    assert "resnet18: " in init.available(["tu-resnet18"])  # which are no weights, and it says so
+
+
+def _silent() -> socket.socket:
+    """A server that takes connections and never answers."""
+    server = socket.create_server(("127.0.0.1", 0))
+    server.listen(8)
+    return server
+
+
+@pytest.mark.parametrize("fault", ["404", "refused", "silent", "offline"])
+def test_hub_cannot_give(fault, hub_client, monkeypatch):
+    monkeypatch.setattr(init, "PATIENCE", 0.5)  # 5 s, but for the test
+    began = time.monotonic()
+    with _silent() as silent, _serve_hub({}) as url:
+        if fault == "refused":
+            url = "http://127.0.0.1:9"
+        if fault == "silent":
+            url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        hub_client(url)
+        if fault == "offline":
+            monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        with pytest.raises(WeightsError) as error:
+            init.fetch(imagenet_source("resnet18"))
+    reason = {"404": "404", "refused": "refused", "silent": "time", "offline": "offline mode"}
+    message = str(error.value)
+    assert message.startswith(f"{url}/smp-hub/resnet18.imagenet/resolve/3f2325ff97")
+    assert reason[fault] in message
+    assert all(way in message for way in ["init.path=", "TLUNET_WEIGHTS", "random", "synthetic"])
+    assert "\n" not in message
+    assert time.monotonic() - began < 3  # the client alone would try for 23 s
+
+
+def test_hub_that_never_resolves(hub_client, monkeypatch):
+    monkeypatch.setattr(init, "PATIENCE", -1.5)  # half a second in all
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: time.sleep(2))
+    hub_client("http://hub.invalid")
+    began = time.monotonic()
+    with pytest.raises(WeightsError, match="no answer"):
+        init.fetch(imagenet_source("resnet18"))
+    assert time.monotonic() - began < 1.5
+
+
+def test_main_in_its_own_process(tmp_path):
+    """The variables as a user sets them, read by the client when it is imported."""
+    settings = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-m", "tlunet.model.init", "resnet18", "densenet121"],
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (run.returncode, run.stdout) == (0, "synthetic\n")
+    assert run.stderr.count("\n") == 1
+    assert run.stderr.startswith("ImageNet weights: resnet18: http://127.0.0.1:9/smp-hub/")
+    assert "compares init=random with init=synthetic (an encoder pre-trained on" in run.stderr
+
+
+def test_main_where_the_weights_are(resnet_file, monkeypatch, capsys):
+    monkeypatch.setenv(init.FOLDER_VARIABLE, str(resnet_file.parent))
+    assert init.main(["resnet18"]) == 0
+    assert capsys.readouterr() == ("imagenet\n", "")
+
+
+def test_every_error_is_the_users():
+    assert issubclass(WeightsError, UserError)

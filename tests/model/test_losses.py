@@ -1,0 +1,208 @@
+"""The losses against hand-computed values, a float64 implementation in NumPy and their gradients."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tlunet.errors import ConfigError
+from tlunet.model.losses import (
+    BalancedLoss,
+    BCEDiceLoss,
+    PaperLoss,
+    balanced_loss,
+    bce_dice_loss,
+    dice_loss,
+    paper_loss,
+)
+
+LOSSES = [paper_loss, balanced_loss, bce_dice_loss]
+
+
+@pytest.fixture
+def batch():
+    """Three images, four classes; class 4 is absent."""
+    draw = torch.Generator().manual_seed(0)
+    masks_logits = 3 * torch.randn(3, 4, 8, 10, generator=draw)
+    labels_logits = 3 * torch.randn(3, 4, generator=draw)
+    masks = torch.rand(3, 4, 8, 10, generator=draw) > 0.8
+    masks[:, 3] = False
+    return masks_logits, labels_logits, masks, masks.any((2, 3))
+
+
+def in_numpy(masks_logits, labels_logits, masks, labels, smooth=1e-3):
+    """The same three losses from their formulas, in float64, by loops over classes."""
+    x, y = (v.double().numpy() for v in (masks_logits, masks))
+    u, v = (v.double().numpy() for v in (labels_logits, labels))
+    pixels = -(y * -np.logaddexp(0, -x) + (1 - y) * -np.logaddexp(0, x))
+    images = -(v * -np.logaddexp(0, -u) + (1 - v) * -np.logaddexp(0, u))
+    p = 1 / (1 + np.exp(-x))
+    n = x.size / x.shape[1]
+    dices = []
+    for m in range(x.shape[1]):
+        both, total = (p[:, m] * y[:, m]).sum(), p[:, m].sum() + y[:, m].sum()
+        dices.append((2 * both + smooth * n) / (total + smooth * n))
+    balanced = pixels.mean() + images.mean()
+    return {
+        paper_loss: (pixels.sum() + images.sum()) / len(x),
+        balanced_loss: balanced,
+        bce_dice_loss: balanced + 1 - np.mean(dices),
+    }
+
+
+def test_by_hand():
+    # Logit 0 is p = 1/2 and ln 3 is p = 3/4: BCE(0, 1) = ln 2, BCE(ln 3, 0) = ln 4, BCE(ln 3, 1) = ln 4/3.
+    masks_logits = torch.tensor([[[[0.0, math.log(3)]]]])
+    masks = torch.tensor([[[[True, False]]]])
+    labels_logits, labels = torch.tensor([[math.log(3)]]), torch.tensor([[True]])
+    given = masks_logits, labels_logits, masks, labels
+    assert paper_loss(*given).item() == pytest.approx(math.log(2 * 4 * 4 / 3))
+    balanced = math.log(4 / 3) + (math.log(2) + math.log(4)) / 2
+    assert balanced_loss(*given).item() == pytest.approx(balanced)
+    # Shares of the two pixels: I = 1/4, P = 5/8, T = 1/2; Dice = (1/2 + 1/8) / (9/8 + 1/8) = 1/2.
+    assert dice_loss(masks_logits, masks, smooth=0.125).item() == pytest.approx(0.5)
+    assert bce_dice_loss(*given, smooth=0.125).item() == pytest.approx(balanced + 0.5)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_against_numpy(loss, batch):
+    value = loss(*batch)
+    assert value.shape == ()
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(in_numpy(*batch)[loss], rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_targets_as_bool_or_numbers(loss, batch):
+    masks_logits, labels_logits, masks, labels = batch
+    for dtype in (torch.uint8, torch.float32):
+        given = masks_logits, labels_logits, masks.to(dtype), labels.to(dtype)
+        assert torch.equal(loss(*given), loss(*batch))
+
+
+def test_scale_of_eq_1(batch):
+    """One wrong pixel costs what one wrong label costs; a batch twice over costs the same."""
+    masks_logits, labels_logits, masks, labels = batch
+    images = len(masks_logits)
+    pixel, label = masks_logits.clone(), labels_logits.clone()
+    masks[0, 0, 0, 0] = labels[0, 0] = True
+    masks_logits[0, 0, 0, 0] = labels_logits[0, 0] = 0
+    pixel[0, 0, 0, 0], label[0, 0] = -5, -5
+    pixel[0, 0, 0, 1], label[0, 1] = masks_logits[0, 0, 0, 1], labels_logits[0, 1]
+    before = paper_loss(masks_logits, labels_logits, masks, labels)
+    step = (math.log1p(math.exp(5)) - math.log(2)) / images
+    wrong_pixel = paper_loss(pixel, labels_logits, masks, labels) - before
+    wrong_label = paper_loss(masks_logits, label, masks, labels) - before
+    assert wrong_pixel.item() == pytest.approx(step, rel=1e-3)
+    assert wrong_label.item() == pytest.approx(step, rel=1e-3)
+    twice = [torch.cat([value, value]) for value in batch]
+    assert paper_loss(*twice).item() == pytest.approx(before.item())
+
+
+def test_gradient_of_eq_1_is_the_error(batch):
+    """∂J/∂logit = (p - z) / B, for pixels and labels alike."""
+    masks_logits, labels_logits, masks, labels = batch
+    masks_logits.requires_grad_()
+    labels_logits.requires_grad_()
+    paper_loss(masks_logits, labels_logits, masks, labels).backward()
+    for logits, target in ((masks_logits, masks), (labels_logits, labels)):
+        expected = (logits.detach().sigmoid() - target.float()) / 3
+        torch.testing.assert_close(logits.grad, expected)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("logit", [-100.0, 100.0])
+@pytest.mark.parametrize("truth", [False, True])
+def test_extreme_logits(loss, logit, truth):
+    masks_logits = torch.full((2, 3, 4, 5), logit, requires_grad=True)
+    labels_logits = torch.full((2, 3), logit, requires_grad=True)
+    masks, labels = torch.full((2, 3, 4, 5), truth), torch.full((2, 3), truth)
+    value = loss(masks_logits, labels_logits, masks, labels)
+    value.backward()
+    assert masks_logits.grad.isfinite().all()
+    assert labels_logits.grad.isfinite().all()
+    wrong = (logit > 0) != truth
+    per_term = {paper_loss: 3 * (4 * 5 + 1) * 100, balanced_loss: 200, bce_dice_loss: 201}[loss]
+    assert value.item() == pytest.approx(per_term if wrong else 0, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_computed_in_float32(loss, dtype, batch):
+    masks_logits, labels_logits, masks, labels = batch
+    low = masks_logits.to(dtype), labels_logits.to(dtype)
+    expected = loss(low[0].float(), low[1].float(), masks, labels)
+    assert torch.equal(loss(*low, masks, labels), expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        under_autocast = loss(*low, masks, labels)
+    assert under_autocast.dtype == torch.float32
+    assert torch.equal(under_autocast, expected)
+
+
+@pytest.mark.parametrize("images", [1, 16])
+def test_absent_class_costs_and_has_a_gradient(images):
+    """Predicting a class of which the batch has no pixel costs, at any size of batch and image."""
+    absent = torch.zeros(images, 1, 32, 64, dtype=torch.bool)
+    grid = torch.linspace(-12, 8, 21)
+    costs, gradients = [], []
+    for logit in grid:
+        logits = torch.full(absent.shape, logit.item(), requires_grad=True)
+        cost = dice_loss(logits, absent)
+        cost.backward()
+        costs.append(cost.item())
+        assert (logits.grad > 0).all()  # downhill is towards not predicting it
+        gradients.append(logits.grad.sum().item())
+    p = grid.double().sigmoid().numpy()
+    np.testing.assert_allclose(costs, p / (p + 1e-3), rtol=1e-5)
+    np.testing.assert_allclose(gradients, 1e-3 / (p + 1e-3) ** 2 * p * (1 - p), rtol=1e-3)
+    assert np.all(np.diff(costs) > 0)
+    assert costs[0] < 0.01
+    assert costs[-1] > 0.99
+
+
+def test_dice_pools_the_batch():
+    """A class in one image of the batch is one class, not one per image."""
+    logits, masks = torch.full((2, 1, 4, 4), -100.0), torch.zeros(2, 1, 4, 4, dtype=torch.bool)
+    masks[0, 0, :2] = True
+    logits[0, 0, :1] = 100  # half of it found: 2 · 4 / (4 + 8) over both images
+    logits[1, 0, 0] = 100  # and as much again where it is not: 2 · 4 / (8 + 8)
+    assert dice_loss(logits, masks, smooth=1e-9).item() == pytest.approx(0.5)
+
+
+def test_classes_are_the_functions(batch):
+    assert torch.equal(PaperLoss()(*batch), paper_loss(*batch))
+    assert torch.equal(BalancedLoss()(*batch), balanced_loss(*batch))
+    assert torch.equal(BCEDiceLoss()(*batch), bce_dice_loss(*batch))
+    assert torch.equal(BCEDiceLoss(smooth=0.1)(*batch), bce_dice_loss(*batch, smooth=0.1))
+    assert not torch.equal(BCEDiceLoss(smooth=0.1)(*batch), BCEDiceLoss()(*batch))
+    assert "smooth=0.1" in repr(BCEDiceLoss(smooth=0.1))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_values_are_never_read(loss):
+    """Meta tensors hold no values: an `.item()`, on a GPU a sync, would raise."""
+    masks, labels = torch.zeros(2, 4, 8, 8, device="meta"), torch.zeros(2, 4, device="meta")
+    assert loss(masks, labels, masks.bool(), labels.bool()).device.type == "meta"
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_shapes_that_differ(loss, batch):
+    masks_logits, labels_logits, masks, labels = batch
+    with pytest.raises(ValueError, match="size"):
+        loss(masks_logits, labels_logits, masks[:, :1], labels)
+    with pytest.raises(ValueError, match="size"):
+        loss(masks_logits, labels_logits, masks, labels[:, :1])
+
+
+def test_dice_of_shapes_that_differ(batch):
+    with pytest.raises(ValueError, match=r"\(3, 4, 8, 10\), masks \(3, 1, 8, 10\)"):
+        dice_loss(batch[0], batch[2][:, :1])
+
+
+@pytest.mark.parametrize("smooth", [0, -1, math.nan])
+def test_smoothing_must_be_above_0(smooth, batch):
+    with pytest.raises(ValueError, match="above 0"):
+        bce_dice_loss(*batch, smooth=smooth)
+    with pytest.raises(ConfigError, match="loss.smooth="):
+        BCEDiceLoss(smooth)
