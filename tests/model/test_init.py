@@ -1,4 +1,4 @@
-"""Starting weights: every spelling loads, every fault is said, nothing is run or fetched unasked."""
+"""Starting weights: every spelling loads, every fault is said, nothing is run."""
 
 import importlib.util
 import os
@@ -22,6 +22,7 @@ from torch import nn
 from tlunet.errors import ConfigError, UserError, WeightsError
 from tlunet.model import init
 from tlunet.model.init import imagenet_source, load_encoder, read_weights
+from tlunet.model.weights import canonical
 
 RESNET18 = ("smp-hub/resnet18.imagenet", "3f2325ff978283d47aa6a1d6878ca20565622683")
 IMAGE = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -34,34 +35,56 @@ def _serve_hub(files):
     return module.serve_hub(files)
 
 
-def _shuffled(model: nn.Module, seed: int = 0) -> nn.Module:
+def _shuffled(model: nn.Module) -> nn.Module:
     """Every weight and statistic at random, so that none is right by being left at its default."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point():
-            scale = 1.0 if tensor.ndim < 2 else tensor[0].numel() ** -0.5
-            tensor.copy_(torch.rand(tensor.shape, generator=generator) * scale + 0.01)
+            if tensor.ndim < 2:
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+            else:  # features neither vanish nor explode
+                noise = torch.randn(tensor.shape, generator=generator)
+                tensor.copy_(noise / tensor[0].numel() ** 0.5)
         elif name.endswith("num_batches_tracked"):
             tensor.fill_(7)
     return model.eval()
 
 
+def _made(make, *args, **kwargs) -> nn.Module:
+    """A network without the costly initialisation that is overwritten anyway."""
+    with torch.device("meta"):
+        model = make(*args, **kwargs)
+    return model.to_empty(device="cpu")
+
+
 def _encoder(name: str) -> nn.Module:
-    return _shuffled(smp.encoders.get_encoder(name, weights=None), seed=1)
+    encoder = _made(smp.encoders.get_encoder, name, weights=None)
+    for tensor in encoder.state_dict().values():
+        tensor.fill_(1)
+    return encoder.eval()
 
 
 def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """The networks are small: beside other tests, threads wait for one another more than work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def resnet18():
-    return _shuffled(torchvision.models.resnet18())
+    return _shuffled(_made(torchvision.models.resnet18))
 
 
 @pytest.fixture(scope="module")
 def densenet121():
-    return _shuffled(torchvision.models.densenet121())
+    return _shuffled(_made(torchvision.models.densenet121))
 
 
 @pytest.fixture
@@ -108,7 +131,9 @@ def _forward_features(model, x):
 @pytest.mark.parametrize("encoder_name", ["resnet18", "tu-resnet18"])
 @pytest.mark.parametrize("library", ["torchvision", "timm"])
 def test_resnet18(encoder_name, library, resnet18, tmp_path):
-    source = resnet18 if library == "torchvision" else _shuffled(timm.create_model("resnet18"))
+    source = (
+        resnet18 if library == "torchvision" else _shuffled(_made(timm.create_model, "resnet18"))
+    )
     last = _last_torchvision_resnet if library == "torchvision" else _forward_features
     file = tmp_path / "resnet18.safetensors"
     safetensors.torch.save_file(source.state_dict(), file)
@@ -117,13 +142,10 @@ def test_resnet18(encoder_name, library, resnet18, tmp_path):
     loaded = load_encoder(encoder, read_weights(file), source=str(file))
 
     torch.testing.assert_close(encoder(IMAGE)[-1], last(source, IMAGE), rtol=0, atol=0)
-    assert loaded == (str(file), 120, 0, ("fc.weight", "fc.bias"))  # 120 of 122 tensors
-    assert all(torch.equal(a, source.state_dict()[b]) for a, b in _pairs(encoder, source))
-
-
-def _pairs(encoder, source):
-    """Tensors of an encoder with the source's names, told by their order, not by their names."""
-    return zip(encoder.state_dict().values(), list(source.state_dict())[:-2], strict=True)
+    # 20 convolutions, 20 normalisations of five tensors each, and the classifier
+    assert (loaded.loaded, loaded.kept, set(loaded.dropped)) == (120, 0, {"fc.weight", "fc.bias"})
+    counters = [t for name, t in encoder.state_dict().items() if name.endswith("tracked")]
+    assert [int(counter) for counter in counters] == [7] * 20
 
 
 @torch.no_grad()
@@ -131,7 +153,7 @@ def _pairs(encoder, source):
 def test_densenet121(spelling, densenet121, tmp_path):
     source = densenet121
     if spelling == "timm":
-        source = timm.create_model("densenet121")
+        source = _made(timm.create_model, "densenet121")
         source.load_state_dict(densenet121.state_dict())
         source.eval()
     weights = _tensors(source)
@@ -152,7 +174,7 @@ def test_densenet121(spelling, densenet121, tmp_path):
         # timm's last normalisation has its ReLU built in, torchvision's forward applies it later
         torch.testing.assert_close(encoder(IMAGE)[-1].relu(), expected.relu(), rtol=1e-5, atol=1e-6)
         assert loaded.dropped == ("classifier.weight", "classifier.bias")
-        # 364 convolutions, scales, shifts, means, variances … and a counter for each of 121 norms
+        # 120 convolutions, and 121 normalisations of four tensors and a counter each
         assert (loaded.loaded, loaded.kept) == ((604, 121) if spelling == "old" else (725, 0))
         if name == "densenet121":
             torch.testing.assert_close(encoder(IMAGE)[-1], expected, rtol=0, atol=0)
@@ -160,7 +182,7 @@ def test_densenet121(spelling, densenet121, tmp_path):
 
 @torch.no_grad()
 def test_convnext(tmp_path):
-    source = _shuffled(timm.create_model("convnext_atto"))
+    source = _shuffled(_made(timm.create_model, "convnext_atto"))
     file = tmp_path / "model.safetensors"
     safetensors.torch.save_file(source.state_dict(), file)
     encoder = _encoder("tu-convnext_atto")
@@ -170,14 +192,15 @@ def test_convnext(tmp_path):
 
     expected = source.forward_features(IMAGE)
     torch.testing.assert_close(encoder(IMAGE)[-1], expected, rtol=0, atol=0)
-    heads = ("head.norm.weight", "head.norm.bias", "head.fc.weight", "head.fc.bias")
-    assert loaded.dropped == heads
+    heads = {"head.norm.weight", "head.norm.bias", "head.fc.weight", "head.fc.bias"}
+    assert set(loaded.dropped) == heads
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("encoder_name", ["resnet18", "tu-resnet18"])
 def test_checkpoint_of_our_own(encoder_name, tmp_path):
-    network = smp.Unet(encoder_name, encoder_weights=None, classes=4, aux_params={"classes": 4})
+    small = {"decoder_channels": (16, 8, 8, 8, 8), "classes": 4, "aux_params": {"classes": 4}}
+    network = _made(smp.Unet, encoder_name, encoder_weights=None, **small)
     network.register_buffer("mean", torch.zeros(3, 1, 1))
     network.register_buffer("std", torch.ones(3, 1, 1))
     _shuffled(network)
@@ -214,10 +237,10 @@ def test_prefixes(prefix, resnet18):
 
 
 def test_canonical_names_stay_apart():
-    for name in ["resnet18", "densenet121", "efficientnet-b0", "mobilenet_v2", "mobileone_s0"]:
+    for name in ["efficientnet-b0", "mobilenet_v2"]:
         with torch.device("meta"):
             names = list(smp.encoders.get_encoder(name, weights=None).state_dict())
-        assert len({init.weights.canonical(name) for name in names}) == len(names)
+        assert len({canonical(name) for name in names}) == len(names)
 
 
 # --------------------------------------------------------------------- faults in the tensors
@@ -272,7 +295,7 @@ def test_faults_are_named(spoil, lines, resnet18):
 
 
 def test_weights_of_another_encoder(densenet121):
-    with pytest.raises(WeightsError, match=r"without 102 \(conv1.weight, .*, …\).*\n.*holds 604"):
+    with pytest.raises(WeightsError, match=r"without 100 \(conv1.weight, .*, …\).*\n.*holds 604"):
         load_encoder(_encoder("resnet18"), densenet121.state_dict(), source="x")
 
 
@@ -302,7 +325,8 @@ def test_nothing_in_a_file_is_run(form, tmp_path):
         read_weights(file)
 
     assert not mark.exists()
-    torch.load(file, weights_only=False)  # and it would have been: the trap is a working one
+    # and it would have been: the trap is a working one
+    pickle.loads(file.read_bytes()) if form == "pickle" else torch.load(file, weights_only=False)
     assert mark.exists()
 
 
@@ -458,7 +482,7 @@ def test_hub_source(name, repo, revision):
         ("resnext101_32x4d", "resnext101_32x8d"),  # it has others, not ImageNet's
         ("resnet81", "resnet18"),
         ("tu-resnet18.nope", "tu-resnet18.a1_in1k"),
-        ("tu-sam2_hiera_tiny", "tu-hiera_tiny"),  # pre-trained, but not on ImageNet
+        ("tu-sam2_hiera_tiny", "tu-hiera_tiny_224"),  # pre-trained, but not on ImageNet
     ],
 )
 def test_no_imagenet_weights(name, near):

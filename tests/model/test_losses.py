@@ -1,4 +1,4 @@
-"""The losses against hand-computed values, a float64 implementation in NumPy and their gradients."""
+"""The losses against values by hand, a float64 implementation in NumPy and their gradients."""
 
 import math
 
@@ -52,7 +52,8 @@ def in_numpy(masks_logits, labels_logits, masks, labels, smooth=1e-3):
 
 
 def test_by_hand():
-    # Logit 0 is p = 1/2 and ln 3 is p = 3/4: BCE(0, 1) = ln 2, BCE(ln 3, 0) = ln 4, BCE(ln 3, 1) = ln 4/3.
+    # Logit 0 is p = 1/2, ln 3 is p = 3/4: BCE(0, 1) = ln 2, BCE(ln 3, 0) = ln 4 and
+    # BCE(ln 3, 1) = ln 4/3.
     masks_logits = torch.tensor([[[[0.0, math.log(3)]]]])
     masks = torch.tensor([[[[True, False]]]])
     labels_logits, labels = torch.tensor([[math.log(3)]]), torch.tensor([[True]])
@@ -204,5 +205,5 @@ def test_dice_of_shapes_that_differ(batch):
 def test_smoothing_must_be_above_0(smooth, batch):
     with pytest.raises(ValueError, match="above 0"):
         bce_dice_loss(*batch, smooth=smooth)
-    with pytest.raises(ConfigError, match="loss.smooth="):
+    with pytest.raises(ConfigError, match=r"loss\.smooth="):
         BCEDiceLoss(smooth)

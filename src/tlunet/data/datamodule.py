@@ -90,8 +90,8 @@ class DefectDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.cache = Path(cache)
-        self.name = resolve_name(name, self.cache)
-        self.root = Path(root) if root else self.cache / self.name
+        self.dataset = resolve_name(name, self.cache)
+        self.root = Path(root) if root else self.cache / self.dataset
         self.frac, self.batch_size, self.seed = frac, batch_size, seed
         self.split_kind, self.split_seed, self.subset = split, split_seed, subset
         self.size = (int(size[0]), int(size[1])) if size else None
@@ -103,7 +103,7 @@ class DefectDataModule(pl.LightningDataModule):
         self._resident: tuple[Tensor, Tensor] | None = None
 
     def prepare_data(self) -> None:
-        """Draw the strips if they are synthetic, list the files, build the pack if it is not there."""
+        """Draw the strips if they are synthetic, list the files, and open or build the pack."""
         self.pack = open_pack(
             self._source(),
             self.cache / "packs",
@@ -115,22 +115,24 @@ class DefectDataModule(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Split; ``self.split`` is the table, ``self.rows`` the pack's rows of each subset."""
         index, labels = self.pack.index, self.pack.labels
-        chosen = labels.any(1) if self.subset == "defective" else np.ones(len(index), bool)
-        official = index["part"][chosen].tolist() if self.split_kind == "official" else None
+        chosen = np.arange(len(index))
+        if self.subset == "defective":
+            chosen = np.flatnonzero(labels.any(1))
+        index = index.iloc[chosen]
+        official = index["part"].tolist() if self.split_kind == "official" else None
         try:
             self.split = make_split(
-                index["image_id"][chosen].tolist(),
+                index["image_id"].tolist(),
                 labels[chosen],
                 frac=self.frac,
                 seed=self.split_seed,
-                groups=index["group"][chosen].to_numpy(),
+                groups=index["group"].to_numpy(),
                 official=official,
             )
         except ValueError as error:
             raise DataError(f"{self.root}: {error}") from error
-        rows = np.flatnonzero(chosen)
         self.rows = {
-            subset: rows[(self.split["subset"] == subset).to_numpy()]
+            subset: chosen[(self.split["subset"] == subset).to_numpy()]
             for subset in ("train", "unused", "val", "test")
         }
         # No labels in it, so it is taken over the whole training part: the same for every frac.
@@ -138,7 +140,7 @@ class DefectDataModule(pl.LightningDataModule):
         self.mean, self.std = self.pack.mean_std(np.sort(everything))
 
     def _source(self) -> Source:
-        match self.name:
+        match self.dataset:
             case "severstal":
                 return severstal.read(self.root)
             case "synthetic":
@@ -147,7 +149,7 @@ class DefectDataModule(pl.LightningDataModule):
                 return folder.read(self.root, classes=self.classes)
             case "neu_seg":
                 return folder.read_neu_seg(self.root)
-        raise ConfigError(f"data={self.name}: allowed are {', '.join(NAMES)}")
+        raise ConfigError(f"data={self.dataset}: allowed are {', '.join(NAMES)}")
 
     def _synthetic(self) -> Source:
         height, width = self.size or SYNTHETIC_SIZE

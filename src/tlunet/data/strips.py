@@ -55,7 +55,7 @@ def _wander(rng: np.random.Generator, length: int, knot: float) -> Array:
 
 
 def _join(values: Array, at: Array) -> Array:
-    """Values given at 0, 1, 2, … read between them along a smooth step; the last meets the first."""
+    """Values given at 0, 1, 2, … read between them by a smooth step; round, as on a clock."""
     before = np.floor(at)
     k, part = before.astype(int) % len(values), at - before
     ease = part * part * (3 - 2 * part)
@@ -150,11 +150,11 @@ def pits(rng: np.random.Generator, steel: Array, span: Span) -> Array:
     """Class 1: upright clusters of small bright or dark spots."""
     height, _ = steel.shape
     mask = np.zeros(steel.shape, bool)
-    border = scaled(height, 7, 1)
+    border = scaled(height, 5, 1)
     home, stray = rng.uniform(*span), scaled(height, 110, 16)
     tone = _contrast(rng, dark=0.4)
-    for _ in range(rng.integers(2, 6)):
-        tall, wide = rng.uniform(0.06, 0.22) * height, scaled(height, rng.uniform(4, 10), 1)
+    for _ in range(rng.integers(1, 5)):
+        tall, wide = rng.uniform(0.04, 0.13) * height, scaled(height, rng.uniform(3, 7), 1)
         y, x = rng.uniform(0.1, 0.9) * height, np.clip(rng.normal(home, stray), *span)
         ys, xs = rng.normal(y, tall, 9), rng.normal(x, wide, 9)
         radii = np.clip(scaled(height, 3.2) * rng.lognormal(0, 0.45, 9), 1.3, scaled(height, 9, 2))
@@ -165,10 +165,11 @@ def pits(rng: np.random.Generator, steel: Array, span: Span) -> Array:
         away = np.sqrt(dy**2 + dx**2)  # (9, h, w)
         fray = np.clip(1 + 0.3 * noise(rng, away.shape[1:], (scaled(height, 4, 1),) * 2), 0.6, 2)
         cover = np.clip(radii[:, None, None] + 0.5 - away * fray, 0, 1).max(0)
-        shadow = np.roll(cover, max(1, round(scaled(height, 4))), axis=0)
+        shadow, below = np.zeros_like(cover), max(1, round(scaled(height, 4)))
+        shadow[below:] = cover[:-below]
         steel[box] *= (1 - 0.35 * shadow) * (1 + (tone - 1) * cover)
         reach = radii[:, None, None] + border
-        mask[box] |= np.exp(-0.5 * (away / reach) ** 2).sum(0) > math.exp(-0.5)  # discs, merging
+        mask[box] |= np.exp(3 - 3 * (away / reach) ** 2).sum(0) > 1  # discs that melt together
     return mask
 
 
@@ -237,7 +238,7 @@ def patches(rng: np.random.Generator, steel: Array, span: Span) -> Array:
     tone = rng.uniform(0.4, 0.68) if rng.random() < 0.75 else rng.uniform(1.3, 1.5)
     rough = rng.uniform(0.15, 0.4)
     for _ in range(rng.choice([1, 1, 2, 2, 3])):
-        tall, wide = rng.uniform(0.16, 0.42) * height, rng.uniform(0.2, 0.7) * height
+        tall, wide = rng.uniform(0.14, 0.33) * height, rng.uniform(0.15, 0.5) * height
         y, x = rng.uniform(0.1, 0.9) * height, rng.uniform(*span)
         box = _box(steel.shape, y, x, 1.6 * tall, 1.6 * wide)
         part = steel[box].shape
@@ -357,5 +358,5 @@ def inclusions(rng: np.random.Generator, steel: Array, span: Span) -> Array:
         rows, columns = np.ogrid[box]
         away = np.hypot((rows - y) / sides[0], (columns - x) / sides[1])
         steel[box] *= 1 + (tone - 1) * np.exp(-(away**2))
-        mask[box] |= away < 1.1
+        mask[box] |= away < 1.3
     return mask

@@ -19,6 +19,8 @@ from tlunet.data import rle, strips
 from tlunet.errors import DataError
 
 #: What the classes 1 to 4 of each family are called.
+VERSION = 1  # of what `draw` draws; a new one makes new folders of strips
+
 CLASS_NAMES: dict[str, tuple[str, str, str, str]] = {
     "strips": ("pits", "fine lines", "scratches", "patches"),
     "sheets": ("bubbles", "cracks", "checker stains", "inclusions"),

@@ -206,7 +206,8 @@ def _on_hub(encoder_name: str) -> tuple[str, str]:
     if encoder_name.startswith("tu-"):
         if repo := _timm_repo(encoder_name.removeprefix("tu-")):
             return repo, "main"
-        have = [f"tu-{name}" for name in timm.list_pretrained() if _timm_repo(name)]
+        names = timm.list_pretrained() if "." in encoder_name else timm.list_models()
+        have = [f"tu-{name}" for name in names if _timm_repo(name)]
     else:
         known = {name: entry["pretrained_settings"] for name, entry in smp_encoders.items()}
         if "imagenet" in known.get(encoder_name, {}):

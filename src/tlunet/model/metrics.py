@@ -61,10 +61,19 @@ def _cut(threshold: float, dtype: torch.dtype) -> float:
     return float(cut)
 
 
-def _pixels(masks: Tensor) -> Tensor:
-    """(B, M, H, W) bool -> (B, M) int64."""
-    # A sum of bools goes through an int64 copy, eight times the masks: one image at a time.
-    return torch.stack([image.sum((1, 2)) for image in masks])
+def _pixels(masks_logits: Tensor, masks: Tensor, cut: float) -> Tensor:
+    """(B, M, H, W) twice -> (3, B, M) int64: pixels in both, in the truth, predicted."""
+    # On a CPU image by image, in one memory order: that stays in the cache (40 times faster for
+    # channels_last). On a GPU all at once: few kernels.
+    step = 1 if masks_logits.is_cpu else len(masks)
+    counts = []
+    for logits, truth in zip(masks_logits.split(step), masks.split(step), strict=True):
+        predicted = (logits > cut).contiguous()  # (step, M, H, W)
+        truth = truth.bool().contiguous()
+        # The sum copies its input to its own type; int64 would be eight times the masks.
+        areas = [m.sum((2, 3), dtype=torch.int32) for m in (predicted & truth, truth, predicted)]
+        counts.append(torch.stack(areas))
+    return torch.cat(counts, dim=1).long()
 
 
 @torch.no_grad()
@@ -103,13 +112,13 @@ def count(
             f"shapes do not fit: logits {tuple(masks_logits.shape)} and {(B, M)}, "
             f"masks {tuple(masks.shape)}, labels {tuple(labels.shape)}, index {tuple(index.shape)}"
         )
-    truth = masks.bool()
-    predicted = masks_logits > _cut(threshold, masks_logits.dtype)  # (B, M, H, W)
+    cut = _cut(threshold, masks_logits.dtype)
+    intersection, truth, predicted = _pixels(masks_logits, masks, cut)
     return PixelCounts(
         index=index.to(masks_logits.device, torch.int64),
-        intersection=_pixels(predicted & truth),
-        truth=_pixels(truth),
-        predicted=_pixels(predicted),
+        intersection=intersection,
+        truth=truth,
+        predicted=predicted,
         label=labels.bool(),
         prob=labels_logits.float().sigmoid(),
     )
@@ -433,9 +442,12 @@ def from_table(table: pd.DataFrame) -> PixelCounts[NDArray[Any]]:
     N, M = len(ids), int(class_id.max(initial=0))
     cell = row * M + class_id - 1
     if len(table) != N * M or not np.array_equal(np.sort(cell), np.arange(N * M)):
-        every = list(range(1, M + 1))
-        found = table.groupby("image_id", sort=False)["class_id"].agg(sorted)
-        image_id, classes = next(item for item in found.items() if item[1] != every)
+        found = table.groupby("image_id", sort=False)["class_id"].agg(list)
+        image_id, classes = next(
+            (image_id, sorted(classes))
+            for image_id, classes in found.items()
+            if len(classes) != M or set(classes) != {*range(1, len(classes) + 1)}
+        )
         raise DataError(
             f"test_images.parquet, image {image_id!r}: has the classes {classes}, expected 1 to "
             f"{M} once each; run the cell again with force=true"

@@ -48,6 +48,10 @@ class TLUNet(nn.Module):
 
     mean: Tensor
     std: Tensor
+    encoder: nn.Module
+    decoder: nn.Module
+    segmentation_head: nn.Module
+    classification_head: nn.Module
 
     def __init__(
         self,
@@ -66,8 +70,7 @@ class TLUNet(nn.Module):
         self.register_buffer("mean", torch.tensor(self.spec["mean"]).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(self.spec["std"]).view(-1, 1, 1))
         unet = _unet(encoder, classes)
-        self.encoder = unet.encoder
-        self.decoder = unet.decoder
+        self.encoder, self.decoder = unet.encoder, unet.decoder
         self.segmentation_head = unet.segmentation_head
         self.classification_head = unet.classification_head
 
@@ -88,7 +91,7 @@ class TLUNet(nn.Module):
         return Logits(masks, labels)
 
 
-def _unet(encoder: str, classes: int) -> nn.Module:
+def _unet(encoder: str, classes: int) -> Any:
     check_name(encoder)
     try:
         return smp.Unet(
@@ -112,9 +115,10 @@ def check_name(encoder: str) -> None:
         if timm.is_model(encoder[3:]):
             return
         close = timm.list_models(f"*{encoder[3:].split('.')[0].split('_')[0]}*")[:5]
+        near = ", ".join(f"tu-{c}" for c in close)
         raise ConfigError(
             f"encoder.name={encoder}: timm has no model {encoder[3:]!r}; "
-            f"{'near it: ' + ', '.join('tu-' + c for c in close) if close else 'see timm.list_models()'}"
+            + (f"near it: {near}" if close else "see timm.list_models()")
         )
     known = smp.encoders.get_encoder_names()
     if encoder not in known:

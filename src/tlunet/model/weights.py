@@ -71,21 +71,26 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():  # on other pickle protocols; what counts is the outcome
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        wants = re.search(r"GLOBAL ([\w.]+)", str(error))
-        raise WeightsError(
-            f"{path}: refused, it wants to run code when it is read "
-            f"({wants[1] if wants else 'more than tensors are pickled in it'}); where you trust "
-            "it, convert it once: safetensors.torch.save_file(torch.load(FILE, weights_only=False)"
-            "['state_dict'], 'FILE.safetensors')"
-        ) from error
     except Exception as error:  # each reader and each kind of damage has a class of its own
+        wants = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if isinstance(error, pickle.UnpicklingError) and (wants or _is_pickle(path)):
+            raise WeightsError(
+                f"{path}: refused, it wants to run code when it is read "
+                f"({wants[1] if wants else 'more than tensors are pickled in it'}); where you "
+                "trust it, convert it once: safetensors.torch.save_file("
+                "torch.load(FILE, weights_only=False)['state_dict'], 'FILE.safetensors')"
+            ) from error
         reason = str(error).split(". ")[0].split("\n")[0]
         raise WeightsError(
             f"{path}: broken off or no weights file ({type(error).__name__}: {reason}); "
             "fetch it again"
         ) from error
     return _unwrap(content, path)
+
+
+def _is_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1) == b"\x80"
 
 
 def _unwrap(content: object, path: Path) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """What is kept of a training run while it runs: its history, its checkpoints, its progress."""
 
+import functools
 import math
 import statistics
 import time
@@ -12,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
 
+from tlunet.errors import UserError
 from tlunet.study.console import bars, console, say
 from tlunet.study.files import write_whole
 
@@ -92,7 +94,7 @@ class History(Callback):
 
 
 class Checkpoints(Checkpoint):
-    """``best.ckpt``, the epoch of lowest ``val_loss``, and ``last.ckpt``, every epoch.
+    """``best.ckpt``, weights of the epoch of lowest ``val_loss``, and ``last.ckpt``, everything.
 
     Why not Lightning's ModelCheckpoint: the best must be on disk before the last says that its
     epoch is over, or a kill between the two would lose it; and both must appear whole.
@@ -122,11 +124,18 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
         loss = float(trainer.callback_metrics["val_loss"])
+        if not math.isfinite(loss):
+            raise UserError(
+                f"val_loss is {loss} after epoch {trainer.current_epoch + 1}: the weights have "
+                "diverged; lower optimizer.lr, or take trainer.precision=32-true"
+            )
         is_best = self.best_loss is None or loss < self.best_loss
         if is_best:
             self.best_loss, self.best_epoch = loss, trainer.current_epoch
-            write_whole(self.folder / "best.ckpt", trainer.save_checkpoint)
-        write_whole(self.folder / "last.ckpt", trainer.save_checkpoint)
+            weights = functools.partial(trainer.save_checkpoint, weights_only=True)
+            write_whole(self.folder / "best.ckpt", weights)
+        everything = functools.partial(trainer.save_checkpoint, weights_only=False)
+        write_whole(self.folder / "last.ckpt", everything)
 
 
 class Progress(Callback):
@@ -156,7 +165,7 @@ class Progress(Callback):
     def show(self, row: dict[str, Any]) -> None:
         """One epoch's row, as :class:`History` has it."""
         scores = {"loss": row["val_loss"], "dice": row["val_dice"], "mla": row["val_mla"]}
-        shown = " ".join(f"{k} {v:.3g}" for k, v in scores.items() if v is not None)
+        shown = " ".join(f"{k} {v:.4g}" for k, v in scores.items() if v is not None)
         note = f"epoch {row['epoch'] + 1}/{self.epochs} val {shown}"
         self.bars.update(self.task, note=note)
         if not console.is_terminal:

@@ -86,8 +86,7 @@ def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
         ConfigError: a value is wrong in the light of data and hardware.
         DataError: faults of the data.
     """
-    config = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(config, dict)
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     machine = hardware.choose(**config["trainer"])
     data = datamodule(config, progress)
     if config["data"]["residency"] == "gpu" and machine.accelerator == "cpu":
@@ -97,7 +96,9 @@ def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
     name = config["encoder"]["name"]
     check_encoder(name, len(data.pack.classes), data.pack.size)
 
-    init, start, missing = config["init"], None, None
+    init = config["init"]
+    start: Source | Recipe | None = None
+    missing: WeightsError | None = None
     try:
         match init["name"]:
             case "imagenet":
@@ -124,14 +125,14 @@ def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
         "precision": machine.precision,
         "device": machine.accelerator,
     }
-    config["data"] |= {"name": data.name, "root": str(data.root)}
-    study = config["study"] = config["study"] or data.name
+    config["data"] |= {"name": data.dataset, "root": str(data.root)}
+    study = config["study"] = config["study"] or data.dataset
     label = PAPER_NAMES.get(name, name).replace("/", "-")
     folder = f"{label}-{init['name']}-{frac}-s{config['seed']}-{_hash(science)[:8]}"
     return Cell(
         config=config,
         study=study,
-        dataset=data.name,
+        dataset=data.dataset,
         encoder=label,
         init=init["name"],
         frac=frac,

@@ -1,4 +1,4 @@
-"""The command line, read before anything is run: which cells it asks for, and what is wrong with it.
+"""The command line, read before anything is run: which cells it asks for, and what is wrong.
 
 Imports nothing heavy: a wrong key is answered in under a second.
 """
@@ -115,10 +115,11 @@ def _explain(error: Exception, overrides: list[str], conf: Path, base: DictConfi
         key = key.lstrip("+~")
         group = conf / key
         if group.is_dir() and not (group / f"{value}.yaml").is_file() and value:
-            allowed = ", ".join(sorted(p.stem for p in group.glob("*.yaml")))
-            return f"{key}={value}: no such choice{_nearest(value, allowed.split(', '))}; allowed: {allowed}"
+            allowed = sorted(p.stem for p in group.glob("*.yaml"))
+            near = _nearest(value, allowed)
+            return f"{key}={value}: no such choice{near}; allowed: {', '.join(allowed)}"
     if isinstance(error, MissingConfigException):
-        return f"{error.missing_cfg_file or 'configuration'}: no such configuration ({_first_line(error)})"
+        return f"{error.missing_cfg_file}: no such configuration ({_first_line(error)})"
     if (match := re.search(r"Could not (?:override|append|delete).*?'([^']+)'", text)) and base:
         key = match[1]
         parent, _, _ = key.rpartition(".")
@@ -126,7 +127,7 @@ def _explain(error: Exception, overrides: list[str], conf: Path, base: DictConfi
         prefix = f"{parent}." if parent else ""
         if not isinstance(node, DictConfig):
             return f"{key}: no such key; {parent} holds no keys"
-        names = [f"{prefix}{k}" for k in node]
+        names = [f"{prefix}{k}" for k in map(str, node)]
         return f"{key}: no such key{_nearest(key, names)}; allowed: {', '.join(names)}"
     return " ".join(text.split())
 
@@ -241,7 +242,7 @@ def _targets(node: Any, where: str = "") -> list[tuple[str, str]]:
     if isinstance(node, DictConfig):
         found = [(f"{where}_target_", str(node["_target_"]))] if "_target_" in node else []
         return found + [
-            t for k in node if k != "_target_" for t in _targets(node[k], f"{where}{k}.")
+            t for k in map(str, node) if k != "_target_" for t in _targets(node[k], f"{where}{k}.")
         ]
     if isinstance(node, ListConfig):
         return [t for k, item in enumerate(node) for t in _targets(item, f"{where}{k}.")]

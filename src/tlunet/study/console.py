@@ -7,15 +7,18 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from tlunet.data.pack import Progress as Report
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False)
+if not console.is_terminal:
+    console = Console(highlight=False, width=120)  # a log file has no width of its own
 
 
-def say(text: str, style: str | None = None) -> None:
+def say(text: str) -> None:
     """One line; never cut, never interpreted as markup."""
-    console.print(text, style=style, markup=False)
+    console.print(text, markup=False, soft_wrap=True)
 
 
 def complain(*lines: str) -> None:
@@ -25,7 +28,8 @@ def complain(*lines: str) -> None:
 
 def banner(title: str, *lines: str) -> None:
     """A frame that cannot be missed."""
-    console.print(Panel("\n".join(lines), title=title, title_align="left", style="bold yellow"))
+    text = Text("\n".join(lines))
+    console.print(Panel(text, title=title, title_align="left", style="bold yellow"))
 
 
 def bars() -> Progress:

@@ -1,10 +1,12 @@
 """What a cell runs on: device, precision and threads, chosen in one place."""
 
 import ctypes
+import logging
 import os
 import platform
 import resource
 import sys
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -57,9 +59,19 @@ def choose(
         precision = "bf16-mixed" if _does_bf16_well(accelerator) else "32-true"
     threads = threads or _cores()
     torch.set_num_threads(threads)
+    _quieten_libraries()
     os.environ.setdefault("OPENCV_NUM_THREADS", "1")  # albumentations: read when cv2 is imported
     _keep_freed_memory()
     return Hardware(accelerator, precision, _name(accelerator), threads)
+
+
+def _quieten_libraries() -> None:
+    """Keep Lightning's hints and one warning of its own making off the console."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    # Lightning 2.6 with torch 2.13 and later: the class is torch's, its use Lightning's.
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+    # There are no workers on purpose: a batch of the pack is a slice of a memory map.
+    warnings.filterwarnings("ignore", message=r".*does not have many workers")
 
 
 def _does_bf16_well(accelerator: str) -> bool:

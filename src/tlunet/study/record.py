@@ -39,7 +39,7 @@ def lock(folder: Path) -> Iterator[bool]:
 
 
 def set_state(folder: Path, state: str, error: str | None = None) -> None:
-    """Write ``status.json``: ``running``, ``finished`` or ``failed``, since when, and who says so."""
+    """Write ``status.json``: ``running``, ``finished`` or ``failed``, when, and who says so."""
     status = {
         "state": state,
         "error": error,

@@ -15,7 +15,6 @@ SCORES = (
     "iou_kaggle",
 )  # fmt: skip
 BY_CLASS = ("auc", "ap", "dice_class", "iou_class", "dice_pooled", "iou_pooled")
-EMPTY = ("mla", "label_accuracy", "subset_accuracy", "dice_image", "dice_kaggle", "iou_kaggle")
 FACTS = (
     "epochs", "best_epoch", "train_images", "test_images", "threshold", "parameters", "seconds",
     "images_per_second", "peak_memory", "accelerator", "hardware", "precision",
@@ -54,15 +53,28 @@ def _row(folder: Path) -> dict[str, Any]:
     metrics = read_json(folder / "metrics.json") if finished else {}
     row: dict[str, Any] = {key: meta.get(key) for key in CELL}
     row["state"] = status["state"]
-    row |= {score: metrics.get(score) for score in SCORES}
+    row |= _means(metrics)
     for name in BY_CLASS:
-        scores = metrics.get(name, {})
-        row[name] = scores.get("mean")
-        row |= {f"{name}_{class_id}": v for class_id, v in scores.get("per_class", {}).items()}
-    row |= {f"empty_{score}": metrics.get("empty_predictor", {}).get(score) for score in EMPTY}
+        by_class = metrics.get(name, {}).get("per_class", {})
+        row |= {f"{name}_{class_id}": score for class_id, score in by_class.items()}
+    empty = metrics.get("empty_predictor", {})
+    row |= {f"empty_{name}": score for name, score in _means(empty).items()}
     row["dead_classes"] = " ".join(map(str, metrics.get("dead_classes", [])))
     row |= {fact: meta.get(fact) for fact in FACTS}
     return row | {"folder": folder.name, "error": status.get("error")}
+
+
+def _means(metrics: dict[str, Any]) -> dict[str, Any]:
+    by_class = {name: metrics.get(name, {}).get("mean") for name in BY_CLASS}
+    return {name: metrics.get(name) for name in SCORES} | by_class
+
+
+#: Columns of the console's table: heading → column of ``results.csv``.
+SHOWN = {
+    "encoder": "encoder", "init": "init", "frac": "frac", "seed": "seed", "Dice": "dice_image",
+    "IoU": "iou_image", "Kaggle-Dice": "dice_kaggle", "MLA": "mla", "AUC": "auc",
+    "best epoch": "best_epoch", "s": "seconds",
+}  # fmt: skip
 
 
 def show(table: pd.DataFrame, folders: Collection[str]) -> Table:
@@ -73,35 +85,29 @@ def show(table: pd.DataFrame, folders: Collection[str]) -> Table:
         folders: names of the run folders to show.
     """
     shown = table[table["folder"].isin(folders)] if len(table) else table
-    title = (
-        " · ".join(
-            f"{s} ({d})"
-            for s, d in dict.fromkeys(zip(shown["study"], shown["dataset"], strict=True))
-        )
-        if len(shown)
-        else "no cell"
+    names = [] if shown.empty else shown[["study", "dataset"]].drop_duplicates().to_numpy().tolist()
+    title = " ".join(f"study {study}, data {dataset}" for study, dataset in names)
+    out = Table(
+        title=f"Test scores ({title or 'no cell'})",
+        caption="Dice, IoU: mean over images with a defect, classes pooled within the image. "
+        "Kaggle-Dice: mean over all image × class pairs, both empty = 1.",
+        title_justify="left",
+        caption_justify="left",
     )
-    out = Table(title=f"Test scores: {title}", title_justify="left")
-    columns = {
-        "encoder": "encoder", "init": "init", "frac": "frac", "seed": "seed",
-        "dice_image": "Dice\nimage", "iou_image": "IoU\nimage", "dice_kaggle": "Dice\nKaggle",
-        "mla": "MLA", "auc": "AUC", "best_epoch": "best\nepoch", "seconds": "s",
-    }  # fmt: skip
-    for name in columns.values():
-        out.add_column(name, justify="right")
+    for heading in SHOWN:
+        out.add_column(heading, justify="right", no_wrap=True)
     out.add_column("state")
-    for _, row in shown.iterrows():
+    for _, row in shown.astype({"frac": str}).iterrows():
         state = "finished" if row["state"] == "finished" else f"{row['state']}: {row['error']}"
         if row["dead_classes"]:
             state += f", never predicts class {row['dead_classes']}"
-        out.add_row(*(_cell(row[key]) for key in columns), state)
-    finished = shown[shown["state"] == "finished"]
+        out.add_row(*(_cell(row[key]) for key in SHOWN.values()), state)
+    finished = shown[shown["state"] == "finished"] if len(shown) else shown
     if len(finished):
-        first = finished.iloc[0]
-        empty = {k.removeprefix("empty_"): first[k] for k in first.index if k.startswith("empty_")}
-        cells = [_cell(empty.get(key)) for key in list(columns)[4:]]
         out.add_section()
-        out.add_row("(never finds a defect)", "", "", "", *cells, "")
+        first = finished.iloc[0]
+        scores = (first.get(f"empty_{key}") for key in list(SHOWN.values())[4:])
+        out.add_row("none", "", "", "", *map(_cell, scores), "(never finds a defect)")
     return out
 
 

@@ -20,7 +20,7 @@ from tlunet.study.cell import Cell, instantiate, resolve
 from tlunet.study.console import complain, say
 from tlunet.study.files import read_json, write_json, write_text, write_whole
 from tlunet.study.hardware import peak_memory
-from tlunet.study.loggers import make_logger
+from tlunet.study.loggers import open_logger
 from tlunet.study.pretrain import Recipe, make_trainer
 from tlunet.study.results import state_of
 
@@ -66,8 +66,9 @@ def _run(cell: Cell) -> float:
     if cell.missing:
         raise cell.missing
     task = _make_task(cell, meta)
-    trainer, history, checkpoints = _train(task, cell, meta["attempt"])
-    scores = _test(task, trainer, cell)
+    with open_logger(cell, meta["attempt"]) as logger:
+        trainer, history, checkpoints = _train(task, cell, logger)
+        scores = _test(task, trainer, cell)
 
     assert checkpoints.best_loss is not None
     meta |= {
@@ -82,8 +83,6 @@ def _run(cell: Cell) -> float:
     }
     write_json(cell.folder / "meta.json", meta)
     record.set_state(cell.folder, "finished")
-    if trainer.logger:
-        trainer.logger.finalize("success")
     _announce(cell, scores, meta)
     return checkpoints.best_loss
 
@@ -120,7 +119,9 @@ def _load_start(network: TLUNet, cell: Cell) -> dict[str, Any]:
     return {"identity": cell.start.identity, "file": path.name, **loaded._asdict()}
 
 
-def _train(task: DefectTask, cell: Cell, attempt: int) -> tuple[pl.Trainer, History, Checkpoints]:
+def _train(
+    task: DefectTask, cell: Cell, logger: pl.loggers.Logger | None
+) -> tuple[pl.Trainer, History, Checkpoints]:
     config, folder = cell.config, cell.folder
     bar = Progress(cell.title, config["epochs"])
     history = History(folder / "history.csv", on_row=bar.show)
@@ -132,7 +133,7 @@ def _train(task: DefectTask, cell: Cell, attempt: int) -> tuple[pl.Trainer, Hist
         cell.hardware,
         epochs=config["epochs"],
         callbacks=callbacks,
-        logger=make_logger(cell, attempt),
+        logger=logger,
     )
     last = folder / "last.ckpt"
     trainer.fit(task, cell.data, ckpt_path=last if last.exists() else None, weights_only=True)

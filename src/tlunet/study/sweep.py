@@ -1,4 +1,4 @@
-"""Around the cells of one command: what is checked before the first, and gathered after the last."""
+"""Around the cells of one command: checks before the first, a table after the last."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +61,7 @@ def _introduce(cell: Cell) -> None:
     ]
     if pack.left_out:
         lines.append(f"{len(pack.left_out)} faults; their images are left out (see meta.json)")
-    if data.name == "synthetic":
+    if data.dataset == "synthetic":
         banner(
             "SYNTHETIC DATA",
             f"{len(pack)} procedural strips of {height}×{width}. They are not steel, and no "
@@ -70,7 +70,7 @@ def _introduce(cell: Cell) -> None:
             "The real data: Kaggle's train_images/ and train.csv in data/severstal (README.md).",
         )
     else:
-        say(f"{data.name}: {len(pack)} images of {height}×{width} from {data.root}")
+        say(f"{data.dataset}: {len(pack)} images of {height}×{width} from {data.root}")
         say("\n".join(lines))
     machine = cell.hardware
     say(

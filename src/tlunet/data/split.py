@@ -1,0 +1,214 @@
+"""The split: which images train, validate and test, and which of them a fraction leaves unused.
+
+75 / 12.5 / 12.5 over images, stratified by the set of classes in the image; near-duplicate images
+stay on one side. It depends on the images' names, labels, groups and one seed: not on the order
+they come in, nor on the fraction of the labels that a run may use.
+
+**Dealing.** Groups go one by one, the largest first and among equals the rarest set of classes
+first, to the part that is owed the most. What a part is owed is counted in images of this set of
+classes, in images of each class and in images at all, so that a rounding in one stratum is made
+good in the next (error diffusion): sizes and class counts end within an image or two of their
+share.
+
+**Fraction.** The j-th of the n shuffled training images of a stratum gets the key (j + u) / n,
+with one random u a stratum; a fraction keeps the smallest keys. So fractions are nested, and each
+stratum is within about an image of its share in all of them (systematic sampling; Cochran,
+Sampling Techniques, ch. 8).
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+_TRAIN, _VAL, _TEST, _UNUSED = range(4)
+_SUBSETS = np.array(["train", "val", "test", "unused"], dtype=object)
+
+
+def make_split(
+    image_ids: Sequence[str],
+    labels: ArrayLike,
+    *,
+    frac: float,
+    seed: int,
+    groups: ArrayLike | None = None,
+    fractions: tuple[float, float, float] = (0.75, 0.125, 0.125),
+    official: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Split a data set into train, val and test, and keep a fraction of train.
+
+    Args:
+        image_ids: the images' names, each once.
+        labels: bool `(N, M)`, "image has class m".
+        frac: share of the training part that is kept, in (0, 1]: `round(frac * n_train)` images,
+            at least one. The others become "unused". Groups may be cut here: duplicates within
+            the training part do no harm.
+        seed: the split's seed, the only source of chance.
+        groups: integer `(N,)`, the near-duplicate group of each image; by default every image is
+            its own. No group straddles two of train/unused, val and test.
+        fractions: shares of train, val and test, all above 0, 1 together.
+        official: "train" or "test" for each image, the data set's own test part. Test is then
+            that part; images that share a group with it become "unused"; `fractions[1]` of the
+            rest is val.
+
+    Returns:
+        A table with columns `image_id, subset, group`, in the order of `image_ids`; subset is one
+        of train, unused, val, test.
+
+    Raises:
+        ValueError: frac or fractions out of range, lengths that differ, an image given twice, too
+            few images to fill every part, an official part that is unknown or has no images.
+
+    >>> names = [f"{i}.png" for i in range(16)]
+    >>> split = make_split(names, np.ones((16, 1)), frac=0.5, seed=0)
+    >>> split["subset"].value_counts().sort_index().to_dict()
+    {'test': 2, 'train': 6, 'unused': 6, 'val': 2}
+    """
+    ids = np.asarray(image_ids, dtype=object)
+    classes = np.asarray(labels).astype(bool)
+    _check(ids, classes, frac, groups, fractions, official)
+    order = np.argsort(ids)  # all below is in the order of the names
+    classes = classes[order]
+    # Without groups: the rank of the name, which no order of rows can change.
+    named = np.argsort(order) if groups is None else np.asarray(groups)
+    group = np.unique(named[order], return_inverse=True)[1]
+
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(len(ids))  # each image's place
+    combinations, stratum = np.unique(classes, axis=0, return_inverse=True)
+    offsets = rng.random(len(combinations))
+
+    shares = np.array(fractions)
+    part = np.full(len(ids), _UNUSED)
+    open_ = np.ones(len(ids), bool)  # still to be dealt
+    if official is not None:
+        tests = np.asarray(official, dtype=object)[order] == "test"
+        part[tests] = _TEST
+        open_ = ~np.isin(group, group[tests])
+        shares = np.array([1 - fractions[1], fractions[1]])
+    part[open_] = _deal(group[open_], stratum[open_], shuffled[open_], combinations, shares)
+    _check_filled(part, len(np.unique(group[open_])))
+
+    train = np.flatnonzero(part == _TRAIN)
+    keys = _nested_keys(stratum[train], shuffled[train], offsets)
+    kept = max(1, round(frac * len(train)))
+    part[train[np.argsort(keys, kind="stable")[kept:]]] = _UNUSED
+
+    subset = np.empty(len(ids), dtype=object)
+    subset[order] = _SUBSETS[part]
+    return pd.DataFrame({"image_id": ids, "subset": subset, "group": named})
+
+
+def fingerprint(split: pd.DataFrame) -> str:
+    """Name a split: equal for every fraction of one split and for any order of its rows.
+
+    Args:
+        split: a table with columns `image_id, subset, group`, as from `make_split`.
+
+    Returns:
+        64 hexadecimal digits, the SHA-256 of the sorted (image, group, subset), "unused" read as
+        "train" and a group named by the first of its images' names.
+    """
+    first = split.groupby("group")["image_id"].transform("min")
+    subset = split["subset"].replace("unused", "train")
+    rows = sorted(zip(split["image_id"], first, subset, strict=True))
+    return hashlib.sha256("".join("\t".join(row) + "\n" for row in rows).encode()).hexdigest()
+
+
+def _deal(
+    group: NDArray[np.int64],
+    stratum: NDArray[np.int64],
+    shuffled: NDArray[np.int64],
+    combinations: NDArray[np.bool_],
+    shares: NDArray[np.float64],
+) -> NDArray[np.int64]:
+    """Deal whole groups to the parts; returns each image's part."""
+    # Counted for each image: that it is one, and its classes. The first weighs double: sizes are
+    # kept within one image of their share even where class counts must give way.
+    traits = np.column_stack([np.ones(len(combinations)), combinations])  # (S, 1 + M)
+    weights = np.r_[2.0, np.ones(combinations.shape[1])]
+    class_images = traits[stratum].sum(axis=0)  # (1 + M,)
+    rarest = np.where(combinations, class_images[1:], np.inf).min(axis=1, initial=np.inf)
+    # Strata of the same rarest class stand together, the defect-free images last.
+    rank = np.lexsort((np.bincount(stratum, minlength=len(combinations)), rarest)).argsort()
+
+    size = np.bincount(group)[group]
+    # A group goes by its image of the lowest rank; its images follow one another.
+    by_rank = np.lexsort((shuffled, rank[stratum]))
+    turn = np.empty(len(group), np.int64)
+    turn[by_rank] = np.arange(len(group))
+    first_turn = np.full(group.max(initial=0) + 1, len(group))
+    np.minimum.at(first_turn, group, turn)
+    queue = np.lexsort((first_turn[group], -size))
+
+    part = np.empty(len(group), np.int64)
+    owed_stratum = np.zeros((len(combinations), len(shares)))
+    owed_trait = np.zeros((traits.shape[1], len(shares)))
+    bounds = np.flatnonzero(np.diff(group[queue])) + 1
+    for members in np.split(queue, bounds) if len(queue) else []:
+        strata = stratum[members]
+        counts = traits[strata].sum(axis=0)  # (1 + M,)
+        np.add.at(owed_stratum, strata, shares)
+        owed_trait += np.outer(counts, shares)
+        owed = owed_stratum[strata].sum(axis=0) + (weights * counts) @ owed_trait  # (parts,)
+        # Rounded: the last bits, and with them ties, may differ from machine to machine.
+        chosen = int(np.argmax(owed.round(6)))
+        part[members] = chosen
+        np.subtract.at(owed_stratum[:, chosen], strata, 1)
+        owed_trait[:, chosen] -= counts
+    return part
+
+
+def _nested_keys(
+    stratum: NDArray[np.int64], shuffled: NDArray[np.int64], offsets: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Give each image (j + u) / n: its place in its stratum, in shares of it."""
+    queue = np.lexsort((shuffled, stratum))
+    sizes = np.bincount(stratum, minlength=len(offsets))
+    starts = np.cumsum(sizes) - sizes
+    place = np.empty(len(stratum), np.int64)
+    place[queue] = np.arange(len(stratum)) - starts[stratum[queue]]
+    return (place + offsets[stratum]) / sizes[stratum]
+
+
+def _check(
+    ids: NDArray[np.object_],
+    classes: NDArray[np.bool_],
+    frac: float,
+    groups: ArrayLike | None,
+    fractions: tuple[float, float, float],
+    official: Sequence[str] | None,
+) -> None:
+    if not 0 < frac <= 1:
+        raise ValueError(f"frac={frac}: expected a share above 0 and up to 1")
+    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
+        raise ValueError(
+            f"fractions={tuple(fractions)}: expected three shares above 0 that sum to 1"
+        )
+    if classes.ndim != 2:
+        raise ValueError(f"labels of shape {classes.shape}: expected (images, classes)")
+    columns = {"labels": classes, "groups": groups, "official": official}
+    for name, column in columns.items():
+        if column is not None and len(np.asarray(column)) != len(ids):
+            raise ValueError(f"{len(np.asarray(column))} {name} for {len(ids)} images")
+    seen, times = np.unique(ids.astype(str), return_counts=True)
+    if (times > 1).any():
+        raise ValueError(f"image {seen[times > 1][0]!r} is given {times.max()} times")
+    if official is not None:
+        unknown = sorted(set(official) - {"train", "test"})
+        if unknown:
+            raise ValueError(f"official part {unknown[0]!r}: expected 'train' or 'test'")
+        for name in ("train", "test"):
+            if name not in set(official):
+                raise ValueError(f"the official split has no {name} images")
+
+
+def _check_filled(part: NDArray[np.int64], n_groups: int) -> None:
+    for number in (_TRAIN, _VAL, _TEST):
+        if not (part == number).any():
+            raise ValueError(
+                f"{len(part)} images ({n_groups} groups to deal) are too few: "
+                f"no image is left for {_SUBSETS[number]}"
+            )

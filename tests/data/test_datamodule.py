@@ -1,0 +1,149 @@
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import albumentations as A
+import numpy as np
+import pytest
+import torch
+
+from tlunet.data.augment import Augment
+from tlunet.data.datamodule import DefectDataModule, resolve_name, unpack_bits
+from tlunet.errors import ConfigError, DataError
+
+
+def module(root: Path, cache: Path, **kwargs: object) -> DefectDataModule:
+    data = DefectDataModule("severstal", root, cache, **({"batch_size": 4} | kwargs))
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def epoch(data: DefectDataModule, subset: str = "train", number: int = 0) -> list[dict]:
+    loader = getattr(data, f"{subset}_dataloader")()
+    loader.sampler.set_epoch(number)
+    return [data.on_after_batch_transfer(batch, 0) for batch in loader]
+
+
+def test_batches_are_as_the_contract_says(strips: Path, tmp_path: Path) -> None:
+    data = module(strips, tmp_path)
+    batch = epoch(data, "val")[0]
+    B = len(batch["id"])
+    assert batch["image"].shape == (B, 1, 32, 64)
+    assert batch["image"].dtype == torch.uint8
+    assert batch["mask"].shape == (B, 4, 32, 64)
+    assert batch["mask"].dtype == batch["label"].dtype == torch.bool
+    assert torch.equal(batch["label"], batch["mask"].any(-1).any(-1))
+    for k, row in enumerate(batch["index"].tolist()):
+        assert data.pack.index["image_id"][row] == batch["id"][k]
+        assert np.array_equal(batch["image"][k, 0], data.pack.images[row])
+        assert np.array_equal(batch["label"][k], data.pack.labels[row])
+
+
+def test_every_image_of_a_part_once_an_epoch_and_no_other(strips: Path, tmp_path: Path) -> None:
+    data = module(strips, tmp_path, frac=0.5)
+    for subset in ("train", "val", "test"):
+        for number in (0, 1):
+            seen = [i for batch in epoch(data, subset, number) for i in batch["id"]]
+            wanted = data.split.query("subset == @subset")["image_id"]
+            assert sorted(seen) == sorted(wanted)
+    assert len(data.rows["train"]) == len(data.rows["unused"])
+
+
+def test_order_is_a_function_of_seed_and_epoch(strips: Path, tmp_path: Path) -> None:
+    def order(seed: int, number: int) -> list[str]:
+        data = module(strips, tmp_path, seed=seed)
+        return [i for batch in epoch(data, "train", number) for i in batch["id"]]
+
+    assert order(0, 3) == order(0, 3)
+    assert order(0, 3) != order(0, 4)
+    assert order(0, 3) != order(1, 3)
+
+
+def test_a_pack_on_the_device_gives_the_same_batches(strips: Path, tmp_path: Path) -> None:
+    plain = epoch(module(strips, tmp_path, augment=Augment()), "train", 5)
+    resident = module(strips, tmp_path, augment=Augment(), residency="gpu")
+    # Any device that is not the host: the accelerated path, as far as a CPU can show it.
+    resident._resident = (
+        torch.from_numpy(np.array(resident.pack.images)).unsqueeze(1),
+        torch.from_numpy(np.array(resident.pack.masks)),
+    )
+    for ours, theirs in zip(epoch(resident, "train", 5), plain, strict=True):
+        assert ours["id"] == theirs["id"]
+        for key in ("image", "mask", "label", "index"):
+            assert torch.equal(ours[key], theirs[key])
+
+
+def test_image_and_mask_are_flipped_together(strips: Path, tmp_path: Path) -> None:
+    data = module(strips, tmp_path, augment=Augment(1, 0))
+    batch = epoch(data)[0]
+    for k, row in enumerate(batch["index"].tolist()):
+        assert np.array_equal(batch["image"][k, 0], data.pack.images[row][:, ::-1])
+        bits = torch.from_numpy(np.array(data.pack.masks[row][:, ::-1]))
+        assert torch.equal(batch["mask"][k], unpack_bits(bits[None], 4)[0])
+
+
+def test_workers_do_not_change_the_samples(strips: Path, tmp_path: Path) -> None:
+    pipeline = A.Compose([A.Affine(rotate=(-9, 9), p=1.0), A.RandomBrightnessContrast(p=1.0)])
+    augment = Augment(transform=pipeline)
+    alone, helped = (
+        epoch(module(strips, tmp_path, augment=augment, workers=w), "train", 2) for w in (0, 2)
+    )
+    for ours, theirs in zip(alone, helped, strict=True):
+        assert ours["id"] == theirs["id"]
+        assert torch.equal(ours["image"], theirs["image"])
+        assert torch.equal(ours["mask"], theirs["mask"])
+
+
+def test_normalisation_is_the_same_for_every_fraction(strips: Path, tmp_path: Path) -> None:
+    whole, half = (module(strips, tmp_path, frac=f) for f in (1.0, 0.5))
+    assert (whole.mean, whole.std) == (half.mean, half.std)
+    rows = np.sort(whole.rows["train"])
+    assert whole.mean[0] == pytest.approx(np.asarray(whole.pack.images[rows], float).mean())
+
+
+def test_a_last_batch_of_one_joins_the_one_before(strips: Path, tmp_path: Path) -> None:
+    data = module(strips, tmp_path, batch_size=17)
+    assert len(data.rows["train"]) == 18
+    assert [len(batch["id"]) for batch in epoch(data)] == [18]
+    assert sum(len(b["id"]) for b in epoch(module(strips, tmp_path, batch_size=1))) == 18
+
+
+def test_subset_defective_leaves_the_others_out(strips: Path, tmp_path: Path) -> None:
+    data = module(strips, tmp_path, subset="defective")
+    chosen = np.concatenate(list(data.rows.values()))
+    assert data.pack.labels[chosen].any(1).all()
+    assert len(chosen) == data.pack.labels.any(1).sum() < 24
+
+
+def test_auto_takes_severstal_where_it_is(strips: Path, tmp_path: Path) -> None:
+    assert resolve_name("auto", tmp_path) == "synthetic"
+    shutil.copytree(strips, tmp_path / "severstal")
+    assert resolve_name("auto", tmp_path) == "severstal"
+    assert DefectDataModule("auto", cache=tmp_path).root == tmp_path / "severstal"
+    assert resolve_name("folder", tmp_path) == "folder"
+
+
+def test_what_is_not_possible_is_said(strips: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="allowed are auto, severstal"):
+        module_of = DefectDataModule("sevrstal", strips, tmp_path)
+        module_of.prepare_data()
+    with pytest.raises(DataError, match="official"):
+        module(strips, tmp_path, split="official")
+    with pytest.raises(ConfigError, match=r"data\.residency=gpu"):
+        module(strips, tmp_path, residency="gpu").train_dataloader()
+
+
+def test_official_part_of_neu_seg(real: Path, tmp_path: Path) -> None:
+    data = DefectDataModule("neu_seg", real / "neu_seg", tmp_path, split="official")
+    data.prepare_data()
+    data.setup()
+    sizes = {subset: len(rows) for subset, rows in data.rows.items()}
+    assert sizes["test"] == 840
+    assert sizes["unused"] > 0  # near-duplicates of test images
+    assert sizes["val"] == round((3630 - sizes["unused"]) / 8)
+    assert sum(sizes.values()) == 4470
+    assert not set(SimpleNamespace(**data.rows).test) & set(data.rows["train"])
+    test_groups = data.split.query("subset == 'test'")["group"]
+    kept = data.split.query("subset in ['train', 'val']")["group"]
+    assert not set(test_groups) & set(kept)

@@ -1,0 +1,122 @@
+from pathlib import Path
+
+import pytest
+
+from tlunet.data.datamodule import DefectDataModule
+from tlunet.errors import ConfigError
+from tlunet.study.cell import instantiate
+from tlunet.study.config import ALLOWED_TARGETS, read_command
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def read(*line: str) -> list:
+    cells = read_command(line, CONF)
+    assert cells is not None
+    return cells
+
+
+def test_the_papers_line_asks_for_eight_cells() -> None:
+    cells = read("-m", "encoder=resnet,densenet", "init=random,imagenet", "frac=1.0,0.5")
+    grid = [(c.encoder.name, c.init.name, c.frac) for c in cells]
+    assert grid == [
+        (encoder, init, frac)
+        for encoder in ("resnet18", "densenet121")
+        for init in ("random", "imagenet")
+        for frac in (1.0, 0.5)
+    ]
+
+
+def test_defaults_are_the_papers() -> None:
+    [cfg] = read()
+    assert (cfg.epochs, cfg.batch_size, cfg.threshold) == (10, 16, 0.5)
+    assert (cfg.optimizer.lr, list(cfg.optimizer.betas)) == (5e-4, [0.99, 0.99])
+
+
+@pytest.mark.parametrize(
+    ("group", "choice"),
+    [(p.parent.name, p.stem) for p in sorted(CONF.glob("*/*.yaml"))],
+)
+def test_every_yaml_composes(group: str, choice: str) -> None:
+    extra = ["init.path=x"] if choice == "checkpoint" else []
+    [cfg] = read(f"{group}={choice}", *extra)
+    if "_target_" in cfg[group]:
+        instantiate(cfg[group])
+
+
+def test_every_key_of_data_reaches_the_datamodule() -> None:
+    [cfg] = read()
+    keys = set(cfg.data) - {"name", "seed"}
+    accepted = set(DefectDataModule.__init__.__annotations__)
+    assert keys <= accepted
+
+
+def test_an_experiment_is_a_primary_configuration(tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text(
+        "defaults: [config, _self_]\nstudy: mine\n"
+        "hydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n      seed: 0,1,2\n      frac: 1.0,0.1\n"
+    )
+    cells = read("-cd", str(tmp_path), "-cn", "sweep", "epochs=3")
+    assert [(c.seed, c.frac) for c in cells] == [(s, f) for s in (0, 1, 2) for f in (1.0, 0.1)]
+    assert {c.study for c in cells} == {"mine"}
+    assert {c.epochs for c in cells} == {3}
+
+
+@pytest.mark.parametrize("flag", ["--help", "--cfg=job", "--hydra-help"])
+def test_what_hydra_only_shows_is_left_to_it(flag: str) -> None:
+    assert read_command([flag], CONF) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("frac=0", "frac=0: expected a number above 0 and at most 1"),
+        ("frac=1.5", "frac=1.5: expected a number above 0 and at most 1"),
+        ("frac=half", "frac=half: expected a number above 0"),
+        ("frac=true", "frac=True: expected a number above 0"),
+        ("epochs=0", "epochs=0: expected a whole number, 1 or more"),
+        ("epochs=2.5", "epochs=2.5: expected a whole number"),
+        ("batch_size=-1", "batch_size=-1: expected a whole number"),
+        ("seed=-1", "seed=-1: expected a whole number, 0 or more"),
+        ("threshold=1", "threshold=1: expected a probability"),
+        ("force=maybe", "force=maybe: expected true or false"),
+        ("study=../x", "study=../x: expected a folder's name"),
+        ("optimizer.betas=[0.9]", "optimizer.betas=[0.9]: expected two numbers"),
+        ("data.split=mine", "data.split=mine: expected random, official"),
+        ("data.size=[8,8]", "expected [height,width], both 32 or more"),
+        ("data.residency=disk", "expected auto, gpu, memmap"),
+        ("trainer.accelerator=tpu", "expected auto, cuda, mps, cpu"),
+        ("encoder=resnt", "encoder=resnt: no such choice, did you mean resnet?; allowed: densenet"),
+        ("init=imagnet", "did you mean imagenet?; allowed: checkpoint, imagenet, random"),
+        ("init=checkpoint", "init.path is not set"),
+        ("epoch=3", "epoch: no such key, did you mean epochs?"),
+        ("data.sed=3", "data.sed: no such key, did you mean data.seed?"),
+        ("+foo=1", "+foo: nobody reads a new key here"),
+        ("loss._target_=os.system", "loss._target_=os.system: not allowed"),
+        ("augment._target_=builtins.eval", "augment._target_=builtins.eval: not allowed"),
+        ("frac", "frac: cannot be read"),
+        ("frac=[", "frac=[: cannot be read"),
+        ("study=${nope}", "nope"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(line: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(line)
+    assert len(caught.value.lines) == 1
+    assert "\n" not in caught.value.lines[0]
+    assert says in caught.value.lines[0]
+
+
+def test_all_faults_are_said_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read("-m", "frac=1.0,0,2", "epochs=0")
+    assert len(caught.value.lines) == 3
+
+
+def test_nested_targets_are_checked() -> None:
+    with pytest.raises(ConfigError, match=r"augment\.transform\.transforms\.0\._target_=os\.system"):
+        read(
+            "+augment.transform={_target_: albumentations.Compose, "
+            "transforms: [{_target_: os.system}]}"
+        )
+    assert all(target.endswith(".") for target in ALLOWED_TARGETS)  # "torchx" is not "torch"

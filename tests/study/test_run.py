@@ -1,0 +1,222 @@
+"""The whole command line, for real: each run in its own process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from tlunet.model.metrics import from_table, summarise
+
+ROOT = Path(__file__).parents[2]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+GRID = ("-m", "encoder=resnet,densenet", "init=random,synthetic", "frac=1.0,0.5")
+
+
+@pytest.fixture(scope="module")
+def grid(
+    run_py: Run, tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """The paper's grid in miniature, and what it printed."""
+    cwd = tmp_path_factory.mktemp("grid")
+    return cwd, run_py(*GRID, *tiny, cwd=cwd)
+
+
+def test_the_grid_runs_to_its_end(grid: tuple) -> None:
+    cwd, done = grid
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "SYNTHETIC DATA" in done.stdout
+    assert "They are not steel" in done.stdout
+    folders = [p.parent for p in (cwd / "runs/synthetic").glob("*/status.json")]
+    assert sorted(f.name.rpartition("-")[0] for f in folders) == sorted(
+        f"{e}-{i}-{f}-s0" for e in ("resnet", "densenet") for i in ("random", "synthetic")
+        for f in (1.0, 0.5)
+    )  # fmt: skip
+    for folder in folders:
+        assert json.loads((folder / "status.json").read_text())["state"] == "finished"
+        for name in ("config.yaml", "split.csv", "history.csv", "metrics.json", "meta.json"):
+            assert (folder / name).stat().st_size
+        history = pd.read_csv(folder / "history.csv")
+        assert history["epoch"].tolist() == [0, 1]
+        assert history[["seconds", "train_loss", "val_loss", "val_mla"]].notna().all(axis=None)
+
+
+def test_results_hold_one_row_a_cell(grid: tuple) -> None:
+    cwd, done = grid
+    table = pd.read_csv(cwd / "runs/synthetic/results.csv")
+    assert len(table) == 8
+    assert set(table["state"]) == {"finished"}
+    assert set(table["dataset"]) == {"synthetic"}
+    assert table["split_fingerprint"].nunique() == 1
+    assert table.groupby("frac")["train_images"].first().to_dict() == {0.5: 12, 1.0: 24}
+    for name in table["folder"]:
+        metrics = json.loads((cwd / "runs/synthetic" / name / "metrics.json").read_text())
+        row = table.set_index("folder").loc[name]
+        assert row["dice_kaggle"] == pytest.approx(metrics["dice_kaggle"])
+        assert row["empty_mla"] == pytest.approx(metrics["empty_predictor"]["mla"])
+        assert row["dice_class_3"] == pytest.approx(
+            metrics["dice_class"]["per_class"]["3"], nan_ok=True
+        )
+        assert name in done.stdout
+
+
+def test_every_summary_follows_from_the_table_of_test_images(grid: tuple) -> None:
+    cwd, _ = grid
+    for folder in (cwd / "runs/synthetic").glob("resnet*/"):
+        table = pd.read_parquet(folder / "test_images.parquet")
+        split = pd.read_csv(folder / "split.csv")
+        assert set(table["image_id"]) == set(split.query("subset == 'test'")["image_id"])
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert summarise(from_table(table), metrics["threshold"]) == metrics
+
+
+def test_cells_of_one_seed_are_paired(grid: tuple) -> None:
+    cwd, _ = grid
+    states = {}
+    for folder in (cwd / "runs/synthetic").glob("resnet-*-1.0-*/"):
+        meta = json.loads((folder / "meta.json").read_text())
+        states[meta["init"]] = meta["starting_weights"]
+    assert states["random"]["identity"] == "random"
+    assert states["synthetic"]["identity"].startswith("synthetic:")
+    assert states["synthetic"]["loaded"] > 50
+
+
+def test_the_same_line_again_skips_everything(
+    grid: tuple, run_py: Run, tiny: tuple[str, ...]
+) -> None:
+    cwd, _ = grid
+    before = {p: p.stat().st_mtime_ns for p in cwd.glob("runs/synthetic/*/*")}
+    again = run_py(*GRID, *tiny, cwd=cwd)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.stdout.count("finished before") == 8
+    assert {p: p.stat().st_mtime_ns for p in cwd.glob("runs/synthetic/*/*")} == before
+
+
+def test_frac_1_is_frac_1_0_and_loggers_are_not_in_the_digest(
+    grid: tuple, run_py: Run, tiny: tuple[str, ...]
+) -> None:
+    cwd, _ = grid
+    done = run_py("frac=1", "data.residency=memmap", *tiny, cwd=cwd)
+    assert done.returncode == 0
+    assert done.stdout.count("finished before") == 1
+
+
+def test_without_weights_that_cell_fails_and_the_others_run(
+    run_py: Run, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    line = ("-m", "init=imagenet,random", *tiny)
+    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")}
+    done = run_py(*line, cwd=tmp_path, **nowhere)
+    assert done.returncode == 1, done.stdout + done.stderr
+    table = pd.read_csv(tmp_path / "runs/synthetic/results.csv").set_index("init")
+    assert table["state"].to_dict() == {"imagenet": "failed", "random": "finished"}
+    for way_out in ("init.path", "TLUNET_WEIGHTS", "init=synthetic"):
+        assert way_out in table.loc["imagenet", "error"]
+    assert "Traceback" not in done.stdout + done.stderr
+
+    # Weights from a folder: the cell runs, and its failed twin is forgotten.
+    from torchvision.models import resnet18
+
+    (tmp_path / "weights").mkdir()
+    torch.save(resnet18().state_dict(), tmp_path / "weights/resnet18.pth")
+    done = run_py(*line, cwd=tmp_path, **nowhere, TLUNET_WEIGHTS=str(tmp_path / "weights"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = pd.read_csv(tmp_path / "runs/synthetic/results.csv").set_index("init")
+    assert table["state"].to_dict() == {"imagenet": "finished", "random": "finished"}
+
+    # And from a run of ours.
+    run = next((tmp_path / "runs/synthetic").glob("resnet-random-*"))
+    done = run_py("init=checkpoint", f"init.path={run}", *tiny, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def start(cwd: Path, *line: str) -> subprocess.Popen[bytes]:
+    env = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), *line], cwd=cwd, env=env,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def test_a_killed_cell_goes_on_as_if_nothing_had_happened(
+    run_py: Run, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    line = (*tiny, "epochs=4", "encoder=resnet")
+    process = start(tmp_path, *line)
+    deadline = time.monotonic() + 120
+    while not (found := list(tmp_path.glob("runs/synthetic/*/history.csv"))) or (
+        len(pd.read_csv(found[0])) < 2
+    ):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)  # in its third epoch
+    process.wait()
+    [folder] = [p.parent for p in found]
+    assert json.loads((folder / "status.json").read_text())["state"] == "running"
+    done = run_py(*line, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    whole = run_py(*line, "study=whole", cwd=tmp_path)
+    assert whole.returncode == 0
+    [straight] = tmp_path.glob("runs/whole/*/")
+    assert straight.name == folder.name
+    columns = ["epoch", "train_loss", "val_loss", "val_dice", "val_iou", "val_mla", "val_auc"]
+    ours, theirs = (pd.read_csv(f / "history.csv")[columns] for f in (folder, straight))
+    assert ours["epoch"].tolist() == [0, 1, 2, 3]
+    pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+    metrics = [(f / "metrics.json").read_text() for f in (folder, straight)]
+    assert metrics[0] == metrics[1]
+    weights = [
+        torch.load(f / "last.ckpt", weights_only=True)["state_dict"] for f in (folder, straight)
+    ]
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[1])
+
+
+def test_force_starts_over(grid: tuple, run_py: Run, tiny: tuple[str, ...]) -> None:
+    cwd, _ = grid
+    [folder] = (cwd / "runs/synthetic").glob("resnet-random-0.5-*/")
+    before = (folder / "metrics.json").stat().st_mtime_ns
+    done = run_py("frac=0.5", "force=true", *tiny, cwd=cwd)
+    assert done.returncode == 0
+    assert (folder / "metrics.json").stat().st_mtime_ns > before
+    assert json.loads((folder / "meta.json").read_text())["attempt"] == 1
+
+
+def test_a_locked_cell_is_not_run_twice(grid: tuple, run_py: Run, tiny: tuple[str, ...]) -> None:
+    import fcntl
+
+    cwd, _ = grid
+    [folder] = (cwd / "runs/synthetic").glob("resnet-random-0.5-*/")
+    with (folder / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = run_py("frac=0.5", "force=true", *tiny, cwd=cwd)
+    assert "another process runs it" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (("frac=0",), "frac=0: expected a number above 0 and at most 1"),
+        (("encoder=resnt",), "encoder=resnt: no such choice"),
+        (("data=severstal", "data.root=/nowhere"), "/nowhere: no such folder"),
+        (("-m", "encoder.name=resnet18,tu-vit_tiny_patch16_224"), "cannot carry a U-Net"),
+        (("init=checkpoint", "init.path=/nowhere"), "init.path=/nowhere"),
+        (("data.n=8", "data.size=[32,64]"), ""),
+    ],
+)
+def test_a_wrong_command_ends_with_2_before_anything_is_run(
+    run_py: Run, tiny: tuple[str, ...], tmp_path: Path, line: tuple[str, ...], says: str
+) -> None:
+    done = run_py(*tiny, *line, cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.glob("runs/*/*/status.json"))
