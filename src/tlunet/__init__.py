@@ -1,1 +1,1 @@
-"""TLU-Net: how much does transfer learning help joint steel-defect segmentation and classification?"""
+"""TLU-Net: transfer learning in joint steel-defect segmentation and classification."""

@@ -57,7 +57,9 @@ def test_fingerprint_does_not_depend_on_where_the_data_lie(strips: Path, tmp_pat
     assert packs[0].folder != packs[1].folder
 
 
-def test_all_faults_are_listed_in_one_pass_and_nothing_is_left(strips: Path, tmp_path: Path) -> None:
+def test_all_faults_are_listed_in_one_pass_and_nothing_is_left(
+    strips: Path, tmp_path: Path
+) -> None:
     root = tmp_path / "data"
     shutil.copytree(strips, root)
     names = sorted(p.name for p in (root / "train_images").iterdir())

@@ -103,7 +103,10 @@ def test_the_real_sample(real: Path) -> None:
 
 def pair_data(root: Path, names: dict[str, np.ndarray]) -> Path:
     for name, ids in names.items():
-        for part, suffix, pixels in (("images", "jpg", np.full(ids.shape, 7)), ("masks", "png", ids)):
+        for part, suffix, pixels in (
+            ("images", "jpg", np.full(ids.shape, 7)),
+            ("masks", "png", ids),
+        ):
             path = root / part / f"{name}.{suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels.astype(np.uint8)).save(path)
@@ -122,7 +125,9 @@ def test_folder_flat_and_nested(tmp_path: Path) -> None:
 
 
 def test_folder_faults(tmp_path: Path) -> None:
-    root = pair_data(tmp_path, {"a": np.full((2, 3), 3), "b": np.zeros((4, 4)), "c": np.ones((2, 2))})
+    root = pair_data(
+        tmp_path, {"a": np.full((2, 3), 3), "b": np.zeros((4, 4)), "c": np.ones((2, 2))}
+    )
     (root / "masks/b.png").unlink()
     Image.new("L", (9, 9)).save(root / "masks/c.png")
     source = folder.read(root, classes=["scratch", "dent"])

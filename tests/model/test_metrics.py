@@ -16,11 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tlunet.errors import DataError
-from tlunet.model.metrics import (
-    DefectMetrics,
+from tlunet.model.metrics import DefectMetrics, count
+from tlunet.model.scores import (
     PixelCounts,
     average_precision,
-    count,
     dice,
     from_table,
     iou,

@@ -5,9 +5,7 @@ from tlunet.errors import ConfigError
 from tlunet.model.network import TLUNet, check_encoder
 
 
-@pytest.mark.parametrize(
-    ("encoder", "millions"), [("resnet18", 11.18), ("densenet121", 6.95)]
-)
+@pytest.mark.parametrize(("encoder", "millions"), [("resnet18", 11.18), ("densenet121", 6.95)])
 def test_the_papers_encoders(encoder: str, millions: float) -> None:
     network = TLUNet(encoder).eval()
     parameters = sum(p.numel() for p in network.encoder.parameters())

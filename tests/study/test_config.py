@@ -114,7 +114,9 @@ def test_all_faults_are_said_at_once() -> None:
 
 
 def test_nested_targets_are_checked() -> None:
-    with pytest.raises(ConfigError, match=r"augment\.transform\.transforms\.0\._target_=os\.system"):
+    with pytest.raises(
+        ConfigError, match=r"augment\.transform\.transforms\.0\._target_=os\.system"
+    ):
         read(
             "+augment.transform={_target_: albumentations.Compose, "
             "transforms: [{_target_: os.system}]}"

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tlunet.model.metrics import from_table, summarise
+from tlunet.model.scores import from_table, summarise
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]

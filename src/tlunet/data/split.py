@@ -146,18 +146,18 @@ def _deal(
     part = np.empty(len(group), np.int64)
     owed_stratum = np.zeros((len(combinations), len(shares)))
     owed_trait = np.zeros((traits.shape[1], len(shares)))
-    bounds = np.flatnonzero(np.diff(group[queue])) + 1
-    for members in np.split(queue, bounds) if len(queue) else []:
+    starts = np.flatnonzero(np.diff(group[queue], prepend=-1))
+    counts = np.add.reduceat(traits[stratum[queue]], starts)  # (G, 1 + M)
+    for members, count in zip(np.split(queue, starts[1:]), counts, strict=False):
         strata = stratum[members]
-        counts = traits[strata].sum(axis=0)  # (1 + M,)
         np.add.at(owed_stratum, strata, shares)
-        owed_trait += np.outer(counts, shares)
-        owed = owed_stratum[strata].sum(axis=0) + (weights * counts) @ owed_trait  # (parts,)
+        owed_trait += count[:, None] * shares
+        owed = owed_stratum[strata].sum(axis=0) + (weights * count) @ owed_trait  # (parts,)
         # Rounded: the last bits, and with them ties, may differ from machine to machine.
-        chosen = int(np.argmax(owed.round(6)))
+        chosen = int(owed.round(6).argmax())
         part[members] = chosen
         np.subtract.at(owed_stratum[:, chosen], strata, 1)
-        owed_trait[:, chosen] -= counts
+        owed_trait[:, chosen] -= count
     return part
 
 
@@ -195,7 +195,7 @@ def _check(
             raise ValueError(f"{len(np.asarray(column))} {name} for {len(ids)} images")
     seen, times = np.unique(ids.astype(str), return_counts=True)
     if (times > 1).any():
-        raise ValueError(f"image {seen[times > 1][0]!r} is given {times.max()} times")
+        raise ValueError(f"image '{seen[times > 1][0]}' is given {times[times > 1][0]} times")
     if official is not None:
         unknown = sorted(set(official) - {"train", "test"})
         if unknown:

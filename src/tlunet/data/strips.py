@@ -13,8 +13,8 @@ A surface is drawn by `surface(rng, size) -> (steel, ground)`: brightness, float
 0…255, and where there is steel at all, bool `(H, W)`. A defect is drawn by
 `defect(rng, steel, span) -> mask`: it changes `steel` in place, centred on the columns `span`, and
 returns its mask, bool `(H, W)`, as an annotator would draw it: a little generous, with a smooth
-outline. Tones are factors of the brightness below (1 = unchanged). Lengths follow the image's
-height and are given at 256 pixels; lines are never thinner than 2 pixels, masks never than 3.
+outline. Tones are factors of the brightness below (1 = unchanged). Sizes are given for
+a height of 256 pixels, see `scaled`; lines are never thinner than 2 pixels, masks never than 3.
 """
 
 import math
@@ -29,16 +29,21 @@ Array = np.ndarray
 def scaled(height: int, at256: float, floor: float = 0.0) -> float:
     """Pixels that `at256` pixels of a strip 256 high become at `height`, at least `floor`.
 
-    >>> scaled(64, 12.0), scaled(32, 4.0, floor=2.0)
-    (3.0, 2.0)
+    They shrink more slowly than the image, by its power 2/3, so that what can be told apart at
+    full size still can be in a small image: at 32 pixels all is twice as large as to scale.
+
+    >>> [round(scaled(height, 12.0), 1) for height in (256, 64, 32)]
+    [12.0, 4.8, 3.0]
+    >>> scaled(32, 4.0, floor=2.0)
+    2.0
     """
-    return max(floor, at256 * height / 256)
+    return max(floor, at256 * (height / 256) ** (2 / 3))
 
 
 def noise(rng: np.random.Generator, size: tuple[int, int], cell: tuple[float, float]) -> Array:
     """Smooth noise `(H, W)` float32 of unit variance whose grains are `cell` pixels large.
 
-    Low-resolution white noise, enlarged: a hundred times cheaper than filtering at full size.
+    White noise at low resolution, enlarged: far cheaper than a filter at full size.
     """
     height, width = size
     rows = min(height, max(2, round(height / cell[0]) + 1))
@@ -154,7 +159,7 @@ def pits(rng: np.random.Generator, steel: Array, span: Span) -> Array:
     home, stray = rng.uniform(*span), scaled(height, 110, 16)
     tone = _contrast(rng, dark=0.4)
     for _ in range(rng.integers(1, 5)):
-        tall, wide = rng.uniform(0.04, 0.13) * height, scaled(height, rng.uniform(3, 7), 1)
+        tall, wide = scaled(height, rng.uniform(10, 33)), scaled(height, rng.uniform(3, 7), 1)
         y, x = rng.uniform(0.1, 0.9) * height, np.clip(rng.normal(home, stray), *span)
         ys, xs = rng.normal(y, tall, 9), rng.normal(x, wide, 9)
         radii = np.clip(scaled(height, 3.2) * rng.lognormal(0, 0.45, 9), 1.3, scaled(height, 9, 2))
@@ -238,7 +243,7 @@ def patches(rng: np.random.Generator, steel: Array, span: Span) -> Array:
     tone = rng.uniform(0.4, 0.68) if rng.random() < 0.75 else rng.uniform(1.3, 1.5)
     rough = rng.uniform(0.15, 0.4)
     for _ in range(rng.choice([1, 1, 2, 2, 3])):
-        tall, wide = rng.uniform(0.14, 0.33) * height, rng.uniform(0.15, 0.5) * height
+        tall, wide = scaled(height, rng.uniform(36, 84)), scaled(height, rng.uniform(38, 128))
         y, x = rng.uniform(0.1, 0.9) * height, rng.uniform(*span)
         box = _box(steel.shape, y, x, 1.6 * tall, 1.6 * wide)
         part = steel[box].shape
@@ -253,7 +258,7 @@ def patches(rng: np.random.Generator, steel: Array, span: Span) -> Array:
         shade = relief - np.roll(relief, max(1, round(scaled(height, 3))), axis=0)  # lit from above
         inside = np.clip(tone + rough * (shade + 0.4 * relief), 0.12, 2.6)
         inside *= np.where(ragged < 0.08, 0.7, 1.0)  # the rim
-        cover = np.clip(ragged * scaled(height, 12, 4), 0, 1)
+        cover = np.clip(ragged * min(tall, wide), 0, 1)
         steel[box] *= 1 + cover * (inside - 1)
         mask[box] |= outline > -0.1
     return mask
@@ -333,7 +338,7 @@ def checker_stains(rng: np.random.Generator, steel: Array, span: Span) -> Array:
     tone = _contrast(rng, dark=0.5)
     for _ in range(rng.integers(1, 3)):
         y, x = rng.uniform(0.2, 0.8) * height, rng.uniform(*span)
-        half = np.array([rng.uniform(0.15, 0.35), rng.uniform(0.2, 0.6)]) * height
+        half = np.array([rng.uniform(38, 90), rng.uniform(50, 150)]) * scaled(height, 1.0)
         box = _box(steel.shape, y, x, half.sum(), half.sum())
         rows, columns = np.ogrid[box]
         tilt = rng.uniform(0.3, 1.2)
@@ -353,7 +358,7 @@ def inclusions(rng: np.random.Generator, steel: Array, span: Span) -> Array:
     tone = _contrast(rng, dark=0.6)
     for _ in range(rng.integers(1, 4)):
         y, x = rng.uniform(0.1, 0.9) * height, rng.uniform(*span)
-        sides = rng.uniform(0.1, 0.3, 2) * height
+        sides = rng.uniform(26, 77, 2) * scaled(height, 1.0)
         box = _box(steel.shape, y, x, 3 * sides[0], 3 * sides[1])
         rows, columns = np.ogrid[box]
         away = np.hypot((rows - y) / sides[0], (columns - x) / sides[1])

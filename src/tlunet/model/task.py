@@ -1,12 +1,15 @@
 """The LightningModule: network, loss and metrics in one step."""
 
+import pickle
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from tlunet.errors import DataError
 from tlunet.model.losses import PaperLoss
 from tlunet.model.metrics import DefectMetrics
 from tlunet.model.network import TLUNet
@@ -112,3 +115,29 @@ class DefectTask(pl.LightningModule):
             betas=tuple(self.hparams["betas"]),
             fused=self.device.type != "mps",
         )
+
+
+def load_network(checkpoint: Path) -> TLUNet:
+    """The trained network of a run's ``best.ckpt``, on the CPU, ready to predict.
+
+    Nothing in the file is executed (``weights_only=True``).
+
+    Args:
+        checkpoint: the file, or a run folder, whose ``best.ckpt`` is taken.
+
+    Raises:
+        DataError: no such file, or not a checkpoint of this project.
+    """
+    path = checkpoint / "best.ckpt" if checkpoint.is_dir() else checkpoint
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        network = TLUNet(**content["hyper_parameters"]["network"])
+        prefix = "network."
+        weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items()}
+        network.load_state_dict(weights)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such checkpoint; expected a finished run's folder") from None
+    except (KeyError, TypeError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: not a checkpoint of TLU-Net ({reason})") from error
+    return network.eval()

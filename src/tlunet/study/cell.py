@@ -17,6 +17,7 @@ from tlunet.errors import ConfigError, WeightsError
 from tlunet.model.init import Source, checkpoint_source, imagenet_source
 from tlunet.model.network import PAPER_NAMES, check_encoder
 from tlunet.study import hardware
+from tlunet.study.config import check_targets
 from tlunet.study.hardware import Hardware
 from tlunet.study.pretrain import Recipe
 
@@ -163,7 +164,13 @@ def datamodule(config: dict[str, Any], progress: Progress | None = None) -> Defe
 
 
 def instantiate(config: dict[str, Any]) -> Any:
-    """What a ``_target_`` names; the names were checked against the allow-list before."""
+    """What a ``_target_`` names.
+
+    Raises:
+        ConfigError: it is not on the allow-list; whoever wrote the file, it is data, not code.
+    """
+    if faults := check_targets(OmegaConf.create(config)):
+        raise ConfigError(*faults)
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network
     from hydra.utils import instantiate as build
 

@@ -5,13 +5,16 @@ Imports nothing heavy: a wrong key is answered in under a second.
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose, version
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import get_args_parser
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -42,17 +45,18 @@ def read_command(argv: Sequence[str], conf: Path) -> list[DictConfig] | None:
     if args.help or args.hydra_help or args.cfg or args.info or args.shell_completion:
         return None
     name = args.config_name or "config"
-    paths = [f"file://{Path(args.config_dir).resolve()}"] if args.config_dir else []
-    search = [f"hydra.searchpath=[{','.join(paths)}]"] if paths else []
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
-        base = _compose(name, [*search], conf)
+    search_path = create_config_search_path(str(conf.resolve()))
+    if args.config_dir:
+        folder = f"file://{Path(args.config_dir).resolve()}"
+        search_path.prepend("command-line", folder, anchor="schema")
+    with _hydra(search_path):
+        base = _compose(name, [], conf)
         parsed = _parse(args.overrides)
         _refuse_new_keys(parsed, base)
         # A study's file may set the mode and what is swept (hydra.mode, hydra.sweeper.params).
         is_hydras = [str(o.key_or_group).startswith("hydra") for o in parsed]
         settings = [t for t, yes in zip(args.overrides, is_hydras, strict=True) if yes]
-        hydra = _compose(name, [*search, *settings], conf, with_hydra=True).hydra
+        hydra = _compose(name, settings, conf, with_hydra=True).hydra
         if not args.multirun and str(hydra.mode or "RUN").rpartition(".")[2] != "MULTIRUN":
             jobs = [list(args.overrides)]
         elif hydra.sweeper._target_.endswith("BasicSweeper"):
@@ -64,11 +68,23 @@ def read_command(argv: Sequence[str], conf: Path) -> list[DictConfig] | None:
             ]
         else:
             return None  # another sweeper decides as it goes what to try next
-        cells = [_compose(name, [*search, *job], conf, base) for job in jobs]
+        cells = [_compose(name, job, conf, base) for job in jobs]
     faults = list(dict.fromkeys(fault for cell in cells for fault in check(cell)))
     if faults:
         raise ConfigError(*faults)
     return cells
+
+
+@contextmanager
+def _hydra(search_path: ConfigSearchPath) -> Iterator[None]:
+    """Hydra set up as ``hydra.main`` will set it up, and taken down again."""
+    GlobalHydra.instance().clear()
+    version.setbase("1.3")
+    Hydra.create_main_hydra2("run", search_path)
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().clear()
 
 
 def _parse(overrides: Sequence[str]) -> list[Any]:
@@ -226,15 +242,20 @@ def check(cfg: DictConfig) -> list[str]:
         if not is_right(value):
             shown = "null" if value is None else value
             faults.append(f"{key}={shown}: expected {expected}")
-    faults += [
-        f"{where}={target}: not allowed; a configuration may name parts of "
-        + ", ".join(a.rstrip(".") for a in ALLOWED_TARGETS)
-        for where, target in _targets(cfg)
-        if not target.startswith(ALLOWED_TARGETS)
-    ]
+    faults += check_targets(cfg)
     if OmegaConf.select(cfg, "init.name") == "checkpoint" and not cfg.init.path:
         faults.append("init=checkpoint: init.path is not set; expected a run folder or a .ckpt")
     return faults
+
+
+def check_targets(node: Any) -> list[str]:
+    """Each ``_target_`` below a node that is not on the allow-list, a line a fault."""
+    allowed = ", ".join(target.rstrip(".") for target in ALLOWED_TARGETS)
+    return [
+        f"{where}={target}: not allowed; a configuration may name parts of {allowed}"
+        for where, target in _targets(node)
+        if not target.startswith(ALLOWED_TARGETS)
+    ]
 
 
 def _targets(node: Any, where: str = "") -> list[tuple[str, str]]:

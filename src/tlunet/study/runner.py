@@ -11,8 +11,8 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 
 from tlunet.errors import UserError
 from tlunet.model.init import Source, fetch, load_encoder, read_weights
-from tlunet.model.metrics import per_image, summarise
 from tlunet.model.network import TLUNet
+from tlunet.model.scores import per_image, summarise
 from tlunet.model.task import DefectTask
 from tlunet.study import record
 from tlunet.study.callbacks import Checkpoints, History, Progress

@@ -1,0 +1,302 @@
+"""Every score from the counts of pixels: what `metrics.json` and `test_images.parquet` hold.
+
+One definition for validation, test and reports. Shapes: N images, M classes.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+from torch import Tensor
+
+from tlunet.errors import DataError
+
+A = TypeVar("A", Tensor, NDArray[Any])
+
+
+@dataclass(frozen=True, eq=False)
+class PixelCounts(Generic[A]):
+    """All that the scores need of N images and M classes, as tensors or as NumPy arrays."""
+
+    index: A  # (N,) int64, the image's row in the data set
+    intersection: A  # (N, M) int64, pixels both in the truth and predicted
+    truth: A  # (N, M) int64, pixels in the truth
+    predicted: A  # (N, M) int64, pixels predicted
+    label: A  # (N, M) bool, the image shows the class
+    prob: A  # (N, M) float32, predicted probability that it does
+
+
+def check_threshold(threshold: float) -> None:
+    """Raise ValueError unless it is a probability between 0 and 1, both excluded."""
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold is {threshold}, expected a probability between 0 and 1")
+
+
+def _ratio(part: ArrayLike, whole: ArrayLike, empty: float) -> NDArray[np.float64]:
+    """`part / whole`, and `empty` where `whole` is 0."""
+    out = np.full(np.shape(whole), empty, dtype=np.float64)
+    return np.divide(part, whole, out=out, where=np.asarray(whole) > 0)
+
+
+def dice(
+    intersection: NDArray[Any],
+    truth: NDArray[Any],
+    predicted: NDArray[Any],
+    empty: float = math.nan,
+) -> NDArray[np.float64]:
+    """Eq. (2): 2 |X ∩ Y| / (|X| + |Y|), element by element, in [0, 1].
+
+    Args:
+        intersection: pixels in both masks, any shape.
+        truth: pixels in the truth.
+        predicted: pixels in the prediction.
+        empty: what two empty masks score.
+
+    >>> dice(np.array([2, 0, 0]), np.array([4, 5, 0]), np.array([2, 0, 0])).round(3).tolist()
+    [0.667, 0.0, nan]
+    """
+    return _ratio(2 * intersection, truth + predicted, empty)
+
+
+def iou(
+    intersection: NDArray[Any],
+    truth: NDArray[Any],
+    predicted: NDArray[Any],
+    empty: float = math.nan,
+) -> NDArray[np.float64]:
+    """Eq. (3): |X ∩ Y| / |X ∪ Y|, element by element, in [0, 1]; Dice = 2 IoU / (1 + IoU).
+
+    Args:
+        intersection: pixels in both masks, any shape.
+        truth: pixels in the truth.
+        predicted: pixels in the prediction.
+        empty: what two empty masks score.
+
+    >>> iou(np.array([2, 0, 0]), np.array([4, 5, 0]), np.array([2, 0, 0])).round(3).tolist()
+    [0.5, 0.0, nan]
+    """
+    return _ratio(intersection, truth + predicted - intersection, empty)
+
+
+def roc_auc(label: NDArray[np.bool_], prob: NDArray[Any]) -> float | None:
+    """Area under the ROC curve: P(prob of a positive > prob of a negative), ties half.
+
+    By ranks (Mann-Whitney): (R₊ - n₊(n₊ + 1)/2) / (n₊ n₋), R₊ the sum of the positives' mean ranks.
+
+    Args:
+        label: (N,) the truth.
+        prob: (N,) the scores, without NaN.
+
+    Returns:
+        A value in [0, 1]; None where there are only positives or only negatives.
+
+    >>> roc_auc(np.array([False, True, True]), np.array([0.1, 0.1, 0.9]))
+    0.75
+    """
+    positives = int(label.sum())
+    negatives = len(label) - positives
+    if not positives or not negatives:
+        return None
+    ranks = float(rankdata(prob)[label].sum())
+    return (ranks - positives * (positives + 1) / 2) / (positives * negatives)
+
+
+def average_precision(label: NDArray[np.bool_], prob: NDArray[Any]) -> float | None:
+    """Area under the precision-recall steps: Σ (Rₖ - Rₖ₋₁) Pₖ over distinct scores.
+
+    Each positive raises the recall by 1/n₊, so that is the mean over the positives of the precision
+    at their score.
+
+    Args:
+        label: (N,) the truth.
+        prob: (N,) the scores, without NaN.
+
+    Returns:
+        A value in (0, 1]; None where there are no positives.
+
+    >>> round(average_precision(np.array([True, False, True]), np.array([0.9, 0.5, 0.5])), 4)
+    0.8333
+    """
+    if not label.any():
+        return None
+    scored_as_high = rankdata(-prob, method="max")[label]  # (n₊,) images at or above the score
+    hits_as_high = rankdata(-prob[label], method="max")  # (n₊,) of those, the positives
+    return float((hits_as_high / scored_as_high).mean())
+
+
+def _mean(values: ArrayLike) -> float | None:
+    values = np.asarray(values, dtype=np.float64)
+    return float(values.mean()) if values.size else None
+
+
+def _by_class(per_class: Sequence[float | None]) -> dict[str, Any]:
+    known = [value for value in per_class if value is not None]
+    by_id = {str(class_id): value for class_id, value in enumerate(per_class, start=1)}
+    return {"mean": _mean(known), "per_class": by_id}
+
+
+def _scores(counts: PixelCounts[NDArray[Any]], threshold: float) -> dict[str, Any]:
+    both, truth, predicted = counts.intersection, counts.truth, counts.predicted  # (N, M)
+    label, prob = counts.label, counts.prob  # (N, M)
+    guess = np.asarray(prob > threshold)  # (N, M)
+    shown = np.asarray(truth > 0)  # (N, M)
+    classes = range(label.shape[1])
+    scores: dict[str, Any] = {
+        "mla": _mean(_ratio((label & guess).sum(1), (label | guess).sum(1), empty=1)),
+        "label_accuracy": _mean(label == guess),
+        "subset_accuracy": _mean((label == guess).all(1)),
+        "auc": _by_class([roc_auc(label[:, m], prob[:, m]) for m in classes]),
+        "ap": _by_class([average_precision(label[:, m], prob[:, m]) for m in classes]),
+    }
+    for name, score in (("dice", dice), ("iou", iou)):
+        image = score(both.sum(1), truth.sum(1), predicted.sum(1))  # (N,)
+        pair = score(both, truth, predicted, empty=1)  # (N, M)
+        pooled = score(both.sum(0), truth.sum(0), predicted.sum(0))  # (M,)
+        scores[f"{name}_image"] = _mean(image[shown.any(1)])
+        scores[f"{name}_class"] = _by_class([_mean(pair[shown[:, m], m]) for m in classes])
+        scores[f"{name}_pooled"] = _by_class(
+            [float(pooled[m]) if shown[:, m].any() else None for m in classes]
+        )
+        scores[f"{name}_kaggle"] = _mean(pair)
+    dead = shown.any(0) & ~predicted.any(0)  # (M,)
+    scores["dead_classes"] = (np.flatnonzero(dead) + 1).tolist()
+    return scores | {"n_images": len(label), "threshold": float(threshold)}
+
+
+def summarise(counts: PixelCounts[NDArray[Any]], threshold: float = 0.5) -> dict[str, Any]:
+    """Every score of `metrics.json`, from the counts alone.
+
+    T and P are an image's true and predicted sets of classes (prob > threshold), X and Y its true
+    and predicted pixels of one class:
+
+    - `mla`: |T ∩ P| / |T ∪ P|, both empty = 1, mean over images (Section III-C, in the words of
+      Godbole and Sarawagi 2004).
+    - `label_accuracy`: share of correct image × class pairs (1 - Hamming loss), the other reading
+      of those words.
+    - `subset_accuracy`: share of images with T = P.
+    - `auc`, `ap`: one-vs-rest per class; see `roc_auc`, `average_precision`.
+    - `dice_image`: 2 Σ|X ∩ Y| / Σ(|X| + |Y|), sums over the classes within the image, mean over
+      images with any defect pixel (Figs. 4, 7 and 9).
+    - `dice_class`: per class, 2 |X ∩ Y| / (|X| + |Y|), mean over the images in whose truth it is.
+    - `dice_pooled`: per class, 2 Σ|X ∩ Y| / Σ(|X| + |Y|), sums over all images; null for a class
+      without truth.
+    - `dice_kaggle`: 2 |X ∩ Y| / (|X| + |Y|), both empty = 1, mean over all image × class pairs.
+    - `iou_image`, `iou_class`, `iou_pooled`, `iou_kaggle`: the same with |X ∩ Y| / |X ∪ Y|.
+    - `dead_classes`: ids of the classes in the truth of which no pixel is predicted in any image.
+    - `empty_predictor`: the same scores for the predictor that never finds a defect (all
+      probabilities 0, no pixel).
+    - `n_images`, `threshold`: what the scores were taken over and at.
+
+    A score per class is `{"mean": …, "per_class": {"1": …}}`; a mean leaves nulls (None) out, and
+    with nothing to average it is null.
+
+    Args:
+        counts: N images × M classes as NumPy arrays, every image once.
+        threshold: a label is positive where its probability is above it (pixels are counted).
+
+    Returns:
+        Plain Python values that `json.dumps` takes.
+
+    Raises:
+        ValueError: a probability is NaN, or `threshold` is out of range.
+    """
+    check_threshold(threshold)
+    if np.isnan(counts.prob).any():
+        raise ValueError("a predicted probability is NaN: the network's weights have diverged")
+    nothing = np.zeros_like(counts.truth)
+    blind = replace(
+        counts, intersection=nothing, predicted=nothing, prob=np.zeros_like(counts.prob)
+    )
+    return _scores(counts, threshold) | {"empty_predictor": _scores(blind, threshold)}
+
+
+def per_image(
+    counts: PixelCounts[NDArray[Any]], image_ids: Sequence[str], class_names: Sequence[str]
+) -> pd.DataFrame:
+    """The counts as a table, one row per image × class: `test_images.parquet`.
+
+    Args:
+        counts: N images × M classes as NumPy arrays.
+        image_ids: names of *all* the data set's images, looked up by `counts.index`.
+        class_names: the M classes' names.
+
+    Returns:
+        Columns `image_id, class_id, class_name, label, prob, intersection, truth_pixels,
+        predicted_pixels, dice, iou`; `class_id` counts from 1, dice and iou are null where truth
+        and prediction are both empty.
+
+    Raises:
+        ValueError: there are not M class names.
+        IndexError: an index is not a row of `image_ids`.
+    """
+    N, M = counts.label.shape
+    if len(class_names) != M:
+        raise ValueError(f"{len(class_names)} class names for {M} classes")
+    areas = counts.intersection, counts.truth, counts.predicted  # each (N, M)
+    return pd.DataFrame(
+        {
+            "image_id": np.repeat(np.asarray(image_ids, dtype=object)[counts.index], M),
+            "class_id": np.tile(np.arange(1, M + 1), N),
+            "class_name": np.tile(np.asarray(class_names, dtype=object), N),
+            "label": counts.label.ravel(),
+            "prob": counts.prob.ravel(),
+            "intersection": counts.intersection.ravel(),
+            "truth_pixels": counts.truth.ravel(),
+            "predicted_pixels": counts.predicted.ravel(),
+            "dice": dice(*areas).ravel(),
+            "iou": iou(*areas).ravel(),
+        }
+    )
+
+
+def from_table(table: pd.DataFrame) -> PixelCounts[NDArray[Any]]:
+    """The inverse of `per_image`: `summarise(from_table(table))` gives every score again.
+
+    Args:
+        table: as `per_image` makes it; the order of the rows does not matter.
+
+    Returns:
+        The counts; `index` numbers the images in the order in which the table first names them.
+
+    Raises:
+        DataError: a column is missing or has nulls, or an image has not each class once.
+    """
+    dtypes = {
+        "intersection": np.int64,
+        "truth_pixels": np.int64,
+        "predicted_pixels": np.int64,
+        "label": np.bool_,
+        "prob": np.float32,
+    }
+    needed = ["image_id", "class_id", *dtypes]
+    if bad := [c for c in needed if c not in table or table[c].hasnans]:
+        raise DataError(
+            *(
+                f"test_images.parquet, column {column!r}: missing or with nulls; "
+                "run the cell again with force=true"
+                for column in bad
+            )
+        )
+    row, ids = pd.factorize(table["image_id"])
+    class_id = table["class_id"].to_numpy(dtype=np.int64)
+    N, M = len(ids), int(class_id.max(initial=0))
+    cell = row * M + class_id - 1
+    if len(table) != N * M or not np.array_equal(np.sort(cell), np.arange(N * M)):
+        found = table.groupby("image_id", sort=False)["class_id"].agg(list)
+        image_id, classes = next(
+            (image_id, sorted(classes))
+            for image_id, classes in found.items()
+            if len(classes) != M or set(classes) != {*range(1, len(classes) + 1)}
+        )
+        raise DataError(
+            f"test_images.parquet, image {image_id!r}: has the classes {classes}, expected 1 to "
+            f"{M} once each; run the cell again with force=true"
+        )
+    order = np.argsort(cell)
+    columns = [table[c].to_numpy(dtype=d)[order].reshape(N, M) for c, d in dtypes.items()]
+    return PixelCounts(np.arange(N), *columns)

@@ -1,0 +1,87 @@
+"""Tables in Markdown files, rendered from recorded results: nobody types a number.
+
+A block between ``<!-- results FILE.csv -->`` and ``<!-- end -->`` holds the table of that file
+(its path is relative to the Markdown file).
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+BLOCK = re.compile(r"(<!-- results (\S+) -->\n).*?(<!-- end -->)", re.S)
+
+#: Heading → column of ``results.csv``.
+COLUMNS = {
+    "encoder": "encoder", "init": "init", "frac": "frac", "Dice": "dice_image",
+    "IoU": "iou_image", "Kaggle-Dice": "dice_kaggle", "MLA": "mla", "AUC": "auc",
+    "best epoch": "best_epoch", "training s": "seconds",
+}  # fmt: skip
+
+
+def table(results: Path) -> str:
+    """A results table in Markdown, with the row of the predictor that never finds a defect.
+
+    Args:
+        results: a ``results.csv`` with finished cells of one data set and one split.
+
+    Raises:
+        ValueError: cells of several data sets or splits, which must not be compared.
+    """
+    cells = pd.read_csv(results)
+    cells = cells[cells["state"] == "finished"]
+    for key in ("dataset", "split_fingerprint"):
+        if cells[key].nunique() != 1:
+            raise ValueError(f"{results}: cells of {cells[key].nunique()} values of {key}")
+    lines = [f"| {' | '.join(COLUMNS)} |", "| --- " * 3 + "| ---: " * (len(COLUMNS) - 3) + "|"]
+    for _, cell in cells.iterrows():
+        lines.append(f"| {' | '.join(_text(cell[c]) for c in COLUMNS.values())} |")
+    first = cells.iloc[0]
+    empty = [_text(first.get(f"empty_{c}")) for c in list(COLUMNS.values())[3:]]
+    lines.append(f"| *never finds a defect* | | | {' | '.join(empty)} |")
+    hardware = ", ".join(
+        f"{h} ({p})" for h, p in cells[["hardware", "precision"]].drop_duplicates().to_numpy()
+    )
+    seeds = ", ".join(map(str, sorted(cells["seed"].unique())))
+    lines.append(
+        f"\n{first['dataset']} data, {int(first['test_images'])} test images, seed {seeds}, "
+        f"{hardware}, {cells['seconds'].sum():.0f} s of training in all."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _text(value: object) -> str:
+    if value is None or pd.isna(value):  # type: ignore[call-overload]
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.3f}" if value < 1 or (value % 1 and value < 10) else f"{value:.3g}"
+    return str(value)
+
+
+def render(markdown: Path) -> str:
+    """The text of a Markdown file with every results block filled anew."""
+
+    def fill(match: re.Match[str]) -> str:
+        return f"{match[1]}{table(markdown.parent / match[2])}{match[3]}"
+
+    return BLOCK.sub(fill, markdown.read_text(encoding="utf-8"))
+
+
+def main() -> int:
+    """``python -m tlunet.study.render [--check] FILE.md…``."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("file", type=Path, nargs="+")
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 if one is stale")
+    args = parser.parse_args()
+    stale = [f for f in args.file if render(f) != f.read_text(encoding="utf-8")]
+    for file in stale:
+        print(f"{file}: {'is stale' if args.check else 'rendered'}")
+        if not args.check:
+            file.write_text(render(file), encoding="utf-8")
+    return int(args.check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

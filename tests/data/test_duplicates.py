@@ -1,0 +1,197 @@
+"""Near-duplicates: what must be found, what must stay apart, on drawn and on real pictures."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tlunet.data import duplicates
+from tlunet.data.duplicates import group, thumbnail
+from tlunet.data.synthetic import draw
+
+
+def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file))
+
+
+def _shift(image: np.ndarray, dy: int, dx: int) -> np.ndarray:
+    height, width = image.shape
+    wide = np.pad(image, 2, mode="edge")
+    return wide[2 + dy : 2 + dy + height, 2 + dx : 2 + dx + width]
+
+
+def _brighter(image: np.ndarray, by: int) -> np.ndarray:
+    return np.clip(image.astype(int) + by, 0, 255).astype(np.uint8)
+
+
+def _group(*images: np.ndarray) -> list[int]:
+    return group(np.stack([thumbnail(image) for image in images])).tolist()
+
+
+ALTERED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "copy": np.copy,
+    "jpeg 70": lambda image: _jpeg(image, 70),
+    "jpeg 95": lambda image: _jpeg(image, 95),
+    "brighter": lambda image: _brighter(image, 3),
+    "darker": lambda image: _brighter(image, -3),
+    "shifted by 1": lambda image: _shift(image, 1, -1),
+    "shifted by 2": lambda image: _shift(image, 0, 2),
+    "all at once": lambda image: _jpeg(_brighter(_shift(image, 1, 1), 3), 80),
+}
+
+
+@pytest.fixture(scope="module")
+def drawn() -> list[np.ndarray]:
+    """Eight strips of one generator, none with a defect."""
+    return [draw(i, size=(128, 800), seed=1, classes=())[0] for i in range(8)]
+
+
+@pytest.fixture(scope="module")
+def steel(real: Path) -> list[np.ndarray]:
+    """The 46 real strips."""
+    paths = sorted((real / "severstal_sample").glob("*/*.jpg"))
+    return [np.asarray(Image.open(path).convert("L")) for path in paths]
+
+
+# --- the thumbnail ----------------------------------------------------------------------------
+
+
+def test_thumbnail_is_the_mean_of_each_cell() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 96), dtype=np.uint8)
+    cells = image.reshape(32, 2, 32, 3).mean(axis=(1, 3))
+    assert thumbnail(image).dtype == np.uint8
+    np.testing.assert_allclose(thumbnail(image), cells, atol=1)  # rounded along either axis
+
+
+def test_thumbnail_of_colours_and_of_small_images() -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (8, 50), dtype=np.uint8)
+    assert thumbnail(grey).shape == (32, 32)
+    np.testing.assert_array_equal(thumbnail(np.stack([grey] * 3, axis=-1)), thumbnail(grey))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((8, 8)),
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros(8, np.uint8),
+        np.zeros((0, 8), np.uint8),
+    ],
+)
+def test_thumbnail_faults(image: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"image of shape .*: expected uint8"):
+        thumbnail(image)
+
+
+# --- groups -----------------------------------------------------------------------------------
+
+
+def test_group_is_the_smallest_index(drawn: list[np.ndarray]) -> None:
+    a, b, c, d = drawn[:4]
+    assert _group(a, b, a, c, b, a, d) == [0, 1, 0, 3, 1, 0, 6]
+
+
+def test_groups_are_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ~ B and B ~ C make one group though A and C differ too much, across blocks as well."""
+    texture = np.random.default_rng(0).integers(60, 200, (32, 32))
+    slope = np.repeat(np.linspace(-1, 1, 32)[:, None], 32, axis=1)
+    a, b, c = (np.clip(texture + s * 14 * slope, 0, 255).astype(np.uint8) for s in (0, 1, 2))
+    other = np.random.default_rng(1).integers(0, 256, (32, 32), dtype=np.uint8)
+    assert group(np.stack([a, other, c])).tolist() == [0, 1, 2]
+    for block in (1, 2, 2048):
+        monkeypatch.setattr(duplicates, "BLOCK", block)
+        assert group(np.stack([c, other, a, b])).tolist() == [0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("block", [1, 3, 7])
+def test_blocks_do_not_matter(
+    drawn: list[np.ndarray], block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [*drawn, *(_jpeg(image, 80) for image in drawn[::-2])]
+    expected = [0, 1, 2, 3, 4, 5, 6, 7, 7, 5, 3, 1]
+    assert _group(*images) == expected
+    monkeypatch.setattr(duplicates, "BLOCK", block)
+    assert _group(*images) == expected
+
+
+@pytest.mark.parametrize("how", ALTERED)
+def test_finds_drawn(drawn: list[np.ndarray], how: str) -> None:
+    assert _group(*drawn, *map(ALTERED[how], drawn)) == [*range(8), *range(8)]
+
+
+@pytest.mark.parametrize("family", ["strips", "sheets"])
+def test_one_generator_is_not_one_picture(family: str) -> None:
+    size = (32, 160)
+    images = [draw(i, size=size, seed=0, classes=(1 + i % 4,), family=family)[0] for i in range(60)]
+    assert _group(*images) == [*range(60)]
+
+
+def test_blank_images_stay_alone() -> None:
+    black, grey = np.zeros((64, 64), np.uint8), np.full((64, 64), 128, np.uint8)
+    noisy = np.random.default_rng(0).integers(0, 4, (256, 1600), dtype=np.uint8)
+    assert _group(black, black, grey, grey, noisy, noisy) == [0, 1, 2, 3, 4, 5]
+
+
+def test_smooth_images_do_not_merge() -> None:
+    """Slopes of light without texture: nothing says that they are one picture."""
+    y, x = np.mgrid[-1:1:256j, -1:1:400j]
+    images = [120 + 20 * np.cos(k) * y + 20 * np.sin(k) * x for k in range(12)]
+    assert _group(*(image.astype(np.uint8) for image in images)) == [*range(12)]
+
+
+def test_a_sliver_of_steel_is_known_by_its_copy_only(drawn: list[np.ndarray]) -> None:
+    slivers = [image.copy() for image in drawn[:4]]
+    for sliver in slivers:
+        sliver[:, :700] = 0
+    assert _group(*slivers, *slivers) == [0, 1, 2, 3, 0, 1, 2, 3]
+
+
+def test_empty_and_faulty() -> None:
+    assert group(np.zeros((0, 32, 32), np.uint8)).tolist() == []
+    with pytest.raises(ValueError, match=r"thumbnails of shape \(2, 16, 16\): expected"):
+        group(np.zeros((2, 16, 16), np.uint8))
+
+
+# --- real pictures ----------------------------------------------------------------------------
+
+
+def test_different_strips_stay_apart(steel: list[np.ndarray]) -> None:
+    assert _group(*steel) == [*range(46)]
+
+
+@pytest.mark.parametrize("margin", [300, 600, 1000, 1200])
+def test_a_shared_margin_is_not_enough(steel: list[np.ndarray], margin: int) -> None:
+    dark = np.random.default_rng(0).integers(0, 6, (256, margin), dtype=np.uint8)
+    assert _group(*(np.hstack([dark, image[:, margin:]]) for image in steel)) == [*range(46)]
+
+
+@pytest.mark.parametrize("how", ALTERED)
+def test_finds_real(steel: list[np.ndarray], how: str) -> None:
+    assert _group(*steel, *map(ALTERED[how], steel)) == [*range(46), *range(46)]
+
+
+def test_neu_seg(real: Path) -> None:
+    """The counts of the module's text."""
+    images = real / "neu_seg" / "images"
+    paths = [*sorted((images / "training").glob("*.jpg")), *sorted((images / "test").glob("*.jpg"))]
+    groups = group(np.stack([thumbnail(np.asarray(Image.open(p).convert("L"))) for p in paths]))
+    sizes = np.bincount(groups)
+    assert sizes.max() == 2
+    first, second = np.flatnonzero(sizes == 2), np.flatnonzero(groups != np.arange(len(groups)))
+    second = second[np.argsort(groups[second])]
+    assert (groups[second] == first).all()
+    n = 3630  # training images
+    counts = {
+        "train": int((second < n).sum()),
+        "test": int((first >= n).sum()),
+        "across": int(((first < n) & (second >= n)).sum()),
+    }
+    assert counts == {"train": 103, "test": 15, "across": 39}
+    # Pairs picked by eye: the same picture, and two with another defect blended in.
+    pair = dict(zip(first.tolist(), second.tolist(), strict=True))
+    assert [pair[3182], pair[332], pair[586], pair[1142]] == [3672, 4352, 4386, 3224]
