@@ -20,9 +20,7 @@ def module(root: Path, cache: Path, **kwargs: object) -> DefectDataModule:
 
 
 def epoch(data: DefectDataModule, subset: str = "train", number: int = 0) -> list[dict]:
-    loader = getattr(data, f"{subset}_dataloader")()
-    loader.sampler.set_epoch(number)
-    return [data.on_after_batch_transfer(batch, 0) for batch in loader]
+    return list(data.batches(subset, number))
 
 
 def test_batches_are_as_the_contract_says(strips: Path, tmp_path: Path) -> None:
@@ -125,13 +123,14 @@ def test_auto_takes_severstal_where_it_is(strips: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_not_possible_is_said(strips: Path, tmp_path: Path) -> None:
+    misspelt = DefectDataModule("sevrstal", strips, tmp_path)
     with pytest.raises(ConfigError, match="allowed are auto, severstal"):
-        module_of = DefectDataModule("sevrstal", strips, tmp_path)
-        module_of.prepare_data()
+        misspelt.prepare_data()
     with pytest.raises(DataError, match="official"):
         module(strips, tmp_path, split="official")
+    on_gpu = module(strips, tmp_path, residency="gpu")
     with pytest.raises(ConfigError, match=r"data\.residency=gpu"):
-        module(strips, tmp_path, residency="gpu").train_dataloader()
+        on_gpu.train_dataloader()
 
 
 def test_official_part_of_neu_seg(real: Path, tmp_path: Path) -> None:

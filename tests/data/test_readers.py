@@ -24,7 +24,7 @@ def test_both_column_forms_say_the_same(tmp_path: Path) -> None:
     four = "ImageId_ClassId,EncodedPixels\n" + "".join(
         f"{i}.jpg_{m},{runs}\n"
         for i in "ab"
-        for m, runs in zip((1, 2, 3, 4), ("", "1 3 9 2", "", "24 1") if i == "a" else [""] * 4)
+        for m, runs in enumerate(("", "1 3 9 2", "", "24 1") if i == "a" else [""] * 4, 1)
     )
     sources = [
         severstal.read(severstal_data(tmp_path / name, text))
@@ -132,9 +132,9 @@ def test_folder_faults(tmp_path: Path) -> None:
     Image.new("L", (9, 9)).save(root / "masks/c.png")
     source = folder.read(root, classes=["scratch", "dent"])
     assert "b.jpg: has no mask" in str(source.problems[0])
-    with pytest.raises(DataError, match="class id 3; allowed are 0 .background. to 2"):
+    with pytest.raises(DataError, match=r"class id 3; allowed are 0 \(background\) to 2"):
         read_mask(source.records[0], (2, 3), 2)
-    with pytest.raises(DataError, match="mask of 9×9 .* for an image of 2×2"):
+    with pytest.raises(DataError, match=r"mask of 9×9 .* for an image of 2×2"):
         read_mask(source.records[2], (2, 2), 2)
     with pytest.raises(ConfigError, match=r"data\.classes"):
         folder.read(root, classes=[])

@@ -105,16 +105,16 @@ def test_real_fractions(severstal: tuple[list[str], np.ndarray]) -> None:
 # --- on drawn ones ----------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=25, derandomize=True)
 @given(tables(groups=False), st.integers(0, 99))
 def test_shares(table: tuple[np.ndarray, None], seed: int) -> None:
     labels, _ = table
     split = make_split(_names(len(labels)), labels, frac=1.0, seed=seed)
     assert np.abs(_excess(split, np.ones((len(labels), 1)))).max() <= 1
-    assert np.abs(_excess(split, labels)).max() <= 2
+    assert np.abs(_excess(split, labels)).max() <= 3
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=25, derandomize=True)
 @given(tables(groups=True), st.integers(0, 99))
 def test_groups_stay_together(table: tuple[np.ndarray, np.ndarray], seed: int) -> None:
     labels, group = table
@@ -124,7 +124,7 @@ def test_groups_stay_together(table: tuple[np.ndarray, np.ndarray], seed: int) -
     assert np.abs(_excess(split, np.ones((len(labels), 1)))).max() <= 3
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=25, derandomize=True)
 @given(tables(groups=True), st.floats(0.01, 1), st.floats(0.01, 1))
 def test_fractions_are_nested(
     table: tuple[np.ndarray, np.ndarray], one: float, other: float
@@ -143,7 +143,7 @@ def test_fractions_are_nested(
     assert fingerprint(small) == fingerprint(large)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=25, derandomize=True)
 @given(tables(groups=True), st.booleans(), st.randoms(use_true_random=False))
 def test_order_does_not_matter(
     table: tuple[np.ndarray, np.ndarray], grouped: bool, random: object
@@ -158,6 +158,8 @@ def test_order_does_not_matter(
     turned = make_split(ids[new], labels[new], groups=renamed, **kwargs)
     assert turned["image_id"].tolist() == ids[new].tolist()
     assert turned["subset"].tolist() == split["subset"].to_numpy()[new].tolist()
+    if not grouped:
+        assert turned["group"].tolist() == split["group"].to_numpy()[new].tolist()
     assert fingerprint(turned) == fingerprint(split)
 
 
@@ -266,7 +268,13 @@ def test_faults(changed: dict[str, object], said: str) -> None:
     assert "\n" not in str(fault.value)
 
 
-@pytest.mark.parametrize("n", [0, 1, 2, 3])
+def test_three_groups_fill_three_parts() -> None:
+    group = np.repeat([0, 1, 2], [10, 8, 6])
+    split = make_split(_names(24), np.eye(24) > 0, frac=1.0, seed=0, groups=group)
+    assert [set(split["subset"][group == g]) for g in range(3)] == [{"train"}, {"val"}, {"test"}]
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
 def test_too_few_images(n: int) -> None:
     with pytest.raises(ValueError, match="too few: no image is left for"):
         make_split(_names(n), np.ones((n, 1)), frac=1.0, seed=0)

@@ -54,7 +54,8 @@ def test_every_key_of_data_reaches_the_datamodule() -> None:
 def test_an_experiment_is_a_primary_configuration(tmp_path: Path) -> None:
     (tmp_path / "sweep.yaml").write_text(
         "defaults: [config, _self_]\nstudy: mine\n"
-        "hydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n      seed: 0,1,2\n      frac: 1.0,0.1\n"
+        "hydra:\n  mode: MULTIRUN\n"
+        "  sweeper:\n    params:\n      seed: 0,1,2\n      frac: 1.0,0.1\n"
     )
     cells = read("-cd", str(tmp_path), "-cn", "sweep", "epochs=3")
     assert [(c.seed, c.frac) for c in cells] == [(s, f) for s in (0, 1, 2) for f in (1.0, 0.1)]
@@ -114,9 +115,7 @@ def test_all_faults_are_said_at_once() -> None:
 
 
 def test_nested_targets_are_checked() -> None:
-    with pytest.raises(
-        ConfigError, match=r"augment\.transform\.transforms\.0\._target_=os\.system"
-    ):
+    with pytest.raises(ConfigError, match=r"transform\.transforms\.0\._target_=os\.system"):
         read(
             "+augment.transform={_target_: albumentations.Compose, "
             "transforms: [{_target_: os.system}]}"

@@ -60,8 +60,9 @@ class DefectDataModule(pl.LightningDataModule):
         >>> import tempfile
         >>> data = DefectDataModule("synthetic", cache=tempfile.mkdtemp(), n=32, frac=0.5)
         >>> data.prepare_data(); data.setup()
-        >>> sorted(next(iter(data.val_dataloader())))
-        ['bits', 'id', 'index', 'image']
+        >>> for batch in data.batches("val"):
+        ...     print(batch["image"].shape, batch["label"].shape)
+        torch.Size([4, 1, 32, 160]) torch.Size([4, 4])
     """
 
     def __init__(
@@ -104,6 +105,8 @@ class DefectDataModule(pl.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Draw the strips if they are synthetic, list the files, and open or build the pack."""
+        if hasattr(self, "pack"):
+            return  # a trainer asks again before each fit and test
         self.pack = open_pack(
             self._source(),
             self.cache / "packs",
@@ -114,6 +117,8 @@ class DefectDataModule(pl.LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Split; ``self.split`` is the table, ``self.rows`` the pack's rows of each subset."""
+        if hasattr(self, "split"):
+            return
         index, labels = self.pack.index, self.pack.labels
         chosen = np.arange(len(index))
         if self.subset == "defective":
@@ -136,8 +141,11 @@ class DefectDataModule(pl.LightningDataModule):
             for subset in ("train", "unused", "val", "test")
         }
         # No labels in it, so it is taken over the whole training part: the same for every frac.
-        everything = np.concatenate([self.rows["train"], self.rows["unused"]])
-        self.mean, self.std = self.pack.mean_std(np.sort(everything))
+        # Images set aside because they nearly duplicate a test image are no part of it.
+        groups = self.split["group"]
+        tested = groups[self.split["subset"] == "test"]
+        training = self.split["subset"].isin(["train", "unused"]) & ~groups.isin(tested)
+        self.mean, self.std = self.pack.mean_std(chosen[training.to_numpy()])
 
     def _source(self) -> Source:
         match self.dataset:
@@ -179,6 +187,18 @@ class DefectDataModule(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Any]:
         """In the pack's order."""
         return self._loader("test", train=False)
+
+    def batches(self, subset: str, epoch: int = 0) -> Iterator[dict[str, Any]]:
+        """The batches of one epoch as a trainer sees them, without one.
+
+        Args:
+            subset: ``train``, ``val`` or ``test``.
+            epoch: of the order and the flips of ``train``.
+        """
+        loader = self._loader(subset, train=subset == "train")
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        for batch in loader:
+            yield self.on_after_batch_transfer(batch, 0)
 
     def _loader(self, subset: str, train: bool) -> DataLoader[Any]:
         augment = self.augment if train else None

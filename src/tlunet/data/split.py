@@ -7,8 +7,8 @@ they come in, nor on the fraction of the labels that a run may use.
 **Dealing.** Groups go one by one, the largest first and among equals the rarest set of classes
 first, to the part that is owed the most. What a part is owed is counted in images of this set of
 classes, in images of each class and in images at all, so that a rounding in one stratum is made
-good in the next (error diffusion): sizes and class counts end within an image or two of their
-share.
+good in the next (error diffusion). On Severstal's 12,568 images sizes are exact and class counts
+within one image of their share; large groups of conflicting labels cost a few images.
 
 **Fraction.** The j-th of the n shuffled training images of a stratum gets the key (j + u) / n,
 with one random u a stratum; a fraction keeps the smallest keys. So fractions are nested, and each
@@ -125,10 +125,10 @@ def _deal(
     shares: NDArray[np.float64],
 ) -> NDArray[np.int64]:
     """Deal whole groups to the parts; returns each image's part."""
-    # Counted for each image: that it is one, and its classes. The first weighs double: sizes are
-    # kept within one image of their share even where class counts must give way.
+    # Counted for each image: that it is one, and its classes. The first weighs most: sizes are
+    # kept within an image of their share even where class counts must give way.
     traits = np.column_stack([np.ones(len(combinations)), combinations])  # (S, 1 + M)
-    weights = np.r_[2.0, np.ones(combinations.shape[1])]
+    weights = np.r_[4.0, np.ones(combinations.shape[1])]
     class_images = traits[stratum].sum(axis=0)  # (1 + M,)
     rarest = np.where(combinations, class_images[1:], np.inf).min(axis=1, initial=np.inf)
     # Strata of the same rarest class stand together, the defect-free images last.
@@ -148,14 +148,19 @@ def _deal(
     owed_trait = np.zeros((traits.shape[1], len(shares)))
     starts = np.flatnonzero(np.diff(group[queue], prepend=-1))
     counts = np.add.reduceat(traits[stratum[queue]], starts)  # (G, 1 + M)
-    for members, count in zip(np.split(queue, starts[1:]), counts, strict=False):
+    empty = np.ones(len(shares), bool)
+    turns = zip(np.split(queue, starts[1:]), counts, range(len(starts), 0, -1), strict=False)
+    for members, count, left in turns:
         strata = stratum[members]
         np.add.at(owed_stratum, strata, shares)
         owed_trait += count[:, None] * shares
         owed = owed_stratum[strata].sum(axis=0) + (weights * count) @ owed_trait  # (parts,)
+        if left <= empty.sum():  # a few large groups: the last ones fill what is still empty
+            owed[~empty] = -np.inf
         # Rounded: the last bits, and with them ties, may differ from machine to machine.
         chosen = int(owed.round(6).argmax())
         part[members] = chosen
+        empty[chosen] = False
         np.subtract.at(owed_stratum[:, chosen], strata, 1)
         owed_trait[:, chosen] -= count
     return part
