@@ -18,7 +18,7 @@ from tlunet.data.split import make_split
 from tlunet.errors import ConfigError, DataError
 
 NAMES = ("auto", "severstal", "synthetic", "folder", "neu_seg")
-SYNTHETIC_SIZE = (32, 160)  # the whole grid in minutes on 2 cores
+SYNTHETIC_SIZE = (32, 64)  # the whole grid in minutes on 2 cores
 _ORDER = 0  # stream of random numbers, beside those of tlunet.data.augment
 
 
@@ -62,7 +62,7 @@ class DefectDataModule(pl.LightningDataModule):
         >>> data.prepare_data(); data.setup()
         >>> for batch in data.batches("val"):
         ...     print(batch["image"].shape, batch["label"].shape)
-        torch.Size([4, 1, 32, 160]) torch.Size([4, 4])
+        torch.Size([4, 1, 32, 64]) torch.Size([4, 4])
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class DefectDataModule(pl.LightningDataModule):
         augment: Augment | None = None,
         workers: int = 0,
         classes: Sequence[str] = (),
-        n: int = 160,
+        n: int = 352,
         strip_seed: int = 0,
         balance: str = "even",
         family: str = "strips",

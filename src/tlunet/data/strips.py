@@ -69,7 +69,7 @@ def _join(values: Array, at: Array) -> Array:
 
 def _contrast(rng: np.random.Generator, dark: float) -> float:
     """A tone, darker than the steel with probability `dark`: from plain to rather faint."""
-    return rng.uniform(0.3, 0.62) if rng.random() < dark else rng.uniform(1.5, 2.4)
+    return rng.uniform(0.15, 0.45) if rng.random() < dark else rng.uniform(1.9, 3.0)
 
 
 def _box(size: tuple[int, int], y: float, x: float, dy: float, dx: float) -> tuple[slice, slice]:
@@ -155,14 +155,14 @@ def pits(rng: np.random.Generator, steel: Array, span: Span) -> Array:
     """Class 1: upright clusters of small bright or dark spots."""
     height, _ = steel.shape
     mask = np.zeros(steel.shape, bool)
-    border = scaled(height, 5, 1)
+    border = scaled(height, 5, 1.5)
     home, stray = rng.uniform(*span), scaled(height, 110, 16)
-    tone = _contrast(rng, dark=0.4)
+    tone = _contrast(rng, dark=0.9)
     for _ in range(rng.integers(1, 5)):
         tall, wide = scaled(height, rng.uniform(10, 33)), scaled(height, rng.uniform(3, 7), 1)
         y, x = rng.uniform(0.1, 0.9) * height, np.clip(rng.normal(home, stray), *span)
         ys, xs = rng.normal(y, tall, 9), rng.normal(x, wide, 9)
-        radii = np.clip(scaled(height, 3.2) * rng.lognormal(0, 0.45, 9), 1.3, scaled(height, 9, 2))
+        radii = np.clip(scaled(height, 3.2) * rng.lognormal(0, 0.45, 9), 1.6, scaled(height, 9, 2))
         box = _box(steel.shape, y, x, 3 * tall + 4 * border, 3 * wide + 4 * border)
         rows, columns = np.ogrid[box]
         dy = (rows - ys[:, None, None]).astype(np.float32) / 1.5  # drawn out as the steel was
@@ -182,17 +182,17 @@ def fine_lines(rng: np.random.Generator, steel: Array, span: Span) -> Array:
     """Class 2: thin upright lines, bright with a dark flank, about half the height long."""
     height, _ = steel.shape
     mask = np.zeros(steel.shape, bool)
-    bright = rng.uniform(1.5, 2.2)
+    bright = rng.uniform(2.0, 3.0)
     home = rng.uniform(*span)
     for _ in range(rng.choice([1, 1, 2, 3])):
-        length = round(rng.uniform(0.4, 0.95) * height)
+        length = round(rng.uniform(0.5, 0.95) * height)
         start = round(rng.uniform(-0.1, 1.0) * (height - length))
         x = np.clip(rng.normal(home, scaled(height, 60, 8)), *span)
         path = x + scaled(height, 2.0) * _wander(rng, length, scaled(height, 60, 8))
-        thick = scaled(height, rng.uniform(2.5, 4.5), 2)
+        thick = scaled(height, rng.uniform(2.5, 4.5), 2.5)
         flicker = 1 + (bright - 1) * np.clip(1 + 0.3 * _wander(rng, length, 3), 0.4, 1.5)
         dark = np.full(length, rng.uniform(0.5, 0.7))
-        border = scaled(height, rng.uniform(4, 8), 1)
+        border = scaled(height, rng.uniform(4, 8), 1.5)
         _stroke(steel.T, mask.T, start, path + thick / 2, thick, dark, border)
         _stroke(steel.T, mask.T, start, path - thick / 2, thick, flicker, border)
     return mask
@@ -202,7 +202,7 @@ def scratches(rng: np.random.Generator, steel: Array, span: Span) -> Array:
     """Class 3: long scratches along the long side, or dark stripes over the whole height."""
     height, _ = steel.shape
     mask = np.zeros(steel.shape, bool)
-    if rng.random() < 0.3:
+    if rng.random() < 0.15:
         home = rng.uniform(*span)
         for _ in range(rng.integers(2, 5)):
             x = np.clip(rng.normal(home, scaled(height, 130, 16)), *span)
@@ -219,7 +219,7 @@ def scratches(rng: np.random.Generator, steel: Array, span: Span) -> Array:
     path = rng.uniform(0.2, 0.8) * height + rng.uniform(-0.6, 0.6) * height * along
     path += rng.uniform(-0.4, 0.4) * height * along**2
     path += scaled(height, 2) * _wander(rng, length, scaled(height, 60, 8))
-    base = _contrast(rng, dark=0.3)
+    base = _contrast(rng, dark=0.15)
     for k in range(rng.integers(2, 8)):  # one over the whole length, others beside it
         part = round(length * (rng.uniform(0.15, 0.5) if k else 1))
         first = rng.integers(0, length - part + 1)

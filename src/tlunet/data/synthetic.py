@@ -76,7 +76,7 @@ def draw(
 
     Args:
         index: which image, from 0.
-        size: (height, width) in pixels, at least 16×64; made for 256×1600, fit for 32×160.
+        size: (height, width) in pixels, at least 16×64; made for 256×1600, fit for 32×64.
         seed: from 0; another seed gives other images.
         classes: the class ids, 1 to 4, that the image shows; each gets at least one pixel.
         family: "strips" or "sheets", see `tlunet.data.strips` for what sets them apart.

@@ -1,6 +1,5 @@
 """What is kept of a training run while it runs: its history, its checkpoints, its progress."""
 
-import functools
 import math
 import statistics
 import time
@@ -12,6 +11,7 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from tlunet.errors import UserError
 from tlunet.study.console import bars, console, say
@@ -97,7 +97,8 @@ class Checkpoints(Checkpoint):
     """``best.ckpt``, weights of the epoch of lowest ``val_loss``, and ``last.ckpt``, everything.
 
     Why not Lightning's ModelCheckpoint: the best must be on disk before the last says that its
-    epoch is over, or a kill between the two would lose it; and both must appear whole.
+    epoch is over, or a kill between the two would lose it. Both are written by
+    :class:`WholeFiles`, one after the other, while the next epoch is being trained.
 
     Args:
         folder: where they go.
@@ -132,10 +133,26 @@ class Checkpoints(Checkpoint):
         is_best = self.best_loss is None or loss < self.best_loss
         if is_best:
             self.best_loss, self.best_epoch = loss, trainer.current_epoch
-            weights = functools.partial(trainer.save_checkpoint, weights_only=True)
-            write_whole(self.folder / "best.ckpt", weights)
-        everything = functools.partial(trainer.save_checkpoint, weights_only=False)
-        write_whole(self.folder / "last.ckpt", everything)
+            trainer.save_checkpoint(self.folder / "best.ckpt", weights_only=True)
+        trainer.save_checkpoint(self.folder / "last.ckpt", weights_only=False)
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Checkpoints appear whole or not at all; after one that failed no later one is written."""
+
+    def __init__(self) -> None:
+        self.failed = False
+
+    def save_checkpoint(  # noqa: D102
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        if self.failed:
+            return  # its error is raised where the trainer waits for it
+        try:
+            write_whole(Path(path), lambda temporary: torch.save(checkpoint, temporary))
+        except BaseException:
+            self.failed = True
+            raise
 
 
 class Progress(Callback):

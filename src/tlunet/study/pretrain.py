@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytorch_lightning as pl
+from pytorch_lightning.plugins.io import AsyncCheckpointIO
 from safetensors.torch import save_file
 
 from tlunet.data import synthetic
@@ -19,7 +20,7 @@ from tlunet.data.augment import Augment
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.model.network import TLUNet
 from tlunet.model.task import DefectTask
-from tlunet.study.callbacks import Progress
+from tlunet.study.callbacks import Progress, WholeFiles
 from tlunet.study.console import progress, say
 from tlunet.study.files import write_whole
 from tlunet.study.hardware import Hardware
@@ -108,6 +109,7 @@ def make_trainer(
         num_sanity_val_steps=0,
         log_every_n_steps=1,
         enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
+        plugins=[AsyncCheckpointIO(WholeFiles())],
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,  # the datamodule's own order holds
