@@ -1,5 +1,7 @@
 """The whole command line, for real: each run in its own process."""
 
+import fcntl
+import hashlib
 import json
 import os
 import signal
@@ -12,7 +14,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save
+from segmentation_models_pytorch.encoders import encoders
+from torchvision.models import resnet18
 
+from hub import serve_hub
 from tlunet.model.scores import from_table, summarise
 
 ROOT = Path(__file__).parents[2]
@@ -122,8 +128,6 @@ def test_without_weights_that_cell_fails_and_the_others_run(
     assert "Traceback" not in done.stdout + done.stderr
 
     # Weights from a folder: the cell runs, and its failed twin is forgotten.
-    from torchvision.models import resnet18
-
     (tmp_path / "weights").mkdir()
     torch.save(resnet18().state_dict(), tmp_path / "weights/resnet18.pth")
     done = run_py(*line, cwd=tmp_path, **nowhere, TLUNET_WEIGHTS=str(tmp_path / "weights"))
@@ -135,6 +139,38 @@ def test_without_weights_that_cell_fails_and_the_others_run(
     run = next((tmp_path / "runs/synthetic").glob("resnet-random-*"))
     done = run_py("init=checkpoint", f"init.path={run}", *tiny, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_imagenet_weights_from_the_hub(run_py: Run, tiny: tuple[str, ...], tmp_path: Path) -> None:
+    settings = encoders["resnet18"]["pretrained_settings"]["imagenet"]
+    weights = {k: v for k, v in resnet18().state_dict().items() if not k.startswith("fc.")}
+    name = f"{settings['repo_id']}/resolve/{settings['revision']}/model.safetensors"
+    with serve_hub({name: save(weights)}) as url:
+        env = {"HF_ENDPOINT": url, "HF_HOME": str(tmp_path / "hf"), "TLUNET_WEIGHTS": ""}
+        done = run_py("init=imagenet", *tiny, cwd=tmp_path, **env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [meta] = [json.loads(p.read_text()) for p in tmp_path.glob("runs/synthetic/*/meta.json")]
+    identity = f"{settings['repo_id']}@{settings['revision']}"
+    assert meta["starting_weights"]["identity"] == identity
+    assert meta["starting_weights"]["loaded"] == len(weights)
+
+
+def test_wandb_offline_has_one_id_a_cell_and_attempt(
+    grid: tuple, run_py: Run, tiny: tuple[str, ...]
+) -> None:
+    cwd, _ = grid
+    ids = []
+    for extra in ((), ("force=true",)):
+        done = run_py(*tiny, "frac=0.25", "logger=wandb", *extra, cwd=cwd)
+        assert done.returncode == 0, done.stdout + done.stderr
+        [folder] = (cwd / "runs/synthetic").glob("resnet-random-0.25-*/")
+        meta = json.loads((folder / "meta.json").read_text())
+        [run] = folder.glob("wandb/offline-run-*/")
+        key = f"synthetic|{meta['digest']}|{meta['attempt']}"
+        ids.append(hashlib.sha256(key.encode()).hexdigest()[:16])
+        assert run.name.endswith(ids[-1])
+        assert next(run.glob("*.wandb")).stat().st_size > 1000
+    assert ids[0] != ids[1]
 
 
 def start(cwd: Path, *line: str) -> subprocess.Popen[bytes]:
@@ -190,8 +226,6 @@ def test_force_starts_over(grid: tuple, run_py: Run, tiny: tuple[str, ...]) -> N
 
 
 def test_a_locked_cell_is_not_run_twice(grid: tuple, run_py: Run, tiny: tuple[str, ...]) -> None:
-    import fcntl
-
     cwd, _ = grid
     [folder] = (cwd / "runs/synthetic").glob("resnet-random-0.5-*/")
     with (folder / ".lock").open("w") as held:

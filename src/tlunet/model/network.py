@@ -1,6 +1,7 @@
 """The joint U-Net of the paper's Figure 2: one encoder, one decoder, two heads."""
 
 import difflib
+import functools
 from typing import Any, NamedTuple
 
 import segmentation_models_pytorch as smp
@@ -131,6 +132,7 @@ def check_name(encoder: str) -> None:
         )
 
 
+@functools.cache  # the cells of a sweep ask the same again
 def check_encoder(encoder: str, classes: int, size: tuple[int, int]) -> None:
     """Build the network and send one image through by shapes alone: on torch's meta device.
 
