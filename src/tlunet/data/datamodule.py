@@ -165,15 +165,18 @@ class DefectDataModule(pl.LightningDataModule):
         home = self.cache / "synthetic" / f"{what}-v{synthetic.VERSION}"
         if not home.exists():
             report = self.progress
-            synthetic.generate(
-                home,
-                n=self.n,
-                size=(height, width),
-                seed=self.strip_seed,
-                balance=self.balance,
-                family=self.family,
-                progress=(lambda done: report("drawing strips", done, self.n)) if report else None,
-            )
+            try:
+                synthetic.generate(
+                    home,
+                    n=self.n,
+                    size=(height, width),
+                    seed=self.strip_seed,
+                    balance=self.balance,
+                    family=self.family,
+                    progress=(lambda d: report("drawing strips", d, self.n)) if report else None,
+                )
+            except ValueError as error:
+                raise ConfigError(f"data=synthetic: {error}") from None
         return severstal.read(home, name="synthetic", classes=synthetic.CLASS_NAMES[self.family])
 
     def train_dataloader(self) -> DataLoader[Any]:
