@@ -1,6 +1,7 @@
 """Tiny data, drawn once; nothing is downloaded."""
 
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,17 +33,39 @@ def real() -> Path:
 
 @pytest.fixture(scope="session")
 def run_py() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the real command line in its own process, logging to no one, on the CPU."""
+    """Run the real command line in a process of its own, on the CPU."""
 
     def run(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, str(ROOT / "run.py"), *args],
             cwd=cwd,
-            env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "WANDB_MODE": "offline"} | env,
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": ""} | env,
             capture_output=True,
             text=True,
             timeout=300,
         )
+
+    return run
+
+
+@pytest.fixture
+def run_here(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the same file in this process, which has imported torch already."""
+
+    def run(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+        with monkeypatch.context() as patch:
+            patch.chdir(cwd)
+            patch.setattr(sys, "argv", ["run.py", *args])
+            for key, value in env.items():
+                patch.setenv(key, value)
+            capfd.readouterr()
+            try:
+                runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
+            except SystemExit as end:
+                return subprocess.CompletedProcess(args, int(end.code or 0), *capfd.readouterr())
+        raise AssertionError("run.py ended without an exit code")
 
     return run
 

@@ -1,3 +1,4 @@
+import io
 import json
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def test_one_row_a_cell_scores_of_finished_ones_only(study: Path) -> None:
 
 def test_the_console_table_names_failures_and_dead_classes(study: Path) -> None:
     gathered = results.gather(study)
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console = Console(width=200, record=True, file=io.StringIO())
     console.print(results.show(gathered, set(gathered["folder"])))
     text = console.export_text()
     assert "failed: why" in text

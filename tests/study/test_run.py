@@ -95,27 +95,27 @@ def test_cells_of_one_seed_are_paired(grid: tuple) -> None:
 
 
 def test_the_same_line_again_skips_everything(
-    grid: tuple, run_py: Run, tiny: tuple[str, ...]
+    grid: tuple, run_here: Run, tiny: tuple[str, ...]
 ) -> None:
     cwd, _ = grid
-    before = {p: p.stat().st_mtime_ns for p in cwd.glob("runs/synthetic/*/*")}
-    again = run_py(*GRID, *tiny, cwd=cwd)
+    before = {p: p.stat().st_mtime_ns for p in cwd.glob("runs/synthetic/*/[!.]*")}
+    again = run_here(*GRID, *tiny, cwd=cwd)
     assert again.returncode == 0, again.stdout + again.stderr
     assert again.stdout.count("finished before") == 8
-    assert {p: p.stat().st_mtime_ns for p in cwd.glob("runs/synthetic/*/*")} == before
+    assert {p: p.stat().st_mtime_ns for p in cwd.glob("runs/synthetic/*/[!.]*")} == before
 
 
 def test_frac_1_is_frac_1_0_and_loggers_are_not_in_the_digest(
-    grid: tuple, run_py: Run, tiny: tuple[str, ...]
+    grid: tuple, run_here: Run, tiny: tuple[str, ...]
 ) -> None:
     cwd, _ = grid
-    done = run_py("frac=1", "data.residency=memmap", *tiny, cwd=cwd)
+    done = run_here("frac=1", "data.residency=memmap", *tiny, cwd=cwd)
     assert done.returncode == 0
     assert done.stdout.count("finished before") == 1
 
 
 def test_without_weights_that_cell_fails_and_the_others_run(
-    run_py: Run, tiny: tuple[str, ...], tmp_path: Path
+    run_py: Run, run_here: Run, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
     line = ("-m", "init=imagenet,random", *tiny)
     nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")}
@@ -130,14 +130,14 @@ def test_without_weights_that_cell_fails_and_the_others_run(
     # Weights from a folder: the cell runs, and its failed twin is forgotten.
     (tmp_path / "weights").mkdir()
     torch.save(resnet18().state_dict(), tmp_path / "weights/resnet18.pth")
-    done = run_py(*line, cwd=tmp_path, **nowhere, TLUNET_WEIGHTS=str(tmp_path / "weights"))
+    done = run_here(*line, cwd=tmp_path, TLUNET_WEIGHTS=str(tmp_path / "weights"))
     assert done.returncode == 0, done.stdout + done.stderr
     table = pd.read_csv(tmp_path / "runs/synthetic/results.csv").set_index("init")
     assert table["state"].to_dict() == {"imagenet": "finished", "random": "finished"}
 
     # And from a run of ours.
     run = next((tmp_path / "runs/synthetic").glob("resnet-random-*"))
-    done = run_py("init=checkpoint", f"init.path={run}", *tiny, cwd=tmp_path)
+    done = run_here("init=checkpoint", f"init.path={run}", *tiny, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -156,12 +156,12 @@ def test_imagenet_weights_from_the_hub(run_py: Run, tiny: tuple[str, ...], tmp_p
 
 
 def test_wandb_offline_has_one_id_a_cell_and_attempt(
-    grid: tuple, run_py: Run, tiny: tuple[str, ...]
+    grid: tuple, run_here: Run, tiny: tuple[str, ...]
 ) -> None:
     cwd, _ = grid
     ids = []
     for extra in ((), ("force=true",)):
-        done = run_py(*tiny, "frac=0.25", "logger=wandb", *extra, cwd=cwd)
+        done = run_here(*tiny, "frac=0.25", "logger=wandb", *extra, cwd=cwd)
         assert done.returncode == 0, done.stdout + done.stderr
         [folder] = (cwd / "runs/synthetic").glob("resnet-random-0.25-*/")
         meta = json.loads((folder / "meta.json").read_text())
@@ -182,7 +182,7 @@ def start(cwd: Path, *line: str) -> subprocess.Popen[bytes]:
 
 
 def test_a_killed_cell_goes_on_as_if_nothing_had_happened(
-    run_py: Run, tiny: tuple[str, ...], tmp_path: Path
+    run_py: Run, run_here: Run, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
     line = (*tiny, "epochs=4", "encoder=resnet")
     process = start(tmp_path, *line)
@@ -199,7 +199,7 @@ def test_a_killed_cell_goes_on_as_if_nothing_had_happened(
     assert json.loads((folder / "status.json").read_text())["state"] == "running"
     done = run_py(*line, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    whole = run_py(*line, "study=whole", cwd=tmp_path)
+    whole = run_here(*line, "study=whole", cwd=tmp_path)
     assert whole.returncode == 0
     [straight] = tmp_path.glob("runs/whole/*/")
     assert straight.name == folder.name
@@ -215,22 +215,22 @@ def test_a_killed_cell_goes_on_as_if_nothing_had_happened(
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[1])
 
 
-def test_force_starts_over(grid: tuple, run_py: Run, tiny: tuple[str, ...]) -> None:
+def test_force_starts_over(grid: tuple, run_here: Run, tiny: tuple[str, ...]) -> None:
     cwd, _ = grid
     [folder] = (cwd / "runs/synthetic").glob("resnet-random-0.5-*/")
     before = (folder / "metrics.json").stat().st_mtime_ns
-    done = run_py("frac=0.5", "force=true", *tiny, cwd=cwd)
+    done = run_here("frac=0.5", "force=true", *tiny, cwd=cwd)
     assert done.returncode == 0
     assert (folder / "metrics.json").stat().st_mtime_ns > before
     assert json.loads((folder / "meta.json").read_text())["attempt"] == 1
 
 
-def test_a_locked_cell_is_not_run_twice(grid: tuple, run_py: Run, tiny: tuple[str, ...]) -> None:
+def test_a_locked_cell_is_not_run_twice(grid: tuple, run_here: Run, tiny: tuple[str, ...]) -> None:
     cwd, _ = grid
     [folder] = (cwd / "runs/synthetic").glob("resnet-random-0.5-*/")
     with (folder / ".lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        done = run_py("frac=0.5", "force=true", *tiny, cwd=cwd)
+        done = run_here("frac=0.5", "force=true", *tiny, cwd=cwd)
     assert "another process runs it" in done.stdout
 
 
@@ -239,16 +239,17 @@ def test_a_locked_cell_is_not_run_twice(grid: tuple, run_py: Run, tiny: tuple[st
     [
         (("frac=0",), "frac=0: expected a number above 0 and at most 1"),
         (("encoder=resnt",), "encoder=resnt: no such choice"),
-        (("data=severstal", "data.root=/nowhere"), "/nowhere: no such folder"),
+        (("data.root=/nowhere", "data=severstal"), "/nowhere: no such folder"),
         (("-m", "encoder.name=resnet18,tu-vit_tiny_patch16_224"), "cannot carry a U-Net"),
         (("init=checkpoint", "init.path=/nowhere"), "init.path=/nowhere"),
-        (("data.n=8", "data.size=[32,64]"), ""),
+        (("data.split=official",), "the official split has no test images"),
+        (("data.n=9", "data.size=[32,32]"), "data=synthetic: size=(32, 32)"),
     ],
 )
 def test_a_wrong_command_ends_with_2_before_anything_is_run(
-    run_py: Run, tiny: tuple[str, ...], tmp_path: Path, line: tuple[str, ...], says: str
+    run_here: Run, tiny: tuple[str, ...], tmp_path: Path, line: tuple[str, ...], says: str
 ) -> None:
-    done = run_py(*tiny, *line, cwd=tmp_path)
+    done = run_here(*line[:1], *tiny, *line[1:], cwd=tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
     assert says in done.stderr
     assert "Traceback" not in done.stderr

@@ -8,17 +8,25 @@ import argparse
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 BLOCK = re.compile(r"(<!-- results (\S+) -->\n).*?(<!-- end -->)", re.S)
 
-#: Heading → column of ``results.csv``.
+#: Heading → column of ``results.csv``, and how its values are written.
 COLUMNS = {
-    "encoder": "encoder", "init": "init", "frac": "frac", "Dice": "dice_image",
-    "IoU": "iou_image", "Kaggle-Dice": "dice_kaggle", "MLA": "mla", "AUC": "auc",
-    "best epoch": "best_epoch", "training s": "seconds",
-}  # fmt: skip
+    "encoder": ("encoder", "{}"),
+    "init": ("init", "{}"),
+    "frac": ("frac", "{}"),
+    "Dice": ("dice_image", "{:.3f}"),
+    "IoU": ("iou_image", "{:.3f}"),
+    "Kaggle-Dice": ("dice_kaggle", "{:.3f}"),
+    "MLA": ("mla", "{:.3f}"),
+    "AUC": ("auc", "{:.3f}"),
+    "best epoch": ("best_epoch", "{:.0f}"),
+    "training s": ("seconds", "{:.0f}"),
+}
 
 
 def table(results: Path) -> str:
@@ -37,9 +45,9 @@ def table(results: Path) -> str:
             raise ValueError(f"{results}: cells of {cells[key].nunique()} values of {key}")
     lines = [f"| {' | '.join(COLUMNS)} |", "| --- " * 3 + "| ---: " * (len(COLUMNS) - 3) + "|"]
     for _, cell in cells.iterrows():
-        lines.append(f"| {' | '.join(_text(cell[c]) for c in COLUMNS.values())} |")
+        lines.append(f"| {' | '.join(_text(cell, *column) for column in COLUMNS.values())} |")
     first = cells.iloc[0]
-    empty = [_text(first.get(f"empty_{c}")) for c in list(COLUMNS.values())[3:]]
+    empty = [_text(first, f"empty_{name}", text) for name, text in list(COLUMNS.values())[3:]]
     lines.append(f"| *never finds a defect* | | | {' | '.join(empty)} |")
     hardware = ", ".join(
         f"{h} ({p})" for h, p in cells[["hardware", "precision"]].drop_duplicates().to_numpy()
@@ -52,12 +60,9 @@ def table(results: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _text(value: object) -> str:
-    if value is None or pd.isna(value):  # type: ignore[call-overload]
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.3f}" if value < 1 or (value % 1 and value < 10) else f"{value:.3g}"
-    return str(value)
+def _text(cell: "pd.Series[Any]", name: str, text: str) -> str:
+    value = cell.get(name)
+    return "–" if value is None or pd.isna(value) else text.format(value)
 
 
 def render(markdown: Path) -> str:

@@ -97,10 +97,11 @@ def show(table: pd.DataFrame, folders: Collection[str]) -> Table:
     for heading in SHOWN:
         out.add_column(heading, justify="right", no_wrap=True)
     out.add_column("state")
-    for _, row in shown.astype({"frac": str}).iterrows():
+    for _, row in shown.iterrows():
         state = "finished" if row["state"] == "finished" else f"{row['state']}: {row['error']}"
         if row["dead_classes"]:
             state += f", never predicts class {row['dead_classes']}"
+        row["frac"] = str(row["frac"])
         out.add_row(*(_cell(row[key]) for key in SHOWN.values()), state)
     finished = shown[shown["state"] == "finished"] if len(shown) else shown
     if len(finished):
