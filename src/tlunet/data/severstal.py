@@ -17,8 +17,8 @@ from tlunet.data.source import (
 )
 from tlunet.errors import DataError
 
-#: The competition numbers its classes; the names are what steel engineers see in them.
-CLASSES = ("1", "2", "3", "4")
+#: The competition numbers its classes and does not name them.
+CLASSES = ("class 1", "class 2", "class 3", "class 4")
 LAYOUT = "expected train_images/*.jpg and train.csv, as the Kaggle archive unpacks"
 COLUMNS = ({"ImageId", "ClassId", "EncodedPixels"}, {"ImageId_ClassId", "EncodedPixels"})
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tlunet.errors import ConfigError
+from tlunet.model.memory import recompute
 
 #: What tables and folders call the paper's two encoders; any other is called by its own name.
 PAPER_NAMES = {"resnet18": "resnet", "densenet121": "densenet"}
@@ -70,6 +71,7 @@ class TLUNet(nn.Module):
         }
         self.register_buffer("mean", torch.tensor(self.spec["mean"]).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(self.spec["std"]).view(-1, 1, 1))
+        self.recompute_encoder = False  # less memory, more time, the same numbers
         unet = _unet(encoder, classes)
         self.encoder, self.decoder = unet.encoder, unet.decoder
         self.segmentation_head = unet.segmentation_head
@@ -86,7 +88,9 @@ class TLUNet(nn.Module):
             x = x.expand(-1, 3, -1, -1)  # a grey strip, three times: what ImageNet weights expect
         if _is_channels_last(self):
             x = x.contiguous(memory_format=torch.channels_last)
-        features = self.encoder(x)  # six maps, strides 1, 2, 4, 8, 16, 32
+        frugal = self.recompute_encoder and self.training
+        # six maps, strides 1, 2, 4, 8, 16, 32
+        features = recompute(self.encoder, x) if frugal else self.encoder(x)
         masks = self.segmentation_head(self.decoder(features))  # (B, M, H, W)
         labels = self.classification_head(features[-1])  # (B, M)
         return Logits(masks, labels)

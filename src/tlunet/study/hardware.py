@@ -111,6 +111,18 @@ def _name(accelerator: str) -> str:
     return platform.processor() or platform.machine()
 
 
+def free_memory(accelerator: str) -> int | None:
+    """Bytes that this process may still take, or ``None`` where that is not known."""
+    if accelerator == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    if sys.platform == "linux" and accelerator == "cpu":
+        with open("/proc/meminfo") as file:  # noqa: PTH123
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    return None
+
+
 def peak_memory(accelerator: str) -> int:
     """Most bytes held at one time: on the GPU if there is one, else by this process."""
     if accelerator == "cuda":

@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 
 from tlunet.errors import UserError
 from tlunet.model.init import Source, fetch, load_encoder, read_weights
+from tlunet.model.memory import kept_bytes
 from tlunet.model.network import TLUNet
 from tlunet.model.scores import per_image, summarise
 from tlunet.model.task import DefectTask
@@ -19,7 +20,7 @@ from tlunet.study.callbacks import Checkpoints, History, Progress
 from tlunet.study.cell import Cell, instantiate, resolve
 from tlunet.study.console import complain, say
 from tlunet.study.files import read_json, write_json, write_text, write_whole
-from tlunet.study.hardware import peak_memory
+from tlunet.study.hardware import free_memory, peak_memory
 from tlunet.study.loggers import open_logger
 from tlunet.study.pretrain import Recipe, make_trainer
 from tlunet.study.results import state_of
@@ -49,7 +50,7 @@ def run(cfg: DictConfig) -> float | None:
             return read_json(cell.folder / "meta.json")["best_val_loss"]
         try:
             return _run(cell)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
             _fail(cell, "interrupted; the same command goes on from the last checkpoint")
             raise
         except UserError as error:
@@ -96,6 +97,7 @@ def _make_task(cell: Cell, meta: dict[str, Any]) -> DefectTask:
     if not (cell.folder / "last.ckpt").exists():
         meta["starting_weights"] = _load_start(network, cell)
         write_json(cell.folder / "meta.json", meta)
+    network.recompute_encoder = _is_short_of_memory(cell)
     return DefectTask(
         network.to(memory_format=torch.channels_last),
         instantiate(config["loss"]),
@@ -104,6 +106,24 @@ def _make_task(cell: Cell, meta: dict[str, Any]) -> DefectTask:
         threshold=config["threshold"],
         classes=data.pack.classes,
     )
+
+
+def _is_short_of_memory(cell: Cell) -> bool:
+    """Whether a step's activations would not fit; recomputing the encoder's changes no number."""
+    free = free_memory(cell.hardware.accelerator)
+    name, size = cell.config["encoder"]["name"], cell.data.pack.size
+    batch_size = cell.config["batch_size"]
+    needed = kept_bytes(TLUNet(name, len(cell.data.pack.classes)), batch_size, size)
+    if cell.hardware.precision == "bf16-mixed":
+        needed //= 2
+    # Gradients of activations live beside them for a while: half as much again.
+    if free is None or 1.5 * needed < free:
+        return False
+    say(
+        f"  {cell.title}: a step keeps {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; "
+        "the encoder is computed twice instead (slower, the same numbers)"
+    )
+    return True
 
 
 def _load_start(network: TLUNet, cell: Cell) -> dict[str, Any]:

@@ -1,0 +1,47 @@
+import copy
+
+import pytest
+import torch
+
+from tlunet.model.losses import paper_loss
+from tlunet.model.memory import kept_bytes
+from tlunet.model.network import TLUNet
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "densenet121"])
+def test_recomputing_the_encoder_changes_no_number(encoder: str) -> None:
+    torch.manual_seed(0)
+    plain = TLUNet(encoder, mean=[120.0], std=[60.0])
+    frugal = copy.deepcopy(plain)
+    frugal.recompute_encoder = True
+    image = torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8)
+    masks, labels = torch.rand(2, 4, 64, 64) > 0.9, torch.rand(2, 4) > 0.5
+    for network in (plain, frugal):
+        paper_loss(*network(image), masks, labels).backward()
+    for ours, theirs in zip(frugal.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(ours.grad, theirs.grad)
+    for name, state in plain.state_dict().items():  # running statistics among them
+        assert torch.equal(frugal.state_dict()[name], state), name
+
+
+def test_kept_bytes_are_those_of_a_real_step() -> None:
+    network = TLUNet("resnet18")
+    seen: dict[int, int] = {}
+    alive = []
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        alive.append(tensor)
+        seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+        network.train()(torch.zeros(2, 1, 64, 64))
+    real = sum(nbytes for pointer, nbytes in seen.items() if pointer not in weights)
+    assert kept_bytes(TLUNet("resnet18"), 2, (64, 64)) == pytest.approx(real, rel=0.05)
+
+
+def test_kept_bytes_grow_with_the_batch_and_the_image() -> None:
+    small = kept_bytes(TLUNet("resnet18"), 2, (64, 64))
+    assert kept_bytes(TLUNet("resnet18"), 4, (64, 64)) == pytest.approx(2 * small, rel=0.05)
+    assert kept_bytes(TLUNet("resnet18"), 2, (64, 128)) == pytest.approx(2 * small, rel=0.05)
