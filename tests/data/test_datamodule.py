@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tlunet.data.augment import Augment
-from tlunet.data.datamodule import DefectDataModule, resolve_name, unpack_bits
+from tlunet.data.batches import unpack_bits
+from tlunet.data.datamodule import DefectDataModule, resolve_name
 from tlunet.errors import ConfigError, DataError
 
 

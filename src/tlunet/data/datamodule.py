@@ -2,24 +2,24 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from tlunet.data import folder, severstal, synthetic
 from tlunet.data.augment import Augment, flip
-from tlunet.data.pack import Pack, Progress, open_pack
+from tlunet.data.batches import Batches, EpochOrder, channels_first, torch_bits, unpack_bits
+from tlunet.data.pack import Progress, open_pack
 from tlunet.data.source import Source
 from tlunet.data.split import make_split
 from tlunet.errors import ConfigError, DataError
 
 NAMES = ("auto", "severstal", "synthetic", "folder", "neu_seg")
 SYNTHETIC_SIZE = (32, 64)  # the whole grid in minutes on 2 cores
-_ORDER = 0  # stream of random numbers, beside those of tlunet.data.augment
 
 
 class DefectDataModule(pl.LightningDataModule):
@@ -208,8 +208,8 @@ class DefectDataModule(pl.LightningDataModule):
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         resident = self._reside(device)
         return DataLoader(
-            _Batches(self.pack, self.seed, augment, fetch=not resident),
-            sampler=_EpochOrder(self.rows[subset], self.batch_size, self.seed, shuffle=train),
+            Batches(self.pack, self.seed, augment, fetch=not resident),
+            sampler=EpochOrder(self.rows[subset], self.batch_size, self.seed, shuffle=train),
             batch_size=None,  # the sampler hands out whole batches
             num_workers=self.workers if augment and augment.transform else 0,
             pin_memory=device.type == "cuda" and not resident,
@@ -230,8 +230,8 @@ class DefectDataModule(pl.LightningDataModule):
             free, _ = torch.cuda.mem_get_info(device)
             if self.pack.images.nbytes + self.pack.masks.nbytes > free / 2:
                 return False
-        images = _channels_first(np.asarray(self.pack.images)).to(device)
-        self._resident = images, _torch_bits(np.asarray(self.pack.masks)).to(device)
+        images = channels_first(np.asarray(self.pack.images)).to(device)
+        self._resident = images, torch_bits(np.asarray(self.pack.masks)).to(device)
         return True
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
@@ -256,79 +256,3 @@ def resolve_name(name: str, cache: Path) -> str:
     if name != "auto":
         return name
     return "severstal" if (cache / "severstal" / "train.csv").is_file() else "synthetic"
-
-
-def unpack_bits(bits: Tensor, classes: int) -> Tensor:
-    """Bool (B, M, H, W) of a bit field (B, H, W).
-
-    >>> unpack_bits(torch.tensor([[[0, 1, 2, 3]]]), 2).int().tolist()
-    [[[[0, 1, 0, 1]], [[0, 0, 1, 1]]]]
-    """
-    powers = torch.tensor([1 << m for m in range(classes)], dtype=bits.dtype, device=bits.device)
-    return (bits.unsqueeze(1) & powers.view(-1, 1, 1)) != 0
-
-
-class _Rows(NamedTuple):
-    """What the sampler asks for: these rows, as they are in this epoch."""
-
-    epoch: int
-    rows: np.ndarray
-
-
-class _EpochOrder(Sampler[_Rows]):
-    """Whole batches of rows; the order is a function of (seed, epoch)."""
-
-    def __init__(self, rows: np.ndarray, batch_size: int, seed: int, shuffle: bool) -> None:
-        self.rows, self.seed, self.shuffle, self.epoch = rows, seed, shuffle, 0
-        count = -(-len(rows) // batch_size)
-        # Batch normalisation cannot learn from a single image: it joins the batch before it.
-        if shuffle and count > 1 and len(rows) % batch_size == 1:
-            count -= 1
-        self.cuts = [batch_size * b for b in range(1, count)]
-
-    def set_epoch(self, epoch: int) -> None:  # called by Lightning before each epoch
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.cuts) + 1
-
-    def __iter__(self) -> Iterator[_Rows]:
-        rows = self.rows
-        if self.shuffle:
-            rows = np.random.default_rng((_ORDER, self.seed, self.epoch)).permutation(rows)
-        for part in np.split(rows, self.cuts):
-            yield _Rows(self.epoch, part)
-
-
-class _Batches(Dataset[dict[str, Any]]):
-    """Rows of the pack as tensors on the host; without ``fetch`` only their numbers."""
-
-    def __init__(self, pack: Pack, seed: int, augment: Augment | None, fetch: bool) -> None:
-        self.pack, self.seed, self.augment, self.fetch = pack, seed, augment, fetch
-        self.ids = pack.index["image_id"].to_numpy()
-
-    def __getitem__(self, wanted: _Rows) -> dict[str, Any]:
-        epoch, rows = wanted
-        batch: dict[str, Any] = {"index": torch.from_numpy(rows), "id": self.ids[rows].tolist()}
-        if self.augment:
-            batch["flip"] = torch.from_numpy(self.augment.draw(self.seed, epoch, rows))
-        if self.fetch:
-            images, bits = self.pack.images[rows], self.pack.masks[rows]
-            if self.augment and self.augment.transform:
-                for k, row in enumerate(rows):
-                    images[k], bits[k] = self.augment.apply_transform(
-                        self.seed, epoch, int(row), images[k], bits[k]
-                    )
-            batch["image"], batch["bits"] = _channels_first(images), _torch_bits(bits)
-        return batch
-
-
-def _channels_first(images: np.ndarray) -> Tensor:
-    tensor = torch.from_numpy(np.ascontiguousarray(images))
-    return tensor.unsqueeze(1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
-
-
-def _torch_bits(bits: np.ndarray) -> Tensor:
-    # torch computes on signed integers only, but for uint8
-    signed = {2: np.int32, 4: np.int64}.get(bits.itemsize, np.uint8)
-    return torch.from_numpy(np.ascontiguousarray(bits.astype(signed, copy=False)))

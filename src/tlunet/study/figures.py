@@ -14,7 +14,8 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
-from tlunet.data.datamodule import DefectDataModule, unpack_bits
+from tlunet.data.batches import unpack_bits
+from tlunet.data.datamodule import DefectDataModule
 from tlunet.model.scores import dice
 from tlunet.model.task import load_network
 from tlunet.study.cell import datamodule

@@ -1,0 +1,93 @@
+"""Which images make a batch, and the batch as tensors on the host."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from tlunet.data.augment import Augment
+from tlunet.data.pack import Pack
+
+ORDER = 0  # stream of random numbers, beside those of tlunet.data.augment
+
+
+def unpack_bits(bits: Tensor, classes: int) -> Tensor:
+    """Bool (B, M, H, W) of a bit field (B, H, W).
+
+    >>> unpack_bits(torch.tensor([[[0, 1, 2, 3]]]), 2).int().tolist()
+    [[[[0, 1, 0, 1]], [[0, 0, 1, 1]]]]
+    """
+    powers = torch.tensor([1 << m for m in range(classes)], dtype=bits.dtype, device=bits.device)
+    return (bits.unsqueeze(1) & powers.view(-1, 1, 1)) != 0
+
+
+class Rows(NamedTuple):
+    """What the sampler asks for: these rows, as they are in this epoch."""
+
+    epoch: int
+    rows: np.ndarray
+
+
+class EpochOrder(Sampler[Rows]):
+    """Whole batches of rows; the order is a function of (seed, epoch)."""
+
+    def __init__(self, rows: np.ndarray, batch_size: int, seed: int, shuffle: bool) -> None:
+        self.rows, self.seed, self.shuffle, self.epoch = rows, seed, shuffle, 0
+        count = -(-len(rows) // batch_size)
+        # Batch normalisation cannot learn from a single image: it joins the batch before it.
+        if shuffle and count > 1 and len(rows) % batch_size == 1:
+            count -= 1
+        self.cuts = [batch_size * b for b in range(1, count)]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.cuts) + 1
+
+    def __iter__(self) -> Iterator[Rows]:
+        rows = self.rows
+        if self.shuffle:
+            rows = np.random.default_rng((ORDER, self.seed, self.epoch)).permutation(rows)
+        for part in np.split(rows, self.cuts):
+            yield Rows(self.epoch, part)
+
+
+class Batches(Dataset[dict[str, Any]]):
+    """Rows of the pack as tensors on the host; without ``fetch`` only their numbers."""
+
+    def __init__(self, pack: Pack, seed: int, augment: Augment | None, fetch: bool) -> None:
+        self.pack, self.seed, self.augment, self.fetch = pack, seed, augment, fetch
+        self.ids = pack.index["image_id"].to_numpy()
+
+    def __getitem__(self, wanted: Rows) -> dict[str, Any]:
+        epoch, rows = wanted
+        batch: dict[str, Any] = {"index": torch.from_numpy(rows), "id": self.ids[rows].tolist()}
+        if self.augment:
+            batch["flip"] = torch.from_numpy(self.augment.draw(self.seed, epoch, rows))
+        if self.fetch:
+            images, bits = self.pack.images[rows], self.pack.masks[rows]
+            if self.augment and self.augment.transform:
+                for k, row in enumerate(rows):
+                    images[k], bits[k] = self.augment.apply_transform(
+                        self.seed, epoch, int(row), images[k], bits[k]
+                    )
+            batch["image"], batch["bits"] = channels_first(images), torch_bits(bits)
+        return batch
+
+
+def channels_first(images: np.ndarray) -> Tensor:
+    """(B, H, W) or (B, H, W, 3) as (B, 1 or 3, H, W)."""
+    tensor = torch.from_numpy(np.ascontiguousarray(images))
+    return tensor.unsqueeze(1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
+
+
+def torch_bits(bits: np.ndarray) -> Tensor:
+    """A bit field as a type that torch computes on."""
+    # torch computes on signed integers only, but for uint8
+    signed = {2: np.int32, 4: np.int64}.get(bits.itemsize, np.uint8)
+    return torch.from_numpy(np.ascontiguousarray(bits.astype(signed, copy=False)))
