@@ -83,7 +83,7 @@ def test_markdown_tables_are_rendered_from_the_file(study: Path) -> None:
     write_text(readme, "before\n<!-- results results.csv -->\nold 0.99\n<!-- end -->\nafter\n")
     text = render(readme)
     assert "0.99" not in text
-    assert "| resnet | random | 1.0 | 0.500 |" in text
+    assert "| resnet | random | 1.0 | 0 | 0.500 |" in text
     assert "failed" not in text
     assert text.startswith("before\n")
     assert text.endswith("after\n")

@@ -1,6 +1,7 @@
 """What a cell runs on: device, precision and threads, chosen in one place."""
 
 import ctypes
+import gc
 import logging
 import os
 import platform
@@ -100,6 +101,11 @@ def _keep_freed_memory() -> None:
     mallopt(trim_threshold, (1 << 31) - 1)
 
 
+def _give_back_freed_memory() -> None:
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _name(accelerator: str) -> str:
     if accelerator == "cuda":
         return torch.cuda.get_device_name()
@@ -113,6 +119,8 @@ def _name(accelerator: str) -> str:
 
 def free_memory(accelerator: str) -> int | None:
     """Bytes that this process may still take, or ``None`` where that is not known."""
+    gc.collect()
+    _give_back_freed_memory()
     if accelerator == "cuda":
         return torch.cuda.mem_get_info()[0]
     if sys.platform == "linux" and accelerator == "cpu":

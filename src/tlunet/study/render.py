@@ -8,25 +8,12 @@ import argparse
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-BLOCK = re.compile(r"(<!-- results (\S+) -->\n).*?(<!-- end -->)", re.S)
+from tlunet.study.results import SCORED, SHOWN, texts
 
-#: Heading → column of ``results.csv``, and how its values are written.
-COLUMNS = {
-    "encoder": ("encoder", "{}"),
-    "init": ("init", "{}"),
-    "frac": ("frac", "{}"),
-    "Dice": ("dice_image", "{:.3f}"),
-    "IoU": ("iou_image", "{:.3f}"),
-    "Kaggle-Dice": ("dice_kaggle", "{:.3f}"),
-    "MLA": ("mla", "{:.3f}"),
-    "AUC": ("auc", "{:.3f}"),
-    "best epoch": ("best_epoch", "{:.0f}"),
-    "training s": ("seconds", "{:.0f}"),
-}
+BLOCK = re.compile(r"(<!-- results (\S+) -->\n).*?(<!-- end -->)", re.S)
 
 
 def table(results: Path) -> str:
@@ -43,12 +30,11 @@ def table(results: Path) -> str:
     for key in ("dataset", "split_fingerprint"):
         if cells[key].nunique() != 1:
             raise ValueError(f"{results}: cells of {cells[key].nunique()} values of {key}")
-    lines = [f"| {' | '.join(COLUMNS)} |", "| --- " * 3 + "| ---: " * (len(COLUMNS) - 3) + "|"]
-    for _, cell in cells.iterrows():
-        lines.append(f"| {' | '.join(_text(cell, *column) for column in COLUMNS.values())} |")
+    rules = ["---"] * SCORED + ["---:"] * (len(SHOWN) - SCORED)
+    rows = [list(SHOWN), rules, *(texts(cell) for _, cell in cells.iterrows())]
     first = cells.iloc[0]
-    empty = [_text(first, f"empty_{name}", text) for name, text in list(COLUMNS.values())[3:]]
-    lines.append(f"| *never finds a defect* | | | {' | '.join(empty)} |")
+    rows.append(["*never finds a defect*", "", "", "", *texts(first, "empty_")[SCORED:]])
+    lines = [f"| {' | '.join(row)} |" for row in rows]
     hardware = ", ".join(
         f"{h} ({p})" for h, p in cells[["hardware", "precision"]].drop_duplicates().to_numpy()
     )
@@ -58,11 +44,6 @@ def table(results: Path) -> str:
         f"{hardware}, {cells['seconds'].sum():.0f} s of training in all."
     )
     return "\n".join(lines) + "\n"
-
-
-def _text(cell: "pd.Series[Any]", name: str, text: str) -> str:
-    value = cell.get(name)
-    return "–" if value is None or pd.isna(value) else text.format(value)
 
 
 def render(markdown: Path) -> str:

@@ -69,12 +69,32 @@ def _means(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: metrics.get(name) for name in SCORES} | by_class
 
 
-#: Columns of the console's table: heading → column of ``results.csv``.
+#: Heading → column of ``results.csv``, and how its values are written.
 SHOWN = {
-    "encoder": "encoder", "init": "init", "frac": "frac", "seed": "seed", "Dice": "dice_image",
-    "IoU": "iou_image", "Kaggle-Dice": "dice_kaggle", "MLA": "mla", "AUC": "auc",
-    "best epoch": "best_epoch", "s": "seconds",
-}  # fmt: skip
+    "encoder": ("encoder", "{}"),
+    "init": ("init", "{}"),
+    "frac": ("frac", "{}"),
+    "seed": ("seed", "{:.0f}"),
+    "Dice": ("dice_image", "{:.3f}"),
+    "IoU": ("iou_image", "{:.3f}"),
+    "Kaggle-Dice": ("dice_kaggle", "{:.3f}"),
+    "MLA": ("mla", "{:.3f}"),
+    "AUC": ("auc", "{:.3f}"),
+    "best epoch": ("best_epoch", "{:.0f}"),
+    "training s": ("seconds", "{:.0f}"),
+}
+SCORED = 4  # the first columns say which cell it is
+
+
+def texts(row: "pd.Series[Any]", prefix: str = "") -> list[str]:
+    """One row of ``results.csv`` as it is shown; null is a dash.
+
+    Args:
+        row: a cell's.
+        prefix: ``empty_`` for the scores of the predictor that never finds a defect.
+    """
+    values = ((row.get(prefix + name), text) for name, text in SHOWN.values())
+    return ["–" if v is None or pd.isna(v) else text.format(v) for v, text in values]
 
 
 def show(table: pd.DataFrame, folders: Collection[str]) -> Table:
@@ -101,20 +121,10 @@ def show(table: pd.DataFrame, folders: Collection[str]) -> Table:
         state = "finished" if row["state"] == "finished" else f"{row['state']}: {row['error']}"
         if row["dead_classes"]:
             state += f", never predicts class {row['dead_classes']}"
-        row["frac"] = str(row["frac"])
-        out.add_row(*(_cell(row[key]) for key in SHOWN.values()), state)
+        out.add_row(*texts(row), state)
     finished = shown[shown["state"] == "finished"] if len(shown) else shown
     if len(finished):
         out.add_section()
-        first = finished.iloc[0]
-        scores = (first.get(f"empty_{key}") for key in list(SHOWN.values())[4:])
-        out.add_row("none", "", "", "", *map(_cell, scores), "(never finds a defect)")
+        scores = texts(finished.iloc[0], "empty_")[SCORED:]
+        out.add_row("none", "", "", "", *scores, "(never finds a defect)")
     return out
-
-
-def _cell(value: Any) -> str:
-    if value is None or pd.isna(value):
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.3f}" if value < 10 else f"{value:.0f}"
-    return str(value)
