@@ -28,7 +28,7 @@ run: setup ## the paper's grid: 2 encoders x 2 initialisations x 2 shares of the
 	echo "python $$line" && $(PYTHON) $$line
 
 test: setup ## run the tests
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	.venv/bin/ruff check

@@ -4,14 +4,27 @@ import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+# One thread a process: two test processes with two threads each wait for one another all the time.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import torch
+
 from tlunet.data import synthetic
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Undo what a test did to the thread count."""
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +90,7 @@ TINY = (
     "data.size=[32,64]",
     "epochs=1",
     "logger=csv",
+    "trainer.threads=1",
     "init.n=16",
     "init.size=[32,64]",
     "init.epochs=1",
