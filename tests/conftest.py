@@ -13,8 +13,12 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
+from hypothesis import settings
 
 from tlunet.data import synthetic
+
+settings.register_profile("tlunet", deadline=None)  # a slow machine is no fault of the code
+settings.load_profile("tlunet")
 
 ROOT = Path(__file__).parent.parent
 
