@@ -78,7 +78,7 @@ def _quieten_libraries() -> None:
 def _does_bf16_well(accelerator: str) -> bool:
     if accelerator == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # On a CPU without these instructions bf16 is emulated, ten times slower than float32.
+    # On a CPU without these instructions bf16 is emulated, far slower than float32.
     return accelerator == "cpu" and (
         torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     )
@@ -89,10 +89,7 @@ def _cores() -> int:
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep freed activations instead of giving them back to the kernel every step.
-
-    Mapping and clearing those pages again took 5–10 % of a CPU training step.
-    """
+    """Let glibc keep freed activations; else the kernel maps and clears them anew every step."""
     if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
