@@ -36,8 +36,8 @@ def _cut(threshold: float, dtype: torch.dtype) -> float:
 
 def _pixels(masks_logits: Tensor, masks: Tensor, cut: float) -> Tensor:
     """(B, M, H, W) twice -> (3, B, M) int64: pixels in both, in the truth, predicted."""
-    # On a CPU image by image, in one memory order: that stays in the cache, several times
-    # faster for channels_last. On a GPU all at once: few kernels.
+    # On a CPU image by image, in one memory order: that stays in the cache, which
+    # matters most for channels_last. On a GPU all at once: few kernels.
     step = 1 if masks_logits.is_cpu else len(masks)
     counts = []
     for logits, truth in zip(masks_logits.split(step), masks.split(step), strict=True):
