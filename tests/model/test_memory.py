@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tlunet.model.losses import paper_loss
-from tlunet.model.memory import kept_bytes
+from tlunet.model.memory import forward_flops, kept_bytes
 from tlunet.model.network import TLUNet
 
 
@@ -45,3 +45,8 @@ def test_kept_bytes_grow_with_the_batch_and_the_image() -> None:
     small = kept_bytes(TLUNet("resnet18"), 2, (64, 64))
     assert kept_bytes(TLUNet("resnet18"), 4, (64, 64)) == pytest.approx(2 * small, rel=0.05)
     assert kept_bytes(TLUNet("resnet18"), 2, (64, 128)) == pytest.approx(2 * small, rel=0.05)
+
+
+@pytest.mark.parametrize(("encoder", "gflop"), [("resnet18", 67.8), ("densenet121", 105.2)])
+def test_forward_flops_of_a_whole_strip(encoder: str, gflop: float) -> None:
+    assert forward_flops(TLUNet(encoder), (256, 1600)) / 1e9 == pytest.approx(gflop, abs=0.06)

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 
@@ -33,3 +35,13 @@ def test_a_gpu_that_was_asked_for_is_never_replaced(monkeypatch: pytest.MonkeyPa
 
 def test_peak_memory_is_in_bytes() -> None:
     assert 50e6 < hardware.peak_memory("cpu") < 1e12
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak can only be forgotten on Linux")
+def test_each_cell_has_its_own_peak() -> None:
+    block = torch.ones(100_000_000)
+    high = hardware.peak_memory("cpu")
+    del block
+    hardware.free_memory("cpu")  # gives freed memory back
+    hardware.forget_peak_memory("cpu")
+    assert hardware.peak_memory("cpu") < high - 300e6

@@ -8,7 +8,9 @@ import platform
 import resource
 import sys
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -128,9 +130,21 @@ def free_memory(accelerator: str) -> int | None:
     return None
 
 
+def forget_peak_memory(accelerator: str) -> None:
+    """Let :func:`peak_memory` count from here, so that each cell of a sweep has its own."""
+    if accelerator == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    elif sys.platform == "linux":
+        with suppress(OSError):  # a kernel without it: the peak is then the process's, as elsewhere
+            Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory(accelerator: str) -> int:
     """Most bytes held at one time: on the GPU if there is one, else by this process."""
     if accelerator == "cuda":
         return torch.cuda.max_memory_allocated()
+    if sys.platform == "linux":
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

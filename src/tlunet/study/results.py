@@ -16,7 +16,8 @@ SCORES = (
 )  # fmt: skip
 BY_CLASS = ("auc", "ap", "dice_class", "iou_class", "dice_pooled", "iou_pooled")
 FACTS = (
-    "epochs", "best_epoch", "train_images", "test_images", "threshold", "parameters", "seconds",
+    "epochs", "best_epoch", "train_images", "test_images", "threshold", "parameters",
+    "encoder_parameters", "gflop_per_image", "seconds",
     "images_per_second", "peak_memory", "accelerator", "hardware", "precision",
     "split_fingerprint", "data_fingerprint", "digest", "commit",
 )  # fmt: skip

@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 
 from tlunet.errors import UserError
 from tlunet.model.init import Source, fetch, load_encoder, read_weights
-from tlunet.model.memory import kept_bytes
+from tlunet.model.memory import forward_flops, kept_bytes
 from tlunet.model.network import TLUNet
 from tlunet.model.scores import per_image, summarise
 from tlunet.model.task import DefectTask
@@ -20,7 +20,7 @@ from tlunet.study.callbacks import Checkpoints, History, Progress
 from tlunet.study.cell import Cell, instantiate, resolve
 from tlunet.study.console import complain, say
 from tlunet.study.files import read_json, write_json, write_text, write_whole
-from tlunet.study.hardware import free_memory, peak_memory
+from tlunet.study.hardware import forget_peak_memory, free_memory, peak_memory
 from tlunet.study.loggers import open_logger
 from tlunet.study.pretrain import Recipe, make_trainer
 from tlunet.study.results import state_of
@@ -66,6 +66,7 @@ def _run(cell: Cell) -> float:
     meta = record.begin(cell)
     if cell.missing:
         raise cell.missing
+    forget_peak_memory(cell.hardware.accelerator)
     task = _make_task(cell, meta)
     with open_logger(cell, meta["attempt"]) as logger:
         trainer, history, checkpoints = _train(task, cell, logger)
@@ -81,6 +82,7 @@ def _run(cell: Cell) -> float:
         "peak_memory": peak_memory(cell.hardware.accelerator),
         "parameters": sum(p.numel() for p in task.network.parameters()),
         "encoder_parameters": sum(p.numel() for p in task.network.encoder.parameters()),
+        "gflop_per_image": forward_flops(task.network, cell.data.pack.size) / 1e9,
     }
     write_json(cell.folder / "meta.json", meta)
     record.set_state(cell.folder, "finished")
