@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from tlunet.model.scores import from_table, summarise
+from tlunet.study.masks import read_masks
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -72,6 +73,16 @@ def test_every_summary_follows_from_the_table_of_test_images(grid: tuple) -> Non
         assert set(table["image_id"]) == set(split.query("subset == 'test'")["image_id"])
         metrics = json.loads((folder / "metrics.json").read_text())
         assert summarise(from_table(table), metrics["threshold"]) == metrics
+
+
+def test_the_kept_masks_are_those_that_were_counted(grid: tuple) -> None:
+    cwd, _ = grid
+    for folder in sorted((cwd / "runs/synthetic").glob("*-s0-*")):
+        counted = pd.read_parquet(folder / "test_images.parquet")
+        counted = counted[counted["predicted_pixels"] > 0]
+        by_pair = counted.set_index(["image_id", "class_id"])["predicted_pixels"].to_dict()
+        runs = read_masks(folder)
+        assert {k: sum(map(int, r.split()[1::2])) for k, r in runs.items()} == by_pair
 
 
 def test_cells_of_one_seed_are_paired(grid: tuple) -> None:

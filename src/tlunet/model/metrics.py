@@ -34,6 +34,23 @@ def _cut(threshold: float, dtype: torch.dtype) -> float:
     return float(cut)
 
 
+def predicted_masks(masks_logits: Tensor, threshold: float = 0.5) -> Tensor:
+    """The pixels whose probability is > `threshold`, exactly those that `count` counts.
+
+    Args:
+        masks_logits: (B, M, H, W), any floating type.
+        threshold: a probability between 0 and 1, both excluded.
+
+    Returns:
+        bool (B, M, H, W).
+
+    Raises:
+        ValueError: `threshold` is out of range.
+    """
+    check_threshold(threshold)
+    return masks_logits > _cut(threshold, masks_logits.dtype)
+
+
 def _pixels(masks_logits: Tensor, masks: Tensor, cut: float) -> Tensor:
     """(B, M, H, W) twice -> (3, B, M) int64: pixels in both, in the truth, predicted."""
     # On a CPU image by image, in one memory order: that stays in the cache, which

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from tlunet.errors import DataError
 from tlunet.model.losses import PaperLoss
-from tlunet.model.metrics import DefectMetrics
-from tlunet.model.network import TLUNet
+from tlunet.model.metrics import DefectMetrics, predicted_masks
+from tlunet.model.network import Logits, TLUNet
 
 
 class DefectTask(pl.LightningModule):
@@ -66,15 +66,17 @@ class DefectTask(pl.LightningModule):
         return logits.masks.float().sigmoid(), logits.labels.float().sigmoid()
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:  # noqa: D102
-        return self._step(batch, "train")
+        return self._step(batch, "train")[0]
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:  # noqa: D102
         self._step(batch, "val")
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:  # noqa: D102
-        self._step(batch, "test")
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        """What is predicted: ``masks``, bool (B, M, H, W)."""
+        masks_logits = self._step(batch, "test")[1].masks
+        return {"masks": predicted_masks(masks_logits, self.hparams["threshold"])}
 
-    def _step(self, batch: dict[str, Any], stage: str) -> Tensor:
+    def _step(self, batch: dict[str, Any], stage: str) -> tuple[Tensor, Logits]:
         logits = self.network(batch["image"])
         outputs = logits.masks, logits.labels, batch["mask"], batch["label"]
         loss = self.loss(*outputs)
@@ -82,7 +84,7 @@ class DefectTask(pl.LightningModule):
         self.log(f"{stage}_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["id"]))
         if stage != "train":
             self._metrics(stage).update(*outputs, batch["index"])
-        return loss
+        return loss, logits
 
     def on_validation_epoch_end(self) -> None:  # noqa: D102
         self._log_scores("val")

@@ -22,6 +22,7 @@ from tlunet.study.console import complain, say
 from tlunet.study.files import read_json, write_json, write_text, write_whole
 from tlunet.study.hardware import forget_peak_memory, free_memory, peak_memory
 from tlunet.study.loggers import open_logger
+from tlunet.study.masks import FILE, PredictedMasks
 from tlunet.study.pretrain import Recipe, make_trainer
 from tlunet.study.results import state_of
 
@@ -166,6 +167,8 @@ def _test(task: DefectTask, trainer: pl.Trainer, cell: Cell) -> dict[str, Any]:
     """Test the epoch of lowest validation loss, and write down every image."""
     best = torch.load(cell.folder / "best.ckpt", map_location="cpu", weights_only=True)
     task.load_state_dict(best["state_dict"])
+    masks = PredictedMasks()
+    trainer.callbacks.append(masks)  # type: ignore[attr-defined]
     trainer.test(task, cell.data, verbose=False)
     counts = task.test_metrics.counts()
     scores = summarise(counts, cell.config["threshold"])
@@ -173,6 +176,8 @@ def _test(task: DefectTask, trainer: pl.Trainer, cell: Cell) -> dict[str, Any]:
     table = per_image(counts, pack.index["image_id"].tolist(), pack.classes)
     file = cell.folder / "test_images.parquet"
     write_whole(file, lambda path: table.to_parquet(path, index=False))
+    found = masks.table(pack.index["image_id"].tolist())
+    write_whole(cell.folder / FILE, lambda path: found.to_parquet(path, index=False))
     write_json(cell.folder / "metrics.json", scores)
     return scores
 

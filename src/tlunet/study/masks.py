@@ -1,0 +1,66 @@
+"""The masks that a network finds in the test images, kept in run-length code."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+from tlunet.data.rle import encode
+
+FILE = "test_masks.parquet"
+COLUMNS = ("image_id", "class_id", "runs")
+
+
+class PredictedMasks(Callback):
+    """Gathers what ``test_step`` predicts, a row per image and class with any pixel.
+
+    A report shows pictures without computing a network's output again, on a machine without its
+    checkpoint.
+    """
+
+    def __init__(self) -> None:
+        self.runs: dict[tuple[int, int], str] = {}  # (row in the data set, class id) → code
+
+    def on_test_batch_end(  # noqa: D102
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        masks = outputs["masks"]  # (B, M, H, W)
+        found = masks.flatten(2).any(2).nonzero().tolist()  # most masks are empty
+        for b, m in found:
+            index = int(batch["index"][b])
+            self.runs[index, m + 1] = encode(masks[b, m].cpu().numpy())
+
+    def table(self, image_ids: Sequence[str]) -> pd.DataFrame:
+        """What was gathered.
+
+        Args:
+            image_ids: names of *all* the data set's images.
+
+        Returns:
+            Columns ``image_id, class_id, runs``: 1-based and column-major runs at the size that
+            the network saw; an image × class without a row has no predicted pixel.
+        """
+        rows = [(image_ids[i], c, runs) for (i, c), runs in sorted(self.runs.items())]
+        return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def read_masks(folder: Path) -> dict[tuple[str, int], str] | None:
+    """A run's predicted masks: (image id, class id) → run-length code, for those with any pixel.
+
+    Returns:
+        ``None`` if the run was made before masks were kept.
+    """
+    if not (folder / FILE).exists():
+        return None
+    table = pd.read_parquet(folder / FILE)
+    keys = zip(table["image_id"], table["class_id"].astype(int), strict=True)
+    return dict(zip(keys, table["runs"], strict=True))
