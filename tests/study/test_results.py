@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from tlunet.report.render import BLOCK, render, table
 from tlunet.study import results
 from tlunet.study.files import write_json, write_text
-from tlunet.study.render import BLOCK, render, table
 
 ROOT = Path(__file__).parents[2]
 

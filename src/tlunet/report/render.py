@@ -56,7 +56,7 @@ def render(markdown: Path) -> str:
 
 
 def main() -> int:
-    """``python -m tlunet.study.render [--check] FILE.md…``."""
+    """``python -m tlunet.report.render [--check] FILE.md…``."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("file", type=Path, nargs="+")
     parser.add_argument("--check", action="store_true", help="write nothing; 1 if one is stale")

@@ -1,0 +1,149 @@
+"""The figures of a report: which there are, drawn, captioned and saved."""
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from tlunet.report import curves, plots
+from tlunet.report.blocks import Block
+from tlunet.report.comparisons import Resampled, pairs
+from tlunet.report.document import Part, Picture, Text
+from tlunet.report.pictures import Pictures, browser, figure_7, open_pictures
+from tlunet.report.style import save
+from tlunet.report.tables import SCORES
+
+FACTORS = ["encoder", "init", "frac", "seed"]
+
+
+class Drawing:
+    """Saves a figure, remembers that it did, and makes a part of the report of it."""
+
+    def __init__(self, folder: Path, prefix: str, drawn: set[str]) -> None:
+        self.folder, self.prefix, self.drawn = folder / "figures", prefix, drawn
+
+    def __call__(self, name: str, title: str, caption: str, figure: Figure) -> Picture:
+        """Save one figure; the title says what it shows, the caption how to read it."""
+        name = self.prefix + name
+        self.drawn.add(name)
+        return Picture(name, title, caption, save(figure, self.folder / name))
+
+
+def figures(block: Resampled, scores: pd.DataFrame, draw: Drawing) -> list[Part]:
+    """The paper's figures 4, 5, 6, 8 and 9, and those beyond it."""
+    images, labels = image_table(block), label_table(block.block)
+    history = block.block.history
+    parts: list[Part] = [
+        draw("figure_4", "Figure 4: Dice and IoU of the test images",
+             "Images with a defect, classes pooled within the image, all seeds. Box: quartiles "
+             "(the paper calls its box a 75 % confidence interval); whiskers: 2.5 to 97.5 %; red "
+             "line: median; black dot: mean.", plots.boxes(images)),
+        draw("figure_5", "Figure 5: multi-label accuracy (MLA)",
+             "|true ∩ predicted| / |true ∪ predicted| labels of an image, both empty = 1; mean "
+             "over images and seeds with its 95 % interval.", plots.label_bars(scores)),
+        draw("figure_6", "Figure 6: ROC of each class",
+             "One class against the rest; with several seeds the mean of their curves. In the "
+             "title the mean AUC over the classes for which it is defined.", curves.roc(labels)),
+    ]  # fmt: skip
+    for by, unit in (("epoch", "epoch"), ("seconds", "wall-clock seconds")):
+        suffix = "" if by == "epoch" else "_seconds"
+        parts.append(
+            draw(f"figure_8{suffix}", f"Figure 8: validation by {unit}",
+                 "Mean over seeds, band from the lowest to the highest seed; up to the last epoch "
+                 "that all seeds have.", plots.convergence(history, by=by))  # type: ignore[arg-type]
+        )  # fmt: skip
+    inits = [i for i in dict.fromkeys(k.init for k in block.block.keys) if i != "random"]
+    if any(factor == "init" for factor, *_ in pairs(block)):
+        for init in inits:
+            suffix = "" if len(inits) == 1 else f"_{slug(init)}"
+            parts.append(
+                draw(f"figure_9{suffix}", f"Figure 9: what {init} changes, image by image",
+                     "Dice with pre-training minus Dice without, same image, same seed; images "
+                     "with a defect.", plots.differences(images, init))
+            )  # fmt: skip
+    if block.block.cells["frac"].nunique() > 2:
+        for metric in ("dice_image", "mla"):
+            name = SCORES[metric][0]
+            parts.append(
+                draw(f"label_efficiency_{metric}", f"Label efficiency: {name}",
+                     f"{name} against the share of the training images; 95 % intervals.",
+                     plots.label_efficiency(scores, metric))
+            )  # fmt: skip
+    parts += [
+        draw("precision_recall", "Precision and recall of each class",
+             "One class against the rest; dotted: its share of the test images, which is what "
+             "guessing reaches.", curves.precision_recall(labels)),
+        draw("reliability", "Reliability of the label probabilities",
+             "Predicted probability against how often the class is there, in ten bins, seeds "
+             "pooled; on the diagonal a probability can be taken at its word.",
+             curves.reliability(labels)),
+        draw("cost", "Accuracy against cost",
+             "Dice against parameters, arithmetic of one image, training time and peak memory; "
+             "mean over seeds.", plots.cost(block.block.cells.assign(
+                 dice_image=[float(pd.Series(i["dice_image"]).mean()) for i in block.images]))),
+    ]  # fmt: skip
+    return parts
+
+
+def pictures(folder: Path, block: Resampled, draw: Drawing) -> list[Part]:
+    """Figure 7 and the browser, or why there are none."""
+    found = list(pairs(block))
+    wanted = [pair for pair in found if pair[0] == "init"] or found
+    if not wanted:
+        return [Text("No pictures: there is one cell only, and nothing to compare it with.")]
+    shown = [open_pictures(folder, a, b) for _, a, b in wanted]
+    there = [pictures for pictures in shown if isinstance(pictures, Pictures)]
+    if not there:
+        return [Text(f"No pictures: {shown[0]}.")]
+    first = there[0]
+    name = f"{first.names[0]} against {first.names[1]}"
+    parts: list[Part] = [
+        draw("figure_7", f"Figure 7: {name}",
+             "Chosen by rule: the test images at the 90th, 50th and 10th percentile of the "
+             "difference in Dice, and of the others the one in which the first network misses the "
+             f"most defect pixels. Seed {first.seed}.", figure_7(first)),
+        browser(there),
+    ]  # fmt: skip
+    left_out = [reason for reason in shown if isinstance(reason, str)]
+    return parts + [Text(f"Left out: {reason}.") for reason in dict.fromkeys(left_out)]
+
+
+def image_table(block: Resampled) -> pd.DataFrame:
+    """One row a cell and test image, for the figures.
+
+    Returns:
+        ``encoder, init, frac, seed, image_id`` and the scores that are means over images.
+    """
+    ids = list(block.block.image_ids)
+    factors = block.block.cells[FACTORS].itertuples(index=False)
+    tables = [
+        pd.DataFrame(scores).assign(image_id=ids, encoder=e, init=i, frac=f, seed=s)
+        for scores, (e, i, f, s) in zip(block.images, factors, strict=True)
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def label_table(block: Block) -> pd.DataFrame:
+    """One row a cell, test image and class, for the figures.
+
+    Returns:
+        ``encoder, init, frac, seed, image_id, class_id, class_name, label, prob``.
+    """
+    ids, M = list(block.image_ids), len(block.classes)
+    factors = block.cells[FACTORS].itertuples(index=False)
+    tables = []
+    for counts, (e, i, f, s) in zip(block.counts, factors, strict=True):
+        columns = {
+            "image_id": [name for name in ids for _ in range(M)],
+            "class_id": list(range(1, M + 1)) * len(ids),
+            "class_name": list(block.classes) * len(ids),
+            "label": counts.label.ravel(),
+            "prob": counts.prob.ravel(),
+        }
+        tables.append(pd.DataFrame(columns).assign(encoder=e, init=i, frac=f, seed=s))
+    return pd.concat(tables, ignore_index=True)
+
+
+def slug(text: str) -> str:
+    """A text as a part of a file's name."""
+    return "".join(c if c.isalnum() else "_" for c in text).strip("_")

@@ -1,0 +1,135 @@
+"""What a report says in words: the headline and the alarms, generated from the numbers."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from tlunet.report.blocks import Block, Study
+from tlunet.report.bootstrap import SEEDS_NEEDED
+from tlunet.report.comparisons import Resampled, interval_over, pairs
+from tlunet.report.document import Alarm, Text
+from tlunet.report.statistics import direction, percentile_interval
+from tlunet.report.tables import with_interval
+
+
+def alarms(study: Study) -> list[Alarm]:
+    """What the reader must not miss."""
+    found = [
+        f"{title}: {state}{f' ({error})' if error else ''}"
+        for title, state, error in study.unfinished
+    ]
+    found += list(study.faults)
+    named = {title for title, *_ in study.unfinished}
+    for block in study.blocks:
+        where = f"{block.title}: " if len(study.blocks) > 1 else ""
+        absent = [m for m in block.missing if m.replace("seed ", "") not in named]
+        if absent:
+            found.append(
+                f"{where}{len(absent)} cells of the grid are not there: {'; '.join(absent)}"
+            )
+        found += [where + text for text in _block_alarms(block)]
+    return [Alarm(text) for text in found]
+
+
+def _block_alarms(block: Block) -> Iterable[str]:
+    for m, name in enumerate(block.classes, start=1):
+        dead = {key: sum(m in classes for classes in block.runs(key)["dead_classes"])
+                for key in block.keys}  # fmt: skip
+        where = [f"{key} ({n} of {len(block.runs(key))} seeds)" for key, n in dead.items() if n]
+        if where:
+            yield f"class {m} ({name}) is never predicted by {'; '.join(where)}"
+    label = block.counts[0].label
+    for m, name in enumerate(block.classes):
+        if label[:, m].all() or not label[:, m].any():
+            which = "every" if label[:, m].any() else "no"
+            yield (
+                f"class {m + 1} ({name}) is in {which} test image: its AUC is undefined, and left "
+                "out of the mean"
+            )
+    few = [f"{key} ({n})" for key in block.keys if (n := len(block.runs(key))) < SEEDS_NEEDED]
+    if few:
+        yield (
+            f"fewer than {SEEDS_NEEDED} seeds: intervals speak for the test images only, not for "
+            f"training anew; no verdict on size ({len(few)} of {len(block.keys)} rows)"
+        )
+    cells = block.cells
+    for name in ("commit", "hardware"):
+        if cells[name].nunique(dropna=False) > 1:
+            yield f"cells of several values of {name}: {', '.join(map(str, cells[name].unique()))}"
+    if (cells["dirty"] == True).any():  # noqa: E712  (None: not a checkout)
+        yield "some cells were run by code that differs from its commit"
+    if left_out := cells["left_out"].iloc[0]:
+        yield f"{len(left_out)} faults in the data; their images are left out"
+
+
+def answer(block: Resampled) -> list[str]:
+    """The headline in two sentences, generated from the verdicts."""
+    found = {(a.key, b.key): (a, b) for factor, a, b in pairs(block) if factor == "init"}
+    if not found:
+        return [
+            "No initialisation was compared with random weights, so what transfer learning gains "
+            "was not measured here.",
+            _best(block),
+        ]
+    inits = sorted({a.key.init for a, _ in found.values()})
+    init = "imagenet" if "imagenet" in inits else inits[0]
+    chosen = [(a, b) for a, b in found.values() if a.key.init == init]
+    seeds = sorted(set.intersection(*({*a.seeds} & {*b.seeds} for a, b in chosen)))
+    gains = {a.key: a.mean("dice_image", seeds) - b.mean("dice_image", seeds) for a, b in chosen}
+    estimate = percentile_interval(np.mean(list(gains.values()), axis=0))
+    verb = {
+        "supported": f"raises Dice by {with_interval(*estimate)}",
+        "contradicted": f"lowers Dice by {with_interval(*-estimate)}",
+        "inconclusive": "changes Dice by " + with_interval(*estimate, form="{:+.3f}")
+        + ", which cannot be told from no change",
+    }.get(direction(estimate), "cannot be judged (no seed in common)")  # fmt: skip
+    encoders = list(dict.fromkeys(k.encoder for k in gains))
+    fracs = list(dict.fromkeys(k.frac for k in gains))
+    first = (
+        f"Pre-training ({init}) {verb}: mean over {' and '.join(encoders)} with "
+        f"{', '.join(f'{100 * f:g} %' for f in fracs)} of the training data, {len(seeds)} "
+        f"{'seed' if len(seeds) == 1 else 'seeds'}, 95 % interval over {interval_over(len(seeds))}."
+    )
+    return [first, _growth(gains, len(seeds)) if len(fracs) > 1 else _best(block)]
+
+
+def _growth(gains: dict[Any, np.ndarray], n_seeds: int) -> str:
+    fracs = sorted({key.frac for key in gains})
+    least, most = fracs[0], fracs[-1]
+    encoders = [e for e in {k.encoder for k in gains}
+                if {least, most} <= {k.frac for k in gains if k.encoder == e}]  # fmt: skip
+    if not encoders:
+        return "Whether the gain grows as data shrink was not measured: no encoder has both."
+    change = np.mean(
+        [gain * (1 if key.frac == least else -1) for key, gain in gains.items()
+         if key.encoder in encoders and key.frac in (least, most)], axis=0,
+    ) * 2  # fmt: skip
+    estimate = percentile_interval(change)
+    words = {
+        "supported": "is larger", "contradicted": "is smaller",
+        "inconclusive": "is not measurably different",
+    }.get(direction(estimate), "cannot be compared")  # fmt: skip
+    return (
+        f"With {100 * least:g} % of the training data the gain {words} than with {100 * most:g} %: "
+        f"{with_interval(*estimate, form='{:+.3f}')}."
+    )
+
+
+def _best(block: Resampled) -> str:
+    means = {
+        key: block.cell(key).mean("dice_image", block.cell(key).seeds) for key in block.block.keys
+    }
+    key = max(means, key=lambda k: np.nan_to_num(means[k][0], nan=-1.0))
+    return f"The highest Dice is that of {key}: {with_interval(*percentile_interval(means[key]))}."
+
+
+def note_on_data(block: Block) -> Text | None:
+    """What a reader must know of data that are not the paper's."""
+    if block.dataset == "severstal":
+        return None
+    what = {
+        "synthetic": "procedural strips, not steel: no number here is a result on steel",
+        "neu_seg": "NEU-Seg: real steel, another data set than the paper's",
+    }.get(block.dataset, f"the data set {block.dataset}, not the paper's Severstal data")
+    return Text(f"The images are {what}.")

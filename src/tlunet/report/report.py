@@ -1,0 +1,159 @@
+"""From a study folder to its report: collect, compare, judge, draw, write.
+
+Everything is derived from the run folders and may be written again at any time.
+"""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from tlunet.report.blocks import Study, collect
+from tlunet.report.claims import judge, read_claims
+from tlunet.report.comparisons import Resampled, compare, score_table
+from tlunet.report.document import Document, Part, Section
+from tlunet.report.drawings import Drawing, figures, pictures, slug
+from tlunet.report.findings import alarms, answer, note_on_data
+from tlunet.report.markdown import render as to_markdown
+from tlunet.report.page import render as to_html
+from tlunet.report.tables import (
+    FACTORS,
+    MAIN,
+    SCORES,
+    cell_tables,
+    claim_table,
+    class_table,
+    comparison_table,
+    score_tables,
+)
+from tlunet.study import results
+from tlunet.study.files import write_text, write_whole
+
+PAIRED = "First minus second, paired by image and seed"
+OTHERS = tuple(name for name in SCORES if name not in MAIN)
+
+
+def write_report(folder: Path, claims: Path | None = None) -> Path:
+    """Write ``report.html``, ``report.md``, ``figures/`` and the tables behind them.
+
+    Beside them: ``results.csv`` (a row a cell), ``scores.csv`` (with intervals),
+    ``comparisons.csv`` and ``claims.csv``.
+
+    Args:
+        folder: of the study.
+        claims: a ``claims.yaml``; it is copied into the study, whose own is taken without it.
+
+    Returns:
+        The path of ``report.html``.
+
+    Raises:
+        DataError: it is no study folder.
+        ConfigError: the claims cannot be read.
+    """
+    study = collect(folder)
+    own = folder / "claims.yaml"
+    if claims and claims.resolve() != own.resolve():
+        read_claims(claims)  # a faulty file must not replace a good one
+        write_whole(own, lambda path: shutil.copyfile(claims, path))
+    results.gather(folder)
+    blocks = [Resampled(block) for block in study.blocks]
+    scores, comparisons = score_table(blocks), compare(blocks)
+    judged = judge(read_claims(own), blocks) if own.exists() and blocks else None
+    tables = {"scores": scores, "comparisons": comparisons, "claims": judged}
+    for name, table in tables.items():
+        if table is not None:
+            write_text(folder / f"{name}.csv", table.to_csv(index=False))
+
+    drawn: set[str] = set()
+    sections = [
+        section
+        for block in blocks
+        for section in _block_sections(study, block, scores, comparisons, judged, drawn)
+    ]
+    sections += _protocol_sections(comparisons, judged)
+    document = Document(
+        title=_title(study),
+        subtitle=_subtitle(study),
+        answer=tuple(sentence for block in blocks for sentence in _answer(block, len(blocks))),
+        alarms=tuple(alarms(study)),
+        sections=tuple(sections),
+    )
+    for file in (folder / "figures").glob("*.*"):
+        if file.stem not in drawn:
+            file.unlink()  # of an earlier report, of cells that are no longer there
+    write_text(folder / "report.md", to_markdown(document))
+    write_text(folder / "report.html", to_html(document))
+    return folder / "report.html"
+
+
+def _title(study: Study) -> str:
+    datasets = " and ".join(dict.fromkeys(block.dataset for block in study.blocks)) or "no data yet"
+    named = {"synthetic": "synthetic strips (not steel)", "neu_seg": "NEU-Seg (not Severstal)",
+             "severstal": "Severstal"}.get(datasets, f"{datasets} (not Severstal)")  # fmt: skip
+    return f"{study.folder.resolve().name}: transfer learning on {named}"
+
+
+def _subtitle(study: Study) -> str:
+    if not study.blocks:
+        return "No cell is finished."
+    cells = sum(len(block.cells) for block in study.blocks)
+    images = " / ".join(str(len(block.image_ids)) for block in study.blocks)
+    seeds = sorted({seed for block in study.blocks for seed in block.seeds})
+    return (
+        f"{cells} finished cells, {images} test images, "
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
+    )
+
+
+def _answer(block: Resampled, blocks: int) -> list[str]:
+    sentences = answer(block)
+    return [f"{block.block.title}: {s}" for s in sentences] if blocks > 1 else sentences
+
+
+def _block_sections(
+    study: Study,
+    block: Resampled,
+    scores: pd.DataFrame,
+    comparisons: pd.DataFrame,
+    judged: pd.DataFrame | None,
+    drawn: set[str],
+) -> list[Section]:
+    title = block.block.title
+    several = len(study.blocks) > 1
+    prefix = f"{title}: " if several else ""
+    stem = f"{slug(title)}-" if several else ""
+    scores = scores[scores["block"] == title]
+    comparisons = comparisons[comparisons["block"] == title]
+    draw = Drawing(study.folder, stem, drawn)
+    note = note_on_data(block.block)
+    main, other = score_tables(scores, block.block)
+
+    sections = [Section(f"{prefix}Test scores", (*([note] if note else []), main))]
+    for factor, heading in FACTORS.items():
+        if table := comparison_table(PAIRED, comparisons, factor, MAIN):
+            sections.append(Section(prefix + heading, (table,)))
+    if judged is not None and (judged["block"] == title).any():
+        own = judged[judged["block"] == title]
+        sections.append(Section(f"{prefix}The claims, one by one", (claim_table(own),)))
+    sections.append(Section(f"{prefix}Figures", tuple(figures(block, scores, draw))))
+    sections.append(Section(f"{prefix}Images", tuple(pictures(study.folder, block, draw))))
+    sections.append(Section(f"{prefix}Classes", (class_table(scores, block.block),)))
+    rest: list[Part] = [other]
+    for factor, heading in FACTORS.items():
+        if table := comparison_table(heading, comparisons, factor, OTHERS):
+            rest.append(table)
+    sections.append(Section(f"{prefix}The other scores", tuple(rest), folded=True))
+    sections.append(Section(f"{prefix}Runs", tuple(cell_tables(block.block)), folded=True))
+    return sections
+
+
+def _protocol_sections(comparisons: pd.DataFrame, judged: pd.DataFrame | None) -> list[Section]:
+    title = "between protocols"
+    sections = []
+    heading = FACTORS["protocol"]
+    if table := comparison_table(PAIRED, comparisons, "protocol", (*MAIN, *OTHERS)):
+        sections.append(Section(heading, (table,)))
+    if judged is not None and (judged["block"] == title).any():
+        table = claim_table(judged[judged["block"] == title])
+        sections.append(Section("The claims, one by one", (table,)))
+    return sections

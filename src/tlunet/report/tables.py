@@ -1,0 +1,264 @@
+"""A study's numbers as the tables of its report: pure functions of data frames."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from tlunet.report.blocks import Block
+from tlunet.report.bootstrap import SEEDS_NEEDED
+from tlunet.report.comparisons import interval_over
+from tlunet.report.document import Column, Entry, Table, Tone
+
+#: Score → heading and meaning. The first are shown at once, the others folded away.
+SCORES = {
+    "dice_image": ("Dice", "mean over images with a defect, classes pooled within the image"),
+    "iou_image": ("IoU", "the same images, intersection over union"),
+    "mla": ("MLA", "|true ∩ predicted| / |true ∪ predicted| labels of an image, both empty = 1"),
+    "auc": ("AUC", "area under the ROC curve of a class against the rest, mean over classes"),
+    "dice_kaggle": ("Kaggle-Dice", "mean over all image × class pairs, both empty = 1"),
+    "dice_class": ("Dice by class", "per class the mean over images that show it, mean of classes"),
+    "dice_pooled": ("Dice pooled", "per class over the pixels of all images, mean of classes"),
+    "iou_kaggle": ("Kaggle-IoU", "mean over all image × class pairs, both empty = 1"),
+    "iou_class": ("IoU by class", "per class the mean over images that show it, mean of classes"),
+    "iou_pooled": ("IoU pooled", "per class over the pixels of all images, mean of classes"),
+    "label_accuracy": (
+        "label accuracy",
+        "share of image × class labels that are right (1 - Hamming)",
+    ),
+    "subset_accuracy": ("subset accuracy", "share of images whose labels are all right"),
+    "ap": ("AP", "average precision of a class against the rest, mean over classes"),
+}
+MAIN = ("dice_image", "iou_image", "mla", "auc", "dice_kaggle")
+FACTORS = {
+    "init": "What pre-training gains over random initialisation",
+    "gain": "Whether the gain grows as the training data shrink",
+    "frac": "What more training data gain",
+    "encoder": "Encoder against encoder",
+    "protocol": "Protocol against protocol",
+}
+TONES: dict[str, Tone] = {
+    "supported": "good", "contradicted": "bad", "inconclusive": "unsure", "not measured": "muted",
+    "higher": "good", "lower": "bad", "undecided": "unsure", "undefined": "muted",
+}  # fmt: skip
+MINUS = "\N{MINUS SIGN}"
+
+
+def number(value: Any, form: str = "{:.3f}") -> str:
+    """A number as it is shown: a real minus sign, a dash for none.
+
+    >>> number(-0.0312), number(0.5, "{:+.2f}"), number(None)
+    ('−0.031', '+0.50', '–')
+    """
+    return "–" if value is None or pd.isna(value) else form.format(value).replace("-", MINUS)
+
+
+def with_interval(value: Any, low: Any, high: Any, form: str = "{:.3f}") -> str:
+    """A number and its interval."""
+    if value is None or pd.isna(value):
+        return "–"
+    if low is None or pd.isna(low):
+        return number(value, form)
+    return f"{number(value, form)} [{number(low, form)}, {number(high, form)}]"
+
+
+def _entry(value: Any, form: str = "{:.3f}", tone: Tone = "") -> Entry:
+    return Entry(
+        number(value, form), None if value is None or pd.isna(value) else float(value), tone
+    )
+
+
+def _words(*texts: Any) -> list[Entry]:
+    return [Entry(str(text), str(text)) for text in texts]
+
+
+def _key_columns(*names: str) -> list[Column]:
+    return [Column(name, is_number=name in ("frac", "seed", "seeds")) for name in names]
+
+
+def score_tables(scores: pd.DataFrame, block: Block) -> list[Table]:
+    """The scores of a block's cells, main ones first, with the predictor that finds nothing."""
+    others = tuple(m for m in SCORES if m not in MAIN)
+    return [
+        _score_table("Mean and 95 % interval of each cell", scores, block, MAIN),
+        _score_table("Mean and 95 % interval of each cell", scores, block, others),
+    ]
+
+
+def _score_table(title: str, scores: pd.DataFrame, block: Block, metrics: Sequence[str]) -> Table:
+    columns = _key_columns("encoder", "init", "frac", "seeds")
+    columns += [Column(SCORES[m][0], True, SCORES[m][1]) for m in metrics]
+    rows = []
+    for key in block.keys:
+        own = scores[(scores[["encoder", "init", "frac"]] == list(key)).all(axis=1)]
+        by_metric = own.set_index("metric")
+        n_seeds = int(by_metric["n_seeds"].iloc[0])
+        row = [*_words(key.encoder, key.init), _entry(key.frac, "{}"), _entry(n_seeds, "{:.0f}")]
+        for metric in metrics:
+            mean, low, high = by_metric.loc[metric, ["mean", "low", "high"]].astype(float)
+            row.append(Entry(with_interval(mean, low, high), _value(mean)))
+        rows.append(tuple(row))
+    empty = block.empty_predictor
+    foot = [Entry("never finds a defect"), Entry(""), Entry(""), Entry("")]
+    foot += [_entry(empty[m]["mean"] if isinstance(empty[m], dict) else empty[m]) for m in metrics]
+    over = ", ".join(sorted({interval_over(int(n)) for n in scores["n_seeds"]}))
+    notes = (
+        f"Mean over seeds with its 95 % interval ({over}) from {len(block.image_ids)} test images "
+        f"in {len(set(block.groups))} groups of near-duplicates; threshold {block.threshold}.",
+    )
+    return Table(title, tuple(columns), tuple(rows), (tuple(foot),), notes)
+
+
+def comparison_table(
+    title: str, comparisons: pd.DataFrame, factor: str, metrics: Sequence[str]
+) -> Table | None:
+    """A factor's comparisons in some scores; ``None`` if there are none."""
+    rows = comparisons[(comparisons["factor"] == factor) & comparisons["metric"].isin(metrics)]
+    if rows.empty:
+        return None
+    is_gain, is_paired = factor == "gain", bool(rows["p"].notna().any())
+    what = "gain" if is_gain else "mean"
+    columns = [
+        Column("score"), Column("difference"), Column("at"), Column("seeds", True),
+        Column(f"{what} of the first", True), Column(f"{what} of the second", True),
+        Column("first - second", True, "95 % interval in brackets"),
+    ]  # fmt: skip
+    if not is_gain:
+        columns.append(Column("relative", True, "(first - second) / second"))
+    if is_paired:
+        columns += [
+            Column("improved / tied / worse", True, "share of image × seed pairs, %"),
+            Column("p (Holm)", True, "Wilcoxon's signed rank on the images' seed means"),
+        ]
+    columns.append(Column("verdict", meaning="whether the interval leaves zero out"))
+    out = []
+    for metric in metrics:
+        for _, r in rows[rows["metric"] == metric].iterrows():
+            row = _words(SCORES[metric][0], r["difference_of"], r["at"])
+            row.append(_entry(r["n_seeds"], "{:.0f}"))
+            row += [_entry(r["mean_a"]), _entry(r["mean_b"])]
+            difference = with_interval(r["difference"], r["low"], r["high"], "{:+.3f}")
+            row.append(Entry(difference, _value(r["difference"])))
+            if not is_gain:
+                row.append(_entry(r["relative"], "{:+.1%}"))
+            if is_paired:
+                shares = [number(100 * r[n], "{:.0f}") for n in ("improved", "tied", "worse")]
+                is_mean = not pd.isna(r["improved"])
+                row.append(Entry(" / ".join(shares) if is_mean else "–", _value(r["improved"])))
+                row.append(_entry(r["p_holm"], "{:.2g}"))
+            row.append(Entry(r["verdict"], r["verdict"], TONES[r["verdict"]]))
+            out.append(tuple(row))
+    over = ", ".join(sorted(set(rows["interval"])))
+    notes = [f"Paired by image and seed; 95 % interval over {over}."]
+    if is_paired:
+        notes.append(
+            "Ties of Wilcoxon's test are ranked, then left out (Pratt); Holm within each score's "
+            "comparisons. Scores that are no mean over images have no such test."
+        )
+    return Table(title, tuple(columns), tuple(out), notes=tuple(notes))
+
+
+def _value(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
+def class_table(scores: pd.DataFrame, block: Block) -> Table:
+    """Every class of every cell."""
+    metrics = ("dice_class", "iou_class", "dice_pooled", "auc", "ap")
+    columns = [*_key_columns("encoder", "init", "frac"), Column("class")]
+    columns.append(Column("test images", True))
+    columns += [Column(SCORES[m][0], True) for m in metrics]
+    columns.append(Column("seeds that never predict it", True))
+    images = block.counts[0].label.sum(0)  # (M,)
+    by_key = scores.set_index(["encoder", "init", "frac", "metric"])
+    rows = []
+    for key in block.keys:
+        for m, name in enumerate(block.classes, start=1):
+            row = [*_words(key.encoder, key.init), _entry(key.frac, "{}")]
+            row += [Entry(f"{m} {name}", float(m)), _entry(int(images[m - 1]), "{:.0f}")]
+            for metric in metrics:
+                mean, low, high = by_key.loc[(*key, f"{metric}_{m}"), ["mean", "low", "high"]]
+                row.append(Entry(with_interval(mean, low, high), _value(mean)))
+            dead = sum(m in classes for classes in block.runs(key)["dead_classes"].tolist())
+            row.append(_entry(dead, "{:.0f}", "bad" if dead else ""))
+            rows.append(tuple(row))
+    title = "Mean and 95 % interval of each cell and class"
+    return Table(title, tuple(columns), tuple(rows), notes=(
+        "Dice and IoU by class: mean over the images that show the class. A class whose defects "
+        "are never predicted in any test image is dead: its Kaggle-Dice can be high all the same.",
+    ))  # fmt: skip
+
+
+def claim_table(claims: pd.DataFrame) -> Table:
+    """Claim, paper, measured with interval, verdicts."""
+    columns = (
+        Column("claim"), Column("where"), Column("claimed", True),
+        Column("measured", True, "95 % interval in brackets"),
+        Column("direction"), Column("size"), Column("seeds", True), Column("measured of"),
+    )  # fmt: skip
+    rows = []
+    for _, c in claims.iterrows():
+        is_share = c["kind"] in ("relative", "improved")
+        form = "{:.0%}" if c["kind"] == "improved" else "{:+.0%}" if is_share else "{:+.3f}"
+        measured = with_interval(c["value"], c["low"], c["high"], form)
+        verdict, of_size = c["direction"], c["size"] if pd.notna(c["size"]) else "no number"
+        over = f"{c['case']} ({c['interval']})" if pd.notna(c["interval"]) else c["case"]
+        note = f". {c['note']}" if pd.notna(c["note"]) else ""
+        rows.append((
+            Entry(c["says"] + note, c["says"]),
+            Entry(c["where"] if pd.notna(c["where"]) else ""),
+            _entry(c["number"], form), Entry(measured, _value(c["value"])),
+            Entry(verdict, verdict, TONES[verdict]),
+            Entry(of_size, of_size, TONES.get(of_size, "muted")),
+            _entry(c["n_seeds"], "{:.0f}"), Entry(over),
+        ))  # fmt: skip
+    return Table("Claim, measurement, verdict", columns, tuple(rows), notes=(
+        "Direction: supported if the 95 % interval leaves zero out on the claimed side, "
+        "contradicted if on the other, inconclusive if it holds zero. Size: supported if the "
+        f"interval holds the claimed number; inconclusive under {SEEDS_NEEDED} seeds.",
+        "A claim about ImageNet's weights is not measured by another initialisation.",
+    ))  # fmt: skip
+
+
+def cell_tables(block: Block) -> list[Table]:
+    """What each run is, cost and ran on; and what they all share."""
+    facts = (
+        ("best epoch", "best_epoch", "{:.0f}", 1), ("epochs", "epochs", "{:.0f}", 1),
+        ("training images", "train_images", "{:.0f}", 1),
+        ("parameters (M)", "parameters", "{:.2f}", 1e6),
+        ("encoder (M)", "encoder_parameters", "{:.2f}", 1e6),
+        ("GFLOP an image", "gflop_per_image", "{:.2f}", 1),
+        ("training s", "seconds", "{:.0f}", 1), ("images/s", "images_per_second", "{:.1f}", 1),
+        ("peak memory (GiB)", "peak_memory", "{:.2f}", 2**30),
+    )  # fmt: skip
+    words = ("hardware", "precision", "commit", "digest")
+    columns = _key_columns("encoder", "init", "frac", "seed")
+    columns += [Column(name, True) for name, *_ in facts] + [Column(name) for name in words]
+    rows = []
+    for _, c in block.cells.iterrows():
+        row = [
+            *_words(c["encoder"], c["init"]),
+            _entry(c["frac"], "{}"),
+            _entry(c["seed"], "{:.0f}"),
+        ]
+        for _, key, form, unit in facts:
+            value = c.get(key)
+            row.append(_entry(value if value is None or pd.isna(value) else value / unit, form))
+        commit = "unknown" if pd.isna(c["commit"]) else c["commit"][:8]
+        row += _words(c["hardware"], c["precision"], commit + ("+" if c["dirty"] is True else ""),
+                      c["digest"][:8])  # fmt: skip
+        rows.append(tuple(row))
+    shared = tuple((Entry(k, k), Entry(v, v)) for k, v in block.settings.items())
+    first = block.cells.iloc[0]
+    prints = [("data set", block.dataset), ("split fingerprint", block.split),
+              ("data fingerprint", first["data_fingerprint"]),
+              ("images (height × width)", " × ".join(map(str, first["size"]))),
+              *first["versions"].items()]  # fmt: skip
+    shared += tuple((Entry(k, k), Entry(str(v), str(v))) for k, v in prints)
+    return [
+        Table("Every run", tuple(columns), tuple(rows), notes=(
+            "A + after the commit: the code had been changed since. GFLOP: forward pass, a "
+            "multiply-add is two operations; training costs about three times that.",
+        )),
+        Table("What all of them share", (Column("setting"), Column("value")), shared),
+    ]  # fmt: skip

@@ -1,0 +1,518 @@
+"""The page in a real browser: what a reader sees, and that nothing leaves the file."""
+
+import base64
+import io
+import itertools
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from playwright.sync_api import Browser as Chromium
+from playwright.sync_api import Page, sync_playwright
+
+from tlunet.data import rle
+from tlunet.report import page as report
+from tlunet.report.document import (
+    Alarm,
+    Browser,
+    Column,
+    Document,
+    Entry,
+    Picture,
+    Sample,
+    Section,
+    Table,
+    Text,
+)
+
+HOSTILE = "</script><script>window.hacked=1</script>"
+EVIL_CLASS = "\"><img src=x onerror=window.hacked=1> \u2028 'x'"
+CLASSES = ("pitted", "crazing", "scratches", EVIL_CLASS)
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7")
+RANDOM, IMAGENET, FULL = "ResNet (random)", "ResNet (ImageNet)", "DenseNet (ImageNet)"
+
+
+def masks(rng: np.random.Generator, size: tuple[int, int]) -> list[NDArray[np.bool_]]:
+    """One mask a class: two ellipses that may overlap those of other classes, or nothing."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    out = []
+    for _ in CLASSES:
+        mask = np.zeros(size, bool)
+        for _ in range(rng.integers(0, 3)):
+            cy, cx = rng.uniform(0, size[0]), rng.uniform(0, size[1])
+            ry, rx = rng.uniform(4, 18), rng.uniform(4, 30)
+            mask |= ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 < 1
+        out.append(mask)
+    return out
+
+
+def sample(k: int, size: tuple[int, int]) -> Sample:
+    rng = np.random.default_rng(k)
+    truth = masks(rng, size)
+    steel = 110 + 30 * np.sin(np.arange(size[1]) / 23) + rng.normal(0, 12, size)
+    steel[truth[0] | truth[2]] -= 45
+    jpeg = io.BytesIO()
+    Image.fromarray(steel.clip(0, 255).astype(np.uint8)).save(jpeg, "JPEG", quality=80)
+    shifts = {RANDOM: 9, IMAGENET: 3, FULL: 5}
+    predictions = {
+        cell: tuple(rle.encode(np.roll(mask, by, axis=1)) for mask in truth)
+        for cell, by in shifts.items()
+    }
+    scores: dict[str, float | None] = {
+        RANDOM: float(rng.uniform(0, 0.8)),
+        IMAGENET: float(rng.uniform(0.2, 1)),
+        FULL: float(rng.uniform(0, 1)),
+    }
+    if k % 8 == 7:
+        scores = dict.fromkeys(scores)
+    name = HOSTILE if k == 0 else f"strip_{k:03}.jpg"
+    return Sample(name, jpeg.getvalue(), size, tuple(map(rle.encode, truth)), predictions, scores)
+
+
+def picture(name: str, title: str, caption: str) -> Picture:
+    with rc_context({"svg.hashsalt": "demo"}):
+        figure = Figure(figsize=(7, 3), layout="constrained")
+        axes = figure.subplots()
+        x = np.arange(1, 11)
+        for k, cell in enumerate((RANDOM, IMAGENET, FULL)):
+            y = 0.75 - 0.6 * np.exp(-x / (4 - k))
+            axes.plot(x, y, label=cell)
+            axes.fill_between(x, y - 0.05, y + 0.05, alpha=0.2)
+        axes.set(xlabel="epoch", ylabel="validation Dice", ylim=(0, 1))
+        axes.legend()
+        svg = io.StringIO()
+        figure.savefig(svg, format="svg")
+    return Picture(name, title, caption, svg.getvalue())
+
+
+def demo(size: tuple[int, int] = (64, 400)) -> Document:
+    claims = Table(
+        "The paper's claims beside what was measured",
+        (
+            Column("Claim"),
+            Column("Paper", is_number=True, meaning="The number in Section III-D."),
+            Column("Measured", is_number=True, meaning="Mean difference and its 95 % interval."),
+            Column("Direction", meaning="Supported where the interval leaves zero out."),
+            Column("Size", meaning="Supported where the interval holds the paper's number."),
+        ),
+        (
+            (
+                Entry("Transfer raises MLA, all labels"),
+                Entry("+0.05", 0.05),
+                Entry("+0.083 [+0.051, +0.116]", 0.083, "good"),
+                Entry("supported", "supported", "good"),
+                Entry("contradicted", "contradicted", "bad"),
+            ),
+            (
+                Entry("Transfer raises MLA, half of the labels"),
+                Entry("+0.08", 0.08),
+                Entry("+0.021 [−0.014, +0.055]", 0.021),
+                Entry("inconclusive", "inconclusive", "unsure"),
+                Entry("supported", "supported", "good"),
+            ),
+            (
+                Entry("DenseNet has the highest mean AUC"),
+                Entry("–"),
+                Entry("–"),
+                Entry("not measured", None, "muted"),
+                Entry("not measured", None, "muted"),
+            ),
+        ),
+    )
+    numbers = ("Dice", "IoU", "MLA", "AUC", "AP", "Dice pooled", "Dice Kaggle", "seconds")
+    values = {"resnet random": 0.41, "resnet imagenet": 0.63, "densenet random": None}
+    values |= {"densenet imagenet": 0.58, "densenet synthetic": 1.0}
+    cells = Table(
+        "Scores of every cell on the test part",
+        (Column("Cell"), *(Column(name, is_number=True, meaning=name * 2) for name in numbers)),
+        tuple(
+            (Entry(cell), *(Entry(f"{v:.3f}" if v else "–", v) for _ in numbers))
+            for cell, v in values.items()
+        ),
+        foot=((Entry("never finds a defect"), *(Entry("0.859", 0.859) for _ in numbers)),),
+        notes=(
+            "Dice: mean over images with a defect, classes pooled within the image.",
+            "Dice Kaggle: mean over all image × class pairs, both empty = 1.",
+        ),
+    )
+    browser = Browser(
+        "Where does transfer help?",
+        (("transfer, ResNet", RANDOM, IMAGENET), ("DenseNet − ResNet", IMAGENET, FULL)),
+        CLASSES,
+        COLOURS,
+        tuple(sample(k, size) for k in range(25)),
+        "Every test image of seed 0.",
+    )
+    return Document(
+        "Synthetic strips: encoder × initialisation × labels",
+        "8 cells, 3 seeds, 125 test images",
+        (
+            "Transfer from ImageNet raises Dice by +0.22 (95 % interval +0.15 to +0.29) with all "
+            "labels.",
+            "With half of them it gains +0.31; whether the gain grows as labels shrink remains "
+            "inconclusive.",
+        ),
+        (
+            Alarm("densenet-imagenet-0.5 never predicts class 2 (crazing) in any test image."),
+            Alarm("2 of 24 cells failed: densenet-random-0.5-s1, densenet-random-0.5-s2."),
+        ),
+        (
+            Section("Claims", (Text("Each claim has two verdicts."), claims)),
+            Section(
+                "Results",
+                (
+                    cells,
+                    picture(
+                        "figure_8",
+                        "Validation Dice by epoch.",
+                        "Mean of 3 seeds; the band is "
+                        "the range. Higher from the first epoch with transfer.",
+                    ),
+                    Alarm("AUC is undefined for class 2: no image shows it."),
+                ),
+            ),
+            Section("Test images", (browser,)),
+            Section(
+                "Configuration",
+                (Text("Commit abc123."), picture("figure_9", "Folded.", "The same again.")),
+                folded=True,
+            ),
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Chromium]:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.skip(f"none of {', '.join(names)} is on the PATH: no browser to look with")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def document() -> Document:
+    return demo()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory, document: Document) -> Path:
+    return write(tmp_path_factory.mktemp("page") / "strips.html", document)
+
+
+def write(path: Path, document: Document) -> Path:
+    path.write_text(report.render(document), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def visit(chromium: Chromium) -> Iterator[Callable[..., Page]]:
+    """Open a file; at the end nothing was asked of the network and the console has no error."""
+    faults: list[str] = []
+    pages: list[Page] = []
+
+    def go(path: Path, width: int = 1280, scheme: str = "light", script: bool = True) -> Page:
+        tab = chromium.new_page(
+            viewport={"width": width, "height": 900},
+            color_scheme=scheme,
+            java_script_enabled=script,
+        )
+        pages.append(tab)
+        tab.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
+        tab.on("pageerror", lambda error: faults.append(str(error)))
+        own = path.as_uri()
+        tab.on(
+            "request",
+            lambda r: (
+                None
+                if r.url.split("#")[0] == own or r.url.startswith(("data:", "blob:"))
+                else faults.append(r.url)
+            ),
+        )
+        tab.goto(own)
+        return tab
+
+    yield go
+    for tab in pages:
+        tab.close()
+    assert faults == []
+
+
+def names(tab: Page) -> list[str]:
+    return tab.locator(".sample h4").all_text_contents()
+
+
+def ranked(document: Document, first: str, second: str) -> list[str]:
+    """Names of the images with a defect, largest gain first."""
+    images = [i for i in browser_of(document).images if i.scores[first] is not None]
+    images.sort(key=lambda image: image.scores[first] - image.scores[second])
+    return [image.image_id for image in images]
+
+
+def browser_of(document: Document) -> Browser:
+    return document.sections[2].parts[0]
+
+
+def test_all_that_the_document_says_is_on_the_page(
+    visit: Callable[..., Page], file: Path, document: Document
+) -> None:
+    tab = visit(file)
+    assert tab.locator("h1").text_content() == document.title == tab.title()
+    assert tab.locator(".answer p").all_text_contents() == list(document.answer)
+    assert tab.locator("h2").all_text_contents() == [s.title for s in document.sections]
+    alarms = tab.locator(".alarms li").all_text_contents()
+    assert alarms == [
+        f"⚠ Alarm {a.text}" for a in (*document.alarms, document.sections[1].parts[2])
+    ]
+    badge = tab.get_by_text("contradicted", exact=True)
+    assert "✗" in badge.evaluate("e => getComputedStyle(e, '::before').content")
+    assert tab.get_by_role("img", name="Validation Dice by epoch.").locator("svg").is_visible()
+    cells = document.sections[1].parts[0]
+    rows = tab.locator("table").nth(1).locator("tbody tr").all()
+    assert [row.locator("th, td").all_text_contents() for row in rows] == [
+        [entry.text for entry in row] for row in cells.rows
+    ]
+    levels = [
+        int(h[1]) for h in tab.eval_on_selector_all("h1,h2,h3,h4", "a => a.map(e => e.tagName)")
+    ]
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+
+
+def test_without_script_all_but_the_browser_is_readable(
+    visit: Callable[..., Page], file: Path
+) -> None:
+    tab = visit(file, script=False)
+    assert tab.get_by_text("needs JavaScript").is_visible()
+    assert tab.get_by_role("cell", name="+0.083").is_visible()
+    assert not tab.get_by_role("button").count()
+
+
+def test_drawings_share_no_ids_and_refer_to_their_own(
+    visit: Callable[..., Page], file: Path
+) -> None:
+    tab = visit(file)
+    ids = tab.eval_on_selector_all("[id]", "all => all.map(e => e.id)")
+    assert len(ids) == len(set(ids))
+    html = tab.content()
+    assert set(re.findall(r'(?:url\(|href="|href=)#([\w-]+)', html)) <= set(ids)
+    assert {"url(#p2-2", "url(#p4-2"} <= {link[:9] for link in re.findall(r"url\(#[\w-]+", html)}
+    assert "<metadata" not in html
+
+
+def test_tables_sort_both_ways_with_none_last_and_the_foot_in_place(
+    visit: Callable[..., Page], file: Path
+) -> None:
+    tab = visit(file)
+    table = tab.locator("table").nth(1)
+    heading = table.locator("th", has=tab.get_by_role("button", name="IoU", exact=True))
+    for direction, expected in (
+        ("descending", ["1.000", "0.630", "0.580", "0.410", "–"]),
+        ("ascending", ["0.410", "0.580", "0.630", "1.000", "–"]),
+    ):
+        heading.get_by_role("button").click()
+        assert heading.get_attribute("aria-sort") == direction
+        assert table.locator("tbody td:nth-child(3)").all_text_contents() == expected
+        assert table.locator("tr").last.locator("th").text_content() == "never finds a defect"
+    claims = tab.locator("table").first
+    for expected in (
+        ["inconclusive", "supported", "not measured"],
+        ["supported", "inconclusive", "not measured"],
+    ):
+        claims.get_by_role("button", name="Direction").click()
+        assert claims.locator("tbody td:nth-child(4)").all_text_contents() == expected
+    assert claims.locator("[aria-sort]").count() == 1
+
+
+def test_browser_orders_turns_pages_and_changes_the_pair(
+    visit: Callable[..., Page], file: Path, document: Document
+) -> None:
+    tab = visit(file)
+    gains = ranked(document, RANDOM, IMAGENET)
+    assert names(tab) == gains[:10]
+    assert tab.locator(".where").first.text_content() == "page 1 of 3"
+    following = tab.get_by_role("button", name="Next").first
+    following.click()
+    assert names(tab) == gains[10:20]
+    following.click()
+    assert names(tab) == [*gains[20:], "strip_007.jpg", "strip_015.jpg", "strip_023.jpg"]
+    assert "no defect" in tab.locator(".sample").last.text_content()
+    assert following.is_disabled()
+    tab.get_by_role("button", name="Previous").first.click()
+    assert names(tab) == gains[10:20]
+
+    tab.get_by_label("Order").select_option("loss")
+    assert names(tab) == gains[::-1][:10]
+    tab.get_by_label("Order").select_option("name")
+    assert names(tab) == [HOSTILE, *(f"strip_{k:03}.jpg" for k in range(1, 10))]
+    tab.get_by_label("Order").select_option("gain")
+    tab.get_by_label("Compare").select_option("1")
+    assert names(tab) == ranked(document, IMAGENET, FULL)[:10]
+    top = next(i for i in browser_of(document).images if i.image_id == names(tab)[0])
+    before, after = top.scores[IMAGENET], top.scores[FULL]
+    assert tab.locator(".sample").first.locator("dd").all_text_contents() == [
+        f"{before:.3f}",
+        f"{after:.3f}",
+        f"{after - before:+.3f}",
+    ]
+
+
+def test_painted_pixels_are_the_decoded_masks(
+    visit: Callable[..., Page], file: Path, document: Document
+) -> None:
+    tab = visit(file)
+    colours = np.array([[int(c[k : k + 2], 16) for k in (1, 3, 5)] for c in COLOURS])
+    by_name = {image.image_id: image for image in browser_of(document).images}
+    for row in tab.locator(".sample").all()[:2]:
+        image = by_name[row.locator("h4").text_content()]
+        expected = (image.truth, image.predictions[RANDOM], image.predictions[IMAGENET])
+        canvases = row.locator("canvas").all()
+        for canvas, runs in zip(canvases, expected, strict=True):
+            png = base64.b64decode(canvas.evaluate("c => c.toDataURL()").partition(",")[2])
+            painted = np.asarray(Image.open(io.BytesIO(png)))  # (H, W, 4), without loss
+            decoded = np.stack([rle.decode(code, image.size) for code in runs])  # (M, H, W)
+            rim = (painted[..., :3] == 0).all(-1)
+            np.testing.assert_array_equal((painted[..., 3] > 0) & ~rim, decoded.any(0))
+            alone = decoded.sum(0) == 1
+            distance = np.abs(painted[alone][:, None, :3] - colours).sum(-1)
+            np.testing.assert_array_equal(distance.argmin(1), decoded.argmax(0)[alone])
+
+
+def test_masks_switch_off_and_pictures_enlarge(visit: Callable[..., Page], file: Path) -> None:
+    tab = visit(file)
+    canvas = tab.locator(".sample canvas").first
+    assert canvas.is_visible()
+    tab.get_by_role("button", name=re.compile("^Enlarge .*, truth")).first.click()
+    assert tab.get_by_role("dialog").locator("canvas").is_visible()
+    url = "c => c.toDataURL()"
+    assert tab.locator("dialog canvas").evaluate(url) == canvas.evaluate(url)
+    tab.keyboard.press("Escape")
+    assert not tab.locator("dialog").is_visible()
+    tab.get_by_label("masks").uncheck()
+    assert not canvas.is_visible()
+
+
+def test_pictures_lie_by_their_proportions(
+    visit: Callable[..., Page], file: Path, tmp_path: Path
+) -> None:
+    def tops(tab: Page) -> set[float]:
+        figures = tab.locator(".sample").first.locator("figure").all()
+        return {figure.bounding_box()["y"] for figure in figures}
+
+    assert len(tops(visit(file))) == 4  # strips: one below another
+    squares = write(tmp_path / "squares.html", demo((64, 64)))
+    assert len(tops(visit(squares))) == 1  # side by side
+    assert len(tops(visit(squares, width=360))) == 2
+
+
+def test_hostile_names_are_shown_and_do_nothing(visit: Callable[..., Page], file: Path) -> None:
+    tab = visit(file)
+    tab.get_by_label("Order").select_option("name")
+    assert names(tab)[0] == HOSTILE
+    assert EVIL_CLASS.split()[0] in tab.locator(".legend li").last.text_content()
+    assert tab.evaluate("window.hacked") is None
+    assert tab.locator("script").count() == 2  # the images' data and the page's own
+    assert not tab.locator("img[onerror]").count()
+
+
+def test_nothing_scrolls_sideways_on_a_phone(visit: Callable[..., Page], file: Path) -> None:
+    tab = visit(file, width=360)
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert tab.locator(".table .scroll").nth(1).evaluate("e => e.scrollWidth > e.clientWidth")
+    assert tab.locator(".table .scroll").nth(1).get_attribute("tabindex") == "0"
+
+
+LOW_CONTRAST = """() => {
+  const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255)
+    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
+  const paper = (e) => {
+    const colour = rgb(getComputedStyle(e).backgroundColor);
+    return colour[3] === 0 ? paper(e.parentElement) : colour;
+  };
+  const hasText = (e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+  const texts = [...document.querySelectorAll("body *:not(svg *, script)")]
+    .filter((e) => e.checkVisibility() && hasText(e));
+  return texts.map((e) => {
+    const [a, b] = [light(rgb(getComputedStyle(e).color)), light(paper(e))].sort((x, y) => x - y);
+    return [e.textContent.trim().slice(0, 30), (b + 0.05) / (a + 0.05)];
+  }).filter(([, ratio]) => ratio < 4.5);
+}"""  # WCAG 2.2, 1.4.3
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_scheme_follows_the_system_and_the_button(
+    visit: Callable[..., Page], file: Path, scheme: str
+) -> None:
+    def is_dark(tab: Page) -> bool:
+        style = "e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color]"
+        paper, ink = (
+            sum(map(int, re.findall(r"\d+", colour)))
+            for colour in tab.locator("body").evaluate(style)
+        )
+        assert abs(paper - ink) > 500
+        return paper < ink
+
+    tab = visit(file, scheme=scheme)
+    assert is_dark(tab) == (scheme == "dark")
+    assert tab.evaluate(LOW_CONTRAST) == []
+    tab.locator("#theme").click()
+    assert is_dark(tab) == (scheme == "light")
+    assert tab.evaluate(LOW_CONTRAST) == []
+
+
+def test_prints_with_folded_sections_open_on_white(visit: Callable[..., Page], file: Path) -> None:
+    tab = visit(file, scheme="dark")
+    closed = "document.querySelectorAll('details:not([open])').length"
+    assert (before := tab.evaluate(closed)) > 0
+    tab.evaluate(f"addEventListener('beforeprint', () => {{ window.folded = {closed} }})")
+    assert tab.pdf(format="A4").startswith(b"%PDF")
+    assert tab.evaluate("window.folded") == 0
+    assert tab.evaluate(closed) == before
+    tab.emulate_media(media="print")
+    style = "e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color]"
+    assert tab.locator("body").evaluate(style) == ["rgb(255, 255, 255)", "rgb(27, 31, 35)"]
+    assert not tab.locator(".controls").is_visible()
+
+
+def test_contents_open_a_folded_section(visit: Callable[..., Page], file: Path) -> None:
+    tab = visit(file)
+    assert not tab.get_by_text("Commit abc123.").is_visible()
+    tab.get_by_role("navigation", name="Contents").get_by_text("Configuration").click()
+    tab.get_by_text("Commit abc123.").wait_for(state="visible", timeout=2000)
+
+
+def test_same_document_same_page(document: Document, file: Path) -> None:
+    assert report.render(document) == file.read_text(encoding="utf-8")
+
+
+def test_parts_that_do_not_fit_are_errors(document: Document) -> None:
+    def render(part: Table | Picture | Browser) -> None:
+        report.render(Document("t", "s", (), sections=(Section("s", (part,)),)))
+
+    browser = browser_of(document)
+    image = browser.images[0]
+    with pytest.raises(ValueError, match="shorter"):
+        render(Table("t", (Column("a"), Column("b")), ((Entry("1"),),)))
+    with pytest.raises(ValueError, match="no <svg> element"):
+        render(Picture("name", "title", "caption", "<html>"))
+    for fault, message in (
+        ({"pairs": ()}, "no pair"),
+        ({"colours": COLOURS[:3]}, "3 colours for 4 classes"),
+        ({"colours": (*COLOURS[:3], "red;x")}, "expected #rrggbb"),
+        ({"pairs": (("p", RANDOM, "VGG"),)}, "VGG"),
+        ({"images": (replace(image, truth=("1 1",)),)}, "1 masks for 4 classes"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            render(replace(browser, **fault))
