@@ -4,7 +4,9 @@ PYTHON := .venv/bin/python
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint check lock clean
+.PHONY: help setup run report test lint check lock clean
+
+STUDY ?= $(firstword $(wildcard runs/severstal runs/synthetic))
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -26,6 +28,10 @@ run: setup ## the paper's grid: 2 encoders x 2 initialisations x 2 shares of the
 	@init=$$($(PYTHON) -m tlunet.model.init resnet18 densenet121) && \
 	line="run.py -m encoder=resnet,densenet init=random,$$init frac=1.0,0.5" && \
 	echo "python $$line" && $(PYTHON) $$line
+
+report: setup ## write the report of STUDY anew (STUDY=runs/severstal)
+	@test -n "$(STUDY)" || { echo "no study in runs/: make run first, or name one: make report STUDY=runs/…"; exit 2; }
+	.venv/bin/tlunet report $(STUDY)
 
 test: setup ## run the tests
 	$(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder

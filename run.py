@@ -13,7 +13,9 @@ import hydra
 from omegaconf import DictConfig
 
 from tlunet.errors import UserError
-from tlunet.study.config import read_command
+from tlunet.study.config import config_dir, read_command
+
+ROOT = Path(__file__).parent
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -25,21 +27,28 @@ def job(cfg: DictConfig) -> float | None:
 
 
 def main() -> int:
-    """Check everything that can be checked, run the cells, gather their results.
+    """Check everything that can be checked, run the cells, gather results, write the report.
 
     Returns:
         0 if every cell asked for is finished, 1 if one is not, 2 if the command is wrong.
     """
     try:
-        cells = read_command(sys.argv[1:], Path(__file__).parent / "conf")
+        cells = read_command(sys.argv[1:], ROOT / "conf")
         if cells is None:
             job()
             return 0
+        from tlunet.report.claims import find_claims
+        from tlunet.report.report import conclude_study
         from tlunet.study.sweep import conclude, prepare
 
+        claims = find_claims(config_dir(sys.argv[1:]) or ROOT / "experiments/tlunet_paper")
         folders = prepare(cells)
         job()
-        return conclude(folders)
+        code = conclude(folders)
+        if len(folders) > 1:
+            for study in dict.fromkeys(folder.parent for folder in folders):
+                conclude_study(study, claims)
+        return code
     except UserError as error:
         print(*error.lines, sep="\n", file=sys.stderr)
         return 2

@@ -45,9 +45,19 @@ def write_run(
     groups: Sequence[int] | None = None,
     with_masks: bool = False,
     root: str = "nowhere",
+    data: dict[str, Any] | None = None,
+    cache: str = "nowhere",
+    science: dict[str, Any] | None = None,
+    facts: dict[str, Any] | None = None,
+    time: str | None = None,
+    tag: str = "",
     **init_settings: Any,
 ) -> Path:
-    """One finished run that finds a defect with probability ``skill``; ``dead`` classes never."""
+    """One finished run that finds a defect with probability ``skill``; ``dead`` classes never.
+
+    ``data`` and ``cache`` are of ``config.yaml``, ``science`` and ``facts`` of ``meta.json``,
+    ``time`` of ``status.json``; ``tag`` tells the folder from another of the same cell.
+    """
     # The images' difficulty is shared by all runs, what a network makes of it is its own.
     own = np.random.default_rng(zlib.crc32(repr((encoder, init, frac, seed, loss)).encode()))
     hard = np.random.default_rng(9).random((len(truth), len(classes)))
@@ -56,35 +66,36 @@ def write_run(
     for i, m in product(range(len(ids)), range(len(classes))):
         found = skill + 0.2 * own.normal() > hard[i, m]
         if m + 1 not in dead and masks[i, m].any() and found:
-            predicted[i, m] = masks[i, m] & (own.random(SIZE) < 0.4 + 0.6 * skill)
+            predicted[i, m] = masks[i, m] & (own.random(masks.shape[2:]) < 0.4 + 0.6 * skill)
     areas = [a.sum((2, 3)) for a in (masks & predicted, masks, predicted)]
     label = masks.any((2, 3))
     prob = np.clip(0.2 + 0.6 * label * skill + 0.15 * own.normal(size=label.shape), 0.001, 0.999)
     counts = PixelCounts(np.arange(len(ids)), *areas, label, prob.astype(np.float32))
-    folder = study / f"{encoder}-{init}-{frac}-s{seed}-{loss[-12:-4]}{len(init_settings)}"
+    folder = study / f"{encoder}-{init}-{frac}-s{seed}-{loss[-12:-4]}{len(init_settings)}{tag}"
     folder.mkdir(parents=True)
-    science = {"encoder": encoder, "init": init, "start": init, "frac": frac, "seed": seed}
-    science |= {"loss": loss, "data": "d", "split": "s", "epochs": 3}
+    fixed = {"encoder": encoder, "init": init, "start": init, "frac": frac, "seed": seed}
+    fixed |= {"loss": loss, "data": "d", "split": "s", "epochs": 3} | (science or {})
     meta = {
         "study": study.name, "dataset": dataset, "encoder": encoder, "init": init, "frac": frac,
-        "seed": seed, "digest": "0123456789abcdef", "kin": "k", "science": science,
+        "seed": seed, "digest": "0123456789abcdef", "kin": "k", "science": fixed,
         "split_fingerprint": "5" * 64, "data_fingerprint": "6" * 64, "left_out": [],
-        "size": list(SIZE), "classes": list(classes), "threshold": 0.5, "accelerator": "cpu",
+        "size": list(masks.shape[2:]), "classes": list(classes), "threshold": 0.5, "accelerator": "cpu",
         "hardware": "a CPU", "precision": "32-true", "versions": {"torch": "2.11"},
         "train_images": int(100 * frac), "test_images": len(ids), "commit": "c" * 40,
         "dirty": False, "epochs": 3, "best_epoch": 2, "seconds": 30.0, "images_per_second": 10.0,
         "peak_memory": 2**30, "parameters": 14_000_000, "encoder_parameters": 11_000_000,
         "gflop_per_image": 1.5,
-    }  # fmt: skip
+    } | (facts or {})  # fmt: skip
     (folder / "meta.json").write_text(json.dumps(meta))
     (folder / "metrics.json").write_text(json.dumps(summarise(counts)))
     (folder / "status.json").write_text(
-        json.dumps({"state": "finished", "error": None, "time": f"2026-01-01T00:00:{seed:02}"})
+        json.dumps({"state": "finished", "error": None, "time": time or f"2026-01-01T00:00:{seed:02}"})
     )
     config = {
         "loss": {"_target_": loss}, "augment": {"_target_": "tlunet.data.augment.Augment"},
         "data": {"root": root, "split": "random", "split_seed": 0, "subset": "all", "size": None,
-                 "n": len(ids), "seed": 0, "balance": "even"},
+                 "n": len(ids), "seed": 0, "balance": "even", "name": dataset} | (data or {}),
+        "paths": {"runs": str(study.parent), "data": cache}, "frac": frac, "seed": seed,
         "epochs": 3, "batch_size": 16, "threshold": 0.5,
         "optimizer": {"lr": 5e-4, "betas": [0.99, 0.99]}, "early_stopping": {"patience": 5},
         "init": {"name": init, "path": None, "n": 192, "size": [32, 64], "epochs": 6, "seed": 0}
@@ -127,3 +138,12 @@ def write_grid(
             study, truth, encoder=encoder, init=init, frac=frac, seed=seed, skill=skill, **more
         )
     return study
+
+
+def set_state(run: Path, state: str, error: str | None = None) -> Path:
+    """Turn a finished run into a failed or a running one."""
+    status = {"state": state, "error": error, "time": "2026-01-02T00:00:00"}
+    (run / "status.json").write_text(json.dumps(status))
+    for name in ("metrics.json", "test_images.parquet"):
+        (run / name).unlink()
+    return run

@@ -31,11 +31,18 @@ def report(
         Path | None,
         typer.Option(help="A claims.yaml to judge; without it the study's own, if it has one."),
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(help="Copy tables and figures to this folder, as experiments/my_study."),
+    ] = None,
 ) -> None:
     """Write a study's report.html, report.md, figures and tables from its finished runs."""
+    from tlunet.report.render import record as copy
     from tlunet.report.report import write_report
 
     print(f"report: {write_report(study, claims)}")
+    if record:
+        print(f"recorded: {len(copy(study, record))} files in {record}")
 
 
 def main() -> None:

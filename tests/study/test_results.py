@@ -6,11 +6,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from tlunet.report.render import BLOCK, render, table
 from tlunet.study import results
-from tlunet.study.files import write_json, write_text
-
-ROOT = Path(__file__).parents[2]
+from tlunet.study.files import write_json
 
 
 def cell(study: Path, init: str, state: str = "finished", **scores: object) -> Path:
@@ -75,35 +72,3 @@ def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
         write_json(path, {"a": float("nan")})
     assert json.loads(path.read_text()) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
-
-
-def test_markdown_tables_are_rendered_from_the_file(study: Path) -> None:
-    results.gather(study)
-    readme = study / "README.md"
-    write_text(readme, "before\n<!-- results results.csv -->\nold 0.99\n<!-- end -->\nafter\n")
-    text = render(readme)
-    assert "0.99" not in text
-    assert "| resnet | random | 1.0 | 0 | 0.500 |" in text
-    assert "failed" not in text
-    assert text.startswith("before\n")
-    assert text.endswith("after\n")
-    write_text(readme, text)
-    assert render(readme) == text
-
-
-def test_cells_of_several_splits_are_never_in_one_table(study: Path) -> None:
-    folder = cell(study, "synthetic")
-    meta = json.loads((folder / "meta.json").read_text())
-    write_json(folder / "meta.json", meta | {"split_fingerprint": "another"})
-    results.gather(study)
-    with pytest.raises(ValueError, match="2 values of split_fingerprint"):
-        table(study / "results.csv")
-
-
-@pytest.mark.parametrize(
-    "markdown", [p for p in ROOT.rglob("*.md") if not p.relative_to(ROOT).parts[0].startswith(".")]
-)
-def test_every_number_in_the_docs_is_the_recorded_one(markdown: Path) -> None:
-    assert render(markdown) == markdown.read_text(encoding="utf-8")
-    for match in BLOCK.finditer(markdown.read_text(encoding="utf-8")):
-        assert "| resnet |" in match[0]

@@ -85,6 +85,22 @@ def test_the_kept_masks_are_those_that_were_counted(grid: tuple) -> None:
         assert {k: sum(map(int, r.split()[1::2])) for k, r in runs.items()} == by_pair
 
 
+def test_a_sweep_ends_with_its_report(grid: tuple) -> None:
+    cwd, done = grid
+    study = cwd / "runs/synthetic"
+    assert done.stdout.rstrip().endswith("report: runs/synthetic/report.html")
+    text = (study / "report.md").read_text(encoding="utf-8")
+    assert text.startswith("# synthetic: transfer learning on synthetic strips (not steel)")
+    assert "8 finished cells, 4 test images, seed 0" in text
+    claims = pd.read_csv(study / "claims.csv")
+    assert set(claims["direction"]) == {"not measured"}  # no cell has ImageNet's weights
+    for name in ("figure_4", "figure_5", "figure_6", "figure_7", "figure_8", "figure_9"):
+        assert (study / "figures" / f"{name}.png").stat().st_size > 1000, name
+        assert f"figures/{name}.png" in text
+    differences = pd.read_csv(study / "comparisons.csv")
+    assert set(differences["factor"]) == {"init", "frac", "encoder", "gain"}
+
+
 def test_cells_of_one_seed_are_paired(grid: tuple) -> None:
     cwd, _ = grid
     states = {}

@@ -142,7 +142,7 @@ def collect(folder: Path) -> Study:
             if state["state"] == "finished":
                 runs.append(_read(run, meta, state["time"]))
             else:
-                title = " · ".join(str(meta.get(f, "?")) for f in FACTORS)
+                title = "{} · {} · {} · seed {}".format(*(meta.get(f, "?") for f in FACTORS))
                 unfinished.append((title, state["state"], state.get("error") or ""))
         except (OSError, KeyError, ValueError, ArrowException, DataError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__

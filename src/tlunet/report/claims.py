@@ -52,6 +52,19 @@ COLUMNS = [
 ]  # fmt: skip
 
 
+def find_claims(experiment: Path) -> Path | None:
+    """An experiment's ``claims.yaml``, checked; ``None`` if it has none.
+
+    Raises:
+        ConfigError: it cannot be read, or one of its claims is faulty.
+    """
+    path = experiment / "claims.yaml"
+    if not path.exists():
+        return None
+    read_claims(path)
+    return path
+
+
 def read_claims(path: Path) -> list[Claim]:
     """The claims of a file.
 
@@ -60,7 +73,9 @@ def read_claims(path: Path) -> list[Claim]:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
     claims = content.get("claims") if isinstance(content, dict) else None
     if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):

@@ -23,7 +23,7 @@ def alarms(study: Study) -> list[Alarm]:
     named = {title for title, *_ in study.unfinished}
     for block in study.blocks:
         where = f"{block.title}: " if len(study.blocks) > 1 else ""
-        absent = [m for m in block.missing if m.replace("seed ", "") not in named]
+        absent = [m for m in block.missing if m not in named]
         if absent:
             found.append(
                 f"{where}{len(absent)} cells of the grid are not there: {'; '.join(absent)}"

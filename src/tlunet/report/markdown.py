@@ -82,7 +82,7 @@ def _part(part: Part, figures: str) -> str:
         case Alarm():
             return _alarm(part)
         case Table():
-            return _table(part)
+            return table(part)
         case Picture():
             image = f"![{escape(part.title)}]({figures}/{quote(part.name)}.png)"
             return f"{image}\n\n*{escape(part.title)}* {escape(part.caption)}"
@@ -94,7 +94,8 @@ def _alarm(alarm: Alarm) -> str:
     return f"- ⚠ **Alarm** {escape(alarm.text)}"
 
 
-def _table(table: Table) -> str:
+def table(table: Table) -> str:
+    """One table, its title above it (if it has one), its notes below."""
     names = [escape(column.name) for column in table.columns]
     rules = ["---:" if column.is_number else "---" for column in table.columns]
     rows = [_texts(table.columns, row) for row in table.rows]
@@ -108,7 +109,8 @@ def _table(table: Table) -> str:
         if column.meaning
     ]
     notes = [f"- {_paragraph(note)}" for note in table.notes]
-    return _join([f"**{escape(table.title)}**", "\n".join(lines), "\n".join(notes + meanings)])
+    title = f"**{escape(table.title)}**" if table.title else ""
+    return _join([title, "\n".join(lines), "\n".join(notes + meanings)])
 
 
 def _texts(columns: tuple[Column, ...], row: tuple[Entry, ...]) -> list[str]:
@@ -144,5 +146,5 @@ def _browser(browser: Browser) -> str:
         )
         title = f"Largest {kind}, {name}"
         none = f"**{escape(title)}**: none"
-        blocks.append(_table(Table(title, columns, entries)) if rows else none)
+        blocks.append(table(Table(title, columns, entries)) if rows else none)
     return _join(blocks)

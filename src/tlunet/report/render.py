@@ -1,35 +1,71 @@
-"""Tables in Markdown files, rendered from recorded results: nobody types a number.
+"""Documents rendered from recorded results: nobody types a number.
 
-A block between ``<!-- results FILE.csv -->`` and ``<!-- end -->`` holds the table of that file
-(its path is relative to the Markdown file).
+A block in a Markdown file is filled anew from the files it names (their paths are relative to it):
+
+    <!-- results FILE.csv -->                     a row a cell
+    <!-- scores FILE.csv dice_image,mla -->       means over seeds with their intervals
+    <!-- comparisons FILE.csv init dice_image,mla -->   one factor's comparisons
+    <!-- claims FILE.csv -->                      the verdicts; of a .yaml, claims not measured
+    <!-- table FILE.csv -->                       any table as it is
+    <!-- text FILE.md -->                         a text as it is
+    …
+    <!-- end -->
+
+Where the file is not there, the block says "not measured".
 """
 
 import argparse
 import re
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
+from tlunet.errors import ConfigError, DataError
+from tlunet.report import markdown
+from tlunet.report.claims import COLUMNS, read_claims
+from tlunet.report.document import Column, Entry, Table
+from tlunet.report.tables import SCORES, claim_table, comparison_table, number, with_interval
+from tlunet.study.files import write_text
 from tlunet.study.results import SCORED, SHOWN, texts
 
-BLOCK = re.compile(r"(<!-- results (\S+) -->\n).*?(<!-- end -->)", re.S)
+BLOCK = re.compile(r"(<!-- (\w+) (\S+)(?: ([^>]*?))? -->\n).*?(<!-- end -->)", re.S)
+RECORDED = ("results.csv", "scores.csv", "comparisons.csv", "claims.csv", "answer.md")
 
 
-def table(results: Path) -> str:
+def render(path: Path) -> str:
+    """The text of a Markdown file with every block filled anew.
+
+    Raises:
+        ValueError: a block of an unknown kind.
+    """
+
+    def fill(match: re.Match[str]) -> str:
+        kind, file, words = match[2], path.parent / match[3], (match[4] or "").split()
+        if kind not in BLOCKS:
+            raise ValueError(f"{path}: block {kind!r}; allowed: {', '.join(BLOCKS)}")
+        text = BLOCKS[kind](file, *words) if file.exists() else "*Not measured.*\n"
+        return f"{match[1]}{text}{match[5]}"
+
+    return BLOCK.sub(fill, path.read_text(encoding="utf-8"))
+
+
+def results(file: Path) -> str:
     """A results table in Markdown, with the row of the predictor that never finds a defect.
 
     Args:
-        results: a ``results.csv`` with finished cells of one data set and one split.
+        file: a ``results.csv`` with finished cells of one data set and one split.
 
     Raises:
         ValueError: cells of several data sets or splits, which must not be compared.
     """
-    cells = pd.read_csv(results)
+    cells = pd.read_csv(file)
     cells = cells[cells["state"] == "finished"]
     for key in ("dataset", "split_fingerprint"):
         if cells[key].nunique() != 1:
-            raise ValueError(f"{results}: cells of {cells[key].nunique()} values of {key}")
+            raise ValueError(f"{file}: cells of {cells[key].nunique()} values of {key}")
     rules = ["---"] * SCORED + ["---:"] * (len(SHOWN) - SCORED)
     rows = [list(SHOWN), rules, *(texts(cell) for _, cell in cells.iterrows())]
     first = cells.iloc[0]
@@ -46,13 +82,88 @@ def table(results: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render(markdown: Path) -> str:
-    """The text of a Markdown file with every results block filled anew."""
+def scores(file: Path, metrics: str) -> str:
+    """Means over seeds with their 95 % intervals, a row an encoder × init × frac."""
+    names = metrics.split(",")
+    table = pd.read_csv(file)
+    columns = [Column(n) for n in ("encoder", "init", "frac", "seeds")]
+    columns += [Column(SCORES[name][0], True, SCORES[name][1]) for name in names]
+    rows = []
+    for key, own in table.groupby(["block", "encoder", "init", "frac"], sort=False):
+        by_metric = own.set_index("metric")
+        found = by_metric.loc[names, ["mean", "low", "high"]].to_numpy(float)
+        row = [*map(str, tuple(key)[1:]), str(by_metric["n_seeds"].iloc[0])]
+        rows.append(tuple(Entry(text) for text in (*row, *(with_interval(*f) for f in found))))
+    over = ", ".join(table["interval"].unique())
+    notes = (f"Mean over seeds; in brackets the 95 % interval over {over}.",)
+    return markdown.table(Table("", tuple(columns), tuple(rows), notes=notes)) + "\n"
 
-    def fill(match: re.Match[str]) -> str:
-        return f"{match[1]}{table(markdown.parent / match[2])}{match[3]}"
 
-    return BLOCK.sub(fill, markdown.read_text(encoding="utf-8"))
+def comparisons(file: Path, factor: str, metrics: str) -> str:
+    """A factor's comparisons in some scores."""
+    table = comparison_table("", pd.read_csv(file), factor, metrics.split(","))
+    return "*Not measured.*\n" if table is None else markdown.table(table) + "\n"
+
+
+def claims(file: Path) -> str:
+    """Claims and verdicts; those of a ``claims.yaml`` alone are not measured."""
+    if file.suffix == ".yaml":
+        table = pd.DataFrame(read_claims(file)).reindex(columns=COLUMNS)
+        table["direction"] = table["size"] = "not measured"
+        table["size"] = table["size"].where(table["number"].notna())
+    else:
+        table = pd.read_csv(file)
+    return markdown.table(claim_table(table)) + "\n"
+
+
+def plain(file: Path) -> str:
+    """Any table as it is."""
+    table = pd.read_csv(file)
+    is_number = [pd.api.types.is_numeric_dtype(table[name]) for name in table]
+    columns = tuple(Column(str(n), yes) for n, yes in zip(table, is_number, strict=True))
+
+    def row(values: tuple[object, ...]) -> tuple[Entry, ...]:
+        both = zip(values, is_number, strict=True)
+        return tuple(Entry(number(v, "{:g}") if yes else str(v)) for v, yes in both)
+
+    rows = tuple(row(values) for values in table.itertuples(index=False, name=None))
+    return markdown.table(Table("", columns, rows)) + "\n"
+
+
+BLOCKS: dict[str, Callable[..., str]] = {
+    "results": results, "scores": scores, "comparisons": comparisons, "claims": claims,
+    "table": plain, "text": lambda file: file.read_text(encoding="utf-8"),
+}  # fmt: skip
+
+
+def record(study: Path, experiment: Path) -> list[Path]:
+    """Copy what a repository keeps of a study: its tables, its answer, and its figures.
+
+    Pictures of images are copied of procedural strips alone: others may not be free to share.
+
+    Args:
+        study: its folder, with a report.
+        experiment: where the files go, ``experiments/<name>``.
+
+    Returns:
+        The files written.
+
+    Raises:
+        DataError: the study has no report.
+    """
+    if not (study / "report.html").exists():
+        raise DataError(f"{study}: no report.html; write it first (tlunet report {study})")
+    datasets = set(pd.read_csv(study / "results.csv")["dataset"])
+    figures = sorted((study / "figures").glob("*.png"))
+    if datasets != {"synthetic"}:
+        figures = [figure for figure in figures if "figure_7" not in figure.name]
+    shutil.rmtree(experiment / "figures", ignore_errors=True)
+    (experiment / "figures").mkdir(parents=True)
+    written = []
+    for file in [*(study / name for name in RECORDED if (study / name).exists()), *figures]:
+        written.append(experiment / file.relative_to(study))
+        shutil.copyfile(file, written[-1])
+    return written
 
 
 def main() -> int:
@@ -61,11 +172,15 @@ def main() -> int:
     parser.add_argument("file", type=Path, nargs="+")
     parser.add_argument("--check", action="store_true", help="write nothing; 1 if one is stale")
     args = parser.parse_args()
-    stale = [f for f in args.file if render(f) != f.read_text(encoding="utf-8")]
+    try:
+        stale = [f for f in args.file if render(f) != f.read_text(encoding="utf-8")]
+    except (ValueError, ConfigError) as error:
+        print(error, file=sys.stderr)
+        return 2
     for file in stale:
         print(f"{file}: {'is stale' if args.check else 'rendered'}")
         if not args.check:
-            file.write_text(render(file), encoding="utf-8")
+            write_text(file, render(file))
     return int(args.check and bool(stale))
 
 

@@ -14,6 +14,7 @@ from tlunet.report.comparisons import Resampled, compare, score_table
 from tlunet.report.document import Document, Part, Section
 from tlunet.report.drawings import Drawing, figures, pictures, slug
 from tlunet.report.findings import alarms, answer, note_on_data
+from tlunet.report.markdown import escape
 from tlunet.report.markdown import render as to_markdown
 from tlunet.report.page import render as to_html
 from tlunet.report.tables import (
@@ -27,6 +28,7 @@ from tlunet.report.tables import (
     score_tables,
 )
 from tlunet.study import results
+from tlunet.study.console import say
 from tlunet.study.files import write_text, write_whole
 
 PAIRED = "First minus second, paired by image and seed"
@@ -37,7 +39,7 @@ def write_report(folder: Path, claims: Path | None = None) -> Path:
     """Write ``report.html``, ``report.md``, ``figures/`` and the tables behind them.
 
     Beside them: ``results.csv`` (a row a cell), ``scores.csv`` (with intervals),
-    ``comparisons.csv`` and ``claims.csv``.
+    ``comparisons.csv``, ``claims.csv`` and ``answer.md``.
 
     Args:
         folder: of the study.
@@ -71,19 +73,36 @@ def write_report(folder: Path, claims: Path | None = None) -> Path:
         for section in _block_sections(study, block, scores, comparisons, judged, drawn)
     ]
     sections += _protocol_sections(comparisons, judged)
+    sentences = tuple(sentence for block in blocks for sentence in _answer(block, len(blocks)))
     document = Document(
         title=_title(study),
         subtitle=_subtitle(study),
-        answer=tuple(sentence for block in blocks for sentence in _answer(block, len(blocks))),
+        answer=sentences,
         alarms=tuple(alarms(study)),
         sections=tuple(sections),
     )
     for file in (folder / "figures").glob("*.*"):
         if file.stem not in drawn:
             file.unlink()  # of an earlier report, of cells that are no longer there
+    write_text(folder / "answer.md", "\n\n".join(map(escape, sentences)) + "\n")
     write_text(folder / "report.md", to_markdown(document))
     write_text(folder / "report.html", to_html(document))
     return folder / "report.html"
+
+
+def conclude_study(folder: Path, claims: Path | None) -> None:
+    """Write the report at a sweep's end, unless it says already all there is to say.
+
+    Args:
+        folder: of the study.
+        claims: what it is judged by; see :func:`write_report`.
+    """
+    report = folder / "report.html"
+    written = report.stat().st_mtime if report.exists() else 0.0
+    if any(status.stat().st_mtime >= written for status in folder.glob("*/status.json")):
+        say("writing the report")
+        write_report(folder, claims)
+    say(f"report: {report}")
 
 
 def _title(study: Study) -> str:

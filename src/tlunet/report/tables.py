@@ -117,28 +117,30 @@ def comparison_table(
     if rows.empty:
         return None
     is_gain, is_paired = factor == "gain", bool(rows["p"].notna().any())
-    what = "gain" if is_gain else "mean"
+    of = "Gain over random initialisation" if is_gain else "Mean over seeds"
     columns = [
-        Column("score"), Column("difference"), Column("at"), Column("seeds", True),
-        Column(f"{what} of the first", True), Column(f"{what} of the second", True),
+        Column("score"), Column("difference"), Column("at"),
+        Column("first", True, f"{of}, of the first"),
+        Column("second", True, "The same, of the second"),
         Column("first - second", True, "95 % interval in brackets"),
+        Column("verdict", meaning="Whether the interval leaves zero out"),
     ]  # fmt: skip
     if not is_gain:
         columns.append(Column("relative", True, "(first - second) / second"))
     if is_paired:
         columns += [
-            Column("improved / tied / worse", True, "share of image × seed pairs, %"),
+            Column("improved / tied / worse", True, "Share of image × seed pairs, %"),
             Column("p (Holm)", True, "Wilcoxon's signed rank on the images' seed means"),
         ]
-    columns.append(Column("verdict", meaning="whether the interval leaves zero out"))
+    columns.append(Column("seeds", True))
     out = []
     for metric in metrics:
         for _, r in rows[rows["metric"] == metric].iterrows():
             row = _words(SCORES[metric][0], r["difference_of"], r["at"])
-            row.append(_entry(r["n_seeds"], "{:.0f}"))
             row += [_entry(r["mean_a"]), _entry(r["mean_b"])]
             difference = with_interval(r["difference"], r["low"], r["high"], "{:+.3f}")
             row.append(Entry(difference, _value(r["difference"])))
+            row.append(Entry(r["verdict"], r["verdict"], TONES[r["verdict"]]))
             if not is_gain:
                 row.append(_entry(r["relative"], "{:+.1%}"))
             if is_paired:
@@ -146,7 +148,7 @@ def comparison_table(
                 is_mean = not pd.isna(r["improved"])
                 row.append(Entry(" / ".join(shares) if is_mean else "–", _value(r["improved"])))
                 row.append(_entry(r["p_holm"], "{:.2g}"))
-            row.append(Entry(r["verdict"], r["verdict"], TONES[r["verdict"]]))
+            row.append(_entry(r["n_seeds"], "{:.0f}"))
             out.append(tuple(row))
     over = ", ".join(sorted(set(rows["interval"])))
     notes = [f"Paired by image and seed; 95 % interval over {over}."]
@@ -202,7 +204,8 @@ def claim_table(claims: pd.DataFrame) -> Table:
         form = "{:.0%}" if c["kind"] == "improved" else "{:+.0%}" if is_share else "{:+.3f}"
         measured = with_interval(c["value"], c["low"], c["high"], form)
         verdict, of_size = c["direction"], c["size"] if pd.notna(c["size"]) else "no number"
-        over = f"{c['case']} ({c['interval']})" if pd.notna(c["interval"]) else c["case"]
+        case = "" if pd.isna(c["case"]) else c["case"]
+        over = f"{case} ({c['interval']})" if pd.notna(c["interval"]) else case
         note = f". {c['note']}" if pd.notna(c["note"]) else ""
         rows.append((
             Entry(c["says"] + note, c["says"]),

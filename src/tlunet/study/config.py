@@ -75,6 +75,12 @@ def read_command(argv: Sequence[str], conf: Path) -> list[DictConfig] | None:
     return cells
 
 
+def config_dir(argv: Sequence[str]) -> Path | None:
+    """The folder of an experiment that a command line names (``-cd experiments/…``)."""
+    folder = get_args_parser().parse_args(list(argv)).config_dir
+    return Path(folder) if folder else None
+
+
 @contextmanager
 def _hydra(search_path: ConfigSearchPath) -> Iterator[None]:
     """Hydra set up as ``hydra.main`` will set it up, and taken down again."""

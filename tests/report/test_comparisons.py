@@ -1,0 +1,381 @@
+"""Comparisons against plain pandas, scipy, statsmodels, and a bootstrap written with loops."""
+
+import runpy
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from studies import make_truth, write_grid, write_run
+
+from tlunet.model.scores import PixelCounts, from_table, summarise
+from tlunet.report.blocks import Block, Key, collect
+from tlunet.report.bootstrap import draw_images, draw_seeds
+from tlunet.report.comparisons import (
+    Resampled,
+    common_seeds,
+    compare,
+    pairs,
+    protocol_pairs,
+    score_table,
+    shares,
+)
+from tlunet.report.statistics import percentile_interval
+
+EXPERIMENT = Path(__file__).parents[2] / "experiments" / "interval_coverage"
+BALANCED = "tlunet.model.losses.BalancedLoss"
+GROUPS = [*range(20), 18, 19, 19, 0]  # of 24 images: four near-duplicates
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("studies") / "grid"
+    return write_grid(folder, 24, encoders=("resnet",), groups=GROUPS)
+
+
+@pytest.fixture(scope="module")
+def block(grid: Path) -> Resampled:
+    return Resampled(collect(grid).blocks[0], 200)
+
+
+@pytest.fixture(scope="module")
+def compared(block: Resampled) -> pd.DataFrame:
+    return compare([block])
+
+
+def counts_of(study: Path, init: str, frac: float = 1.0) -> list[PixelCounts]:
+    runs = sorted(study.glob(f"resnet-{init}-{frac}-s*"))
+    return [from_table(pd.read_parquet(run / "test_images.parquet")) for run in runs]
+
+
+def flat(counts: PixelCounts) -> dict[str, float | None]:
+    """``summarise`` with a name a number: ``dice_class`` the mean, ``dice_class_1`` class 1's."""
+    out: dict[str, float | None] = {}
+    for name, score in summarise(counts).items():
+        if isinstance(score, dict) and "per_class" in score:
+            out |= {f"{name}_{m}": value for m, value in score["per_class"].items()}
+            out[name] = score["mean"]
+        elif not isinstance(score, dict | list):
+            out[name] = score
+    return out
+
+
+def row(table: pd.DataFrame, **which: Any) -> pd.Series:
+    found = table[(table[list(which)] == list(which.values())).all(axis=1)]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+@pytest.mark.parametrize("frac", [1.0, 0.5])
+def test_means_and_differences_are_those_of_the_tables_on_disk(
+    grid: Path, compared: pd.DataFrame, frac: float
+) -> None:
+    of = {i: pd.DataFrame(map(flat, counts_of(grid, i, frac))) for i in ("imagenet", "random")}
+    means = {init: table.astype(float).mean() for init, table in of.items()}
+    rows = compared[(compared["factor"] == "init") & (compared["frac"] == frac)]
+    rows = rows.set_index("metric")
+    assert set(rows.index) == set(means["random"].index) - {"n_images", "threshold"}
+    for name, found in rows.iterrows():
+        a, b = means["imagenet"][name], means["random"][name]
+        assert [found["mean_a"], found["mean_b"]] == pytest.approx([a, b], abs=1e-12), name
+        assert found["difference"] == pytest.approx(a - b, abs=1e-12), name
+        assert found["relative"] == pytest.approx((a - b) / b), name
+        assert found["low"] <= found["high"]
+        sign = (found["low"] > 0) - (found["high"] < 0)
+        assert found["verdict"] == {1: "higher", -1: "lower", 0: "undecided"}[sign], name
+
+
+def test_scores_of_cells_are_means_over_seeds(grid: Path, block: Resampled) -> None:
+    table = score_table([block])
+    for frac in (1.0, 0.5):
+        expected = pd.DataFrame(map(flat, counts_of(grid, "random", frac))).astype(float).mean()
+        own = table[(table["init"] == "random") & (table["frac"] == frac)].set_index("metric")
+        for name, found in own.iterrows():
+            assert found["mean"] == pytest.approx(expected[name], abs=1e-12), name
+        assert set(own["interval"]) == {"seeds and images"}
+        assert set(own["n_seeds"]) == {3}
+
+
+def test_what_is_compared(block: Resampled) -> None:
+    found = {(factor, str(a.key), str(b.key)) for factor, a, b in pairs(block)}
+    assert found == {
+        ("init", "resnet · imagenet · 1.0", "resnet · random · 1.0"),
+        ("init", "resnet · imagenet · 0.5", "resnet · random · 0.5"),
+        ("frac", "resnet · random · 1.0", "resnet · random · 0.5"),
+        ("frac", "resnet · imagenet · 1.0", "resnet · imagenet · 0.5"),
+    }
+
+
+def test_encoders_are_compared_with_those_before_them(tmp_path: Path) -> None:
+    truth = make_truth(6)
+    for encoder in ("vgg", "resnet", "densenet"):
+        write_run(tmp_path, truth, encoder=encoder)
+    found = pairs(Resampled(collect(tmp_path).blocks[0], 5))
+    assert [(factor, a.key.encoder, b.key.encoder) for factor, a, b in found] == [
+        ("encoder", "densenet", "resnet"), ("encoder", "vgg", "resnet"),
+        ("encoder", "vgg", "densenet"),
+    ]  # fmt: skip
+
+
+def tiny(block: Block, cells: dict[tuple[str, int], list[int]]) -> Resampled:
+    """A block of one class and images with 10 defect pixels, of which a cell finds so many."""
+    n = len(next(iter(cells.values())))
+    truth, label = np.full((n, 1), 10), np.ones((n, 1), bool)
+    counts, rows = [], []
+    for (init, seed), found in cells.items():
+        hits = np.array(found)[:, None]
+        prob = np.full((n, 1), 0.9, np.float32)
+        counts.append(PixelCounts(np.arange(n), hits, truth, hits, label, prob))
+        rows.append(block.cells.iloc[0].to_dict() | {"init": init, "seed": seed})
+    names, groups = tuple(f"{i}.jpg" for i in range(n)), np.arange(n)
+    cut = replace(
+        block, counts=tuple(counts), cells=pd.DataFrame(rows), classes=("pits",), image_ids=names,
+        groups=groups,
+    )  # fmt: skip
+    return Resampled(cut, 400)
+
+
+def test_shares_and_p_by_hand(block: Resampled) -> None:
+    cells = {("random", 0): [5, 5, 5, 0], ("imagenet", 0): [6, 5, 4, 0],
+             ("random", 1): [5, 5, 5, 0], ("imagenet", 1): [9, 6, 5, 0]}  # fmt: skip
+    small = tiny(block.block, cells)
+    a, b = (small.cell(Key("resnet", init, 1.0)) for init in ("imagenet", "random"))
+    better, tied, worse = shares("dice_image", a, b)
+    # Seed 0: one better, one worse, two tied; seed 1: two better, two tied.
+    assert [better[0], tied[0], worse[0]] == pytest.approx([3 / 8, 4 / 8, 1 / 8])
+    assert better + tied + worse == pytest.approx(np.ones(401))
+    found = row(compare([small]), factor="init", metric="dice_image")
+    assert [found["improved"], found["tied"], found["worse"]] == pytest.approx([3 / 8, 0.5, 1 / 8])
+    dice = {f: 2 * f / (10 + f) for f in range(10)}
+    d = [(dice[6] + dice[9]) / 2 - dice[5], (dice[6] - dice[5]) / 2, (dice[4] - dice[5]) / 2, 0.0]
+    assert found["p"] == pytest.approx(stats.wilcoxon(d, zero_method="pratt").pvalue)
+    assert found["difference"] == pytest.approx(np.mean(d))
+    assert found["interval"] == "images only"
+
+
+def test_the_shares_are_those_of_a_table_of_pairs(grid: Path, compared: pd.DataFrame) -> None:
+    def dice(init: str) -> np.ndarray:
+        both = [
+            2 * c.intersection.sum(1) / np.where(t := c.truth.sum(1) + c.predicted.sum(1), t, 1)
+            for c in counts_of(grid, init)
+        ]
+        defective = counts_of(grid, init)[0].truth.any(1)
+        return np.stack(both)[:, defective]  # (S, defective images)
+
+    d = dice("imagenet") - dice("random")
+    found = row(compared, factor="init", frac=1.0, metric="dice_image")
+    assert found["improved"] == pytest.approx((d > 0).mean())
+    assert found["tied"] == pytest.approx((d == 0).mean())
+    assert found["worse"] == pytest.approx((d < 0).mean())
+    expected = stats.wilcoxon(d.mean(0), zero_method="pratt").pvalue
+    assert found["p"] == pytest.approx(expected)
+
+
+def test_holm_is_taken_within_each_score(compared: pd.DataFrame) -> None:
+    tested = compared[compared["p"].notna()]
+    assert set(tested["factor"]) == {"init", "frac"}
+    assert "mla" in set(tested["metric"])
+    assert not {"auc", "ap", "dice_class", "dice_pooled"} & set(tested["metric"])
+    for _, family in tested.groupby("metric"):
+        assert len(family) == 4
+        expected = multipletests(family["p"], method="holm")[1]
+        assert family["p_holm"].to_numpy() == pytest.approx(expected)
+    assert compared.loc[compared["p"].isna(), "p_holm"].isna().all()
+
+
+def by_loops(
+    a: list[PixelCounts], b: list[PixelCounts], groups: np.ndarray, score: Callable, R: int
+) -> tuple[float, float]:
+    """Draw seeds, draw groups, repeat rows, score anew: DESIGN's words in Python's loops."""
+    rng = np.random.default_rng(123)
+    names = np.unique(groups)
+    found = []
+    for _ in range(R):
+        drawn = rng.choice(names, len(names))
+        images = np.concatenate([np.flatnonzero(groups == g) for g in drawn])
+        seeds = rng.integers(0, len(a), len(a))
+        differences = []
+        for s in seeds:
+            of = [
+                score(PixelCounts(*(value[images] for value in vars(counts).values())))
+                for counts in (a[s], b[s])
+            ]
+            differences.append(of[0] - of[1])
+        found.append(np.mean(differences))
+    low, high = np.quantile(found, [0.025, 0.975])
+    return float(low), float(high)
+
+
+@pytest.mark.parametrize("metric", ["dice_image", "mla", "dice_pooled"])
+def test_the_interval_is_that_of_a_crossed_bootstrap(grid: Path, metric: str) -> None:
+    """Tolerance: an end's Monte Carlo standard error is about 0.06 widths at 400 replicates and
+    0.03 at 2000 (sqrt(p (1 - p) / R) over a normal's density there, a width being 3.92 standard
+    deviations, is 0.034 and 0.015); 0.15 widths are four of both together."""
+
+    def score(counts: PixelCounts) -> float:
+        value = summarise(counts)[metric]
+        return value["mean"] if isinstance(value, dict) else value
+
+    a, b = (counts_of(grid, init) for init in ("imagenet", "random"))
+    low, high = by_loops(a, b, np.asarray(GROUPS), score, 400)
+    block = Resampled(collect(grid).blocks[0])
+    means = [block.cell(Key("resnet", i, 1.0)).mean(metric, (0, 1, 2))
+             for i in ("imagenet", "random")]  # fmt: skip
+    found = percentile_interval(means[0] - means[1])
+    tolerance = 0.15 * (high - low)
+    assert found.low == pytest.approx(low, abs=tolerance)
+    assert found.high == pytest.approx(high, abs=tolerance)
+
+
+def test_under_three_seeds_the_interval_is_of_images_only(block: Resampled) -> None:
+    """Two seeds that differ by a constant: no spread of images, so no interval at all."""
+    cells = {("random", 0): [5] * 6, ("random", 1): [5] * 6,
+             ("imagenet", 0): [6] * 6, ("imagenet", 1): [9] * 6}  # fmt: skip
+    found = row(compare([tiny(block.block, cells)]), factor="init", metric="dice_image")
+    assert (found["n_seeds"], found["interval"]) == (2, "images only")
+    assert found["low"] == pytest.approx(found["high"]) == pytest.approx(found["difference"])
+    third = {("random", 2): [5] * 6, ("imagenet", 2): [6] * 6}
+    found = row(compare([tiny(block.block, cells | third)]), factor="init", metric="dice_image")
+    assert (found["n_seeds"], found["interval"]) == (3, "seeds and images")
+    assert found["low"] < found["difference"] < found["high"]
+
+
+def test_seeds_that_only_one_has_are_left_out(block: Resampled) -> None:
+    cells = {("random", 0): [5] * 4, ("random", 7): [0] * 4,
+             ("imagenet", 0): [6] * 4, ("imagenet", 3): [9] * 4}  # fmt: skip
+    small = tiny(block.block, cells)
+    a, b = (small.cell(Key("resnet", init, 1.0)) for init in ("imagenet", "random"))
+    assert common_seeds(a, b) == (0,)
+    found = row(compare([small]), factor="init", metric="dice_image")
+    assert found["n_seeds"] == 1
+    assert found["mean_a"] == pytest.approx(12 / 16)
+    assert found["difference"] == pytest.approx(12 / 16 - 10 / 15)
+    without = {key: value for key, value in cells.items() if key != ("imagenet", 0)}
+    found = row(compare([tiny(block.block, without)]), factor="init", metric="dice_image")
+    assert (found["n_seeds"], found["verdict"]) == (0, "undefined")
+    assert np.isnan(found["difference"])
+
+
+def test_gain_is_a_difference_of_differences(compared: pd.DataFrame) -> None:
+    gains = compared[compared["factor"] == "gain"].set_index("metric")
+    inits = compared[compared["factor"] == "init"].set_index(["frac", "metric"])["difference"]
+    assert set(gains["difference_of"]) == {"gain with 0.5 − gain with 1.0"}
+    assert len(gains) == compared["metric"].nunique()
+    for metric, found in gains.iterrows():
+        less, more = inits[0.5, metric], inits[1.0, metric]
+        assert [found["mean_a"], found["mean_b"]] == pytest.approx([less, more], abs=1e-12)
+        assert found["difference"] == pytest.approx(less - more, abs=1e-12)
+        assert np.isnan(found["relative"])
+        assert np.isnan(found["p"])
+
+
+def test_protocols_are_compared_on_the_same_split_only(tmp_path: Path) -> None:
+    truth = make_truth(10)
+    write_run(tmp_path, truth)
+    write_run(tmp_path, truth, loss=BALANCED, skill=0.95)
+    other = {"data": {"split_seed": 1}, "facts": {"split_fingerprint": "9" * 64}}
+    write_run(tmp_path, truth, tag="c", science={"split": "t"}, **other)
+    blocks = [Resampled(block, 50) for block in collect(tmp_path).blocks]
+    assert len(blocks) == 3
+    ((factor, a, b),) = protocol_pairs(blocks)
+    assert factor == "protocol"
+    assert [cell.block.block.settings["loss"] for cell in (a, b)] == ["PaperLoss", "BalancedLoss"]
+    found = compare(blocks)
+    assert set(found["block"]) == {"between protocols"}
+    one = row(found, metric="dice_image")
+    expected = [summarise(from_table(pd.read_parquet(p)))["dice_image"]
+                for p in (tmp_path / cell.block.block.cells["folder"].iloc[0] /
+                          "test_images.parquet" for cell in (a, b))]  # fmt: skip
+    assert [one["mean_a"], one["mean_b"]] == pytest.approx(expected)
+    assert one["at"] == "resnet · random · 1.0"
+    assert "loss=PaperLoss" in one["difference_of"].split(" − ")[0]
+
+
+def test_names_of_folders_change_nothing(
+    grid: Path, compared: pd.DataFrame, tmp_path: Path
+) -> None:
+    for k, run in enumerate(sorted(grid.iterdir(), reverse=True)):
+        shutil.copytree(run, tmp_path / f"x{k:02}")
+        path = tmp_path / f"x{k:02}" / "test_images.parquet"
+        pd.read_parquet(path).iloc[::-1].to_parquet(path, index=False)
+    again = compare([Resampled(collect(tmp_path).blocks[0], 200)])
+    pd.testing.assert_frame_equal(again, compared)
+
+
+def test_nothing_to_compare() -> None:
+    table = compare([])
+    assert table.empty
+    assert "p_holm" in table
+    assert score_table([]).empty
+
+
+# What share of intervals hold the truth. δ + a_s + b_i + e_si, as in experiments/interval_coverage.
+IMAGES, TRIALS = 40, 300
+
+
+def held(n_seeds: int, seed_sd: float) -> dict[str, float]:
+    rng = np.random.default_rng(n_seeds)
+    weights = draw_images(np.arange(IMAGES), 400) / IMAGES  # (R + 1, N)
+    seeds = {"crossed": draw_seeds(n_seeds, 400)}  # (R + 1, S)
+    seeds["images only"] = np.full_like(seeds["crossed"], 1 / n_seeds)
+    count = dict.fromkeys(seeds, 0)
+    for _ in range(TRIALS):
+        d = rng.normal(0, seed_sd, (n_seeds, 1)) + rng.normal(0, 0.15, IMAGES)
+        per_seed = weights @ (d + rng.normal(0, 0.1, (n_seeds, IMAGES))).T  # (R + 1, S)
+        for name, of_seeds in seeds.items():
+            _, low, high = percentile_interval((per_seed * of_seeds).sum(1))
+            count[name] += low <= 0 <= high
+    return {name: number / TRIALS for name, number in count.items()}
+
+
+@pytest.mark.parametrize("n_seeds", [1, 3, 5])
+def test_intervals_hold_the_truth_as_often_as_they_say(n_seeds: int) -> None:
+    """Without a spread of seeds. Of 300 trials, 0.95 ± three standard errors is 0.91 to 0.99."""
+    assert 0.88 <= held(n_seeds, 0.0)["crossed"] <= 0.99
+
+
+@pytest.mark.parametrize("n_seeds", [3, 5])
+def test_intervals_over_images_only_hold_less_where_seeds_matter(n_seeds: int) -> None:
+    found = held(n_seeds, 0.15 / np.sqrt(IMAGES))
+    assert found["crossed"] >= found["images only"] + 0.03
+    assert found["images only"] < 0.93
+
+
+@pytest.fixture(scope="module")
+def recorded() -> pd.DataFrame:
+    return pd.read_csv(EXPERIMENT / "results.csv").set_index(["seeds", "images", "seed_sd"])
+
+
+def test_the_recorded_coverage_is_what_the_report_relies_on(recorded: pd.DataFrame) -> None:
+    assert len(recorded) == 24
+    assert (recorded["trials"] == 1000).all()
+    no_spread = recorded.xs(0.0, level="seed_sd")["crossed"]
+    assert no_spread.between(0.90, 0.98).all()
+    one = recorded.xs(1, level="seeds")
+    assert (one["crossed"] == one["images_only"]).all()
+    assert one.loc[(840, 0.03), "crossed"] < 0.5  # one seed says nothing of training anew
+    several = recorded.drop(index=1, level="seeds")
+    assert (several["crossed"] > several["images_only"]).all()
+    assert (several["width_crossed"] > several["width_images_only"]).all()
+    spread = several.xs(0.03, level="seed_sd")["crossed"].unstack("seeds")
+    assert (spread.diff(axis=1).iloc[:, 1:] > -0.02).all(axis=None)  # more seeds, truer intervals
+
+
+def test_the_recorded_coverage_can_be_had_again(recorded: pd.DataFrame) -> None:
+    """Within four standard errors of both simulations."""
+    simulation = runpy.run_path(str(EXPERIMENT / "simulate.py"))
+    coverage, trials = simulation["coverage"], 250
+    coverage.__globals__ |= {"TRIALS": trials, "REPLICATES": 500}
+    found = coverage(3, 60, 0.03, np.random.default_rng(5))
+    for name in ("crossed", "images_only"):
+        p = recorded.loc[(3, 60, 0.03), name]
+        error = np.sqrt(p * (1 - p) * (1 / trials + 1 / 1000))
+        assert found[name] == pytest.approx(p, abs=4 * error), name
+        width = recorded.loc[(3, 60, 0.03), f"width_{name}"]
+        assert found[f"width_{name}"] == pytest.approx(width, rel=0.1), name
