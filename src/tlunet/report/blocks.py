@@ -61,7 +61,7 @@ class Block:
         image_ids: N names of test images, sorted.
         groups: (N,) numbers of the near-duplicate groups, from 0.
         cells: K rows in the order in which they are shown: the factors, ``folder``,
-            ``dead_classes`` and the facts of ``meta.json``.
+            ``dead_classes``, ``recipe`` (of the starting weights) and the facts of ``meta.json``.
         counts: one a cell, rows as ``image_ids``.
         history: the cells' ``history.csv``, with the factors.
         settings: the protocol, as a person would type it.
@@ -257,7 +257,14 @@ def _block(runs: Sequence[_Run], title: str) -> Block:
         ),
     )
     first = runs[0]
-    own = [{"folder": r.folder, "dead_classes": r.scores["dead_classes"]} for r in runs]
+    own = [
+        {
+            "folder": r.folder,
+            "dead_classes": r.scores["dead_classes"],
+            "recipe": ", ".join(f"{k}={v}" for k, v in r.recipe.items() if v != "None"),
+        }
+        for r in runs
+    ]
     cells = pd.DataFrame([r.meta | more for r, more in zip(runs, own, strict=True)])
     histories = [
         r.history.assign(encoder=r.cell[0], init=r.cell[1], frac=r.cell[2], seed=r.cell[3])

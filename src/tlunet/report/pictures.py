@@ -266,5 +266,5 @@ def _jpeg(image: NDArray[np.uint8]) -> bytes:
     if picture.width > WIDEST:
         picture = picture.resize((WIDEST, round(picture.height * WIDEST / picture.width)))
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=75)
+    picture.save(file, "JPEG", quality=75 if picture.width > 200 else 92)  # small ones show blocks
     return file.getvalue()

@@ -28,7 +28,7 @@ from tlunet.report.tables import (
     score_tables,
 )
 from tlunet.study import results
-from tlunet.study.console import say
+from tlunet.study.console import complain, say
 from tlunet.study.files import write_text, write_whole
 
 PAIRED = "First minus second, paired by image and seed"
@@ -101,7 +101,11 @@ def conclude_study(folder: Path, claims: Path | None) -> None:
     written = report.stat().st_mtime if report.exists() else 0.0
     if any(status.stat().st_mtime >= written for status in folder.glob("*/status.json")):
         say("writing the report")
-        write_report(folder, claims)
+        try:
+            write_report(folder, claims)
+        except OSError as error:  # a full disk, say: the runs are safe
+            complain(f"report: cannot be written ({error}); tlunet report {folder} tries again")
+            return
     say(f"report: {report}")
 
 

@@ -234,7 +234,7 @@ def cell_tables(block: Block) -> list[Table]:
         ("training s", "seconds", "{:.0f}", 1), ("images/s", "images_per_second", "{:.1f}", 1),
         ("peak memory (GiB)", "peak_memory", "{:.2f}", 2**30),
     )  # fmt: skip
-    words = ("hardware", "precision", "commit", "digest")
+    words = ("starting weights", "hardware", "precision", "commit", "folder")
     columns = _key_columns("encoder", "init", "frac", "seed")
     columns += [Column(name, True) for name, *_ in facts] + [Column(name) for name in words]
     rows = []
@@ -248,8 +248,9 @@ def cell_tables(block: Block) -> list[Table]:
             value = c.get(key)
             row.append(_entry(value if value is None or pd.isna(value) else value / unit, form))
         commit = "unknown" if pd.isna(c["commit"]) else c["commit"][:8]
-        row += _words(c["hardware"], c["precision"], commit + ("+" if c["dirty"] is True else ""),
-                      c["digest"][:8])  # fmt: skip
+        commit += "+" if c["dirty"] is True else ""
+        start = c["recipe"] or c["init"]
+        row += _words(start, c["hardware"], c["precision"], commit, c["folder"])
         rows.append(tuple(row))
     shared = tuple((Entry(k, k), Entry(v, v)) for k, v in block.settings.items())
     first = block.cells.iloc[0]
@@ -260,7 +261,8 @@ def cell_tables(block: Block) -> list[Table]:
     shared += tuple((Entry(k, k), Entry(str(v), str(v))) for k, v in prints)
     return [
         Table("Every run", tuple(columns), tuple(rows), notes=(
-            "A + after the commit: the code had been changed since. GFLOP: forward pass, a "
+            "A + after the commit: the code had been changed since. The folder holds the run's "
+            "config.yaml. GFLOP: forward pass, a "
             "multiply-add is two operations; training costs about three times that.",
         )),
         Table("What all of them share", (Column("setting"), Column("value")), shared),
