@@ -79,8 +79,9 @@ def write_run(
         "study": study.name, "dataset": dataset, "encoder": encoder, "init": init, "frac": frac,
         "seed": seed, "digest": "0123456789abcdef", "kin": "k", "science": fixed,
         "split_fingerprint": "5" * 64, "data_fingerprint": "6" * 64, "left_out": [],
-        "size": list(masks.shape[2:]), "classes": list(classes), "threshold": 0.5, "accelerator": "cpu",
-        "hardware": "a CPU", "precision": "32-true", "versions": {"torch": "2.11"},
+        "size": list(masks.shape[2:]), "classes": list(classes), "threshold": 0.5,
+        "accelerator": "cpu", "hardware": "a CPU", "precision": "32-true",
+        "versions": {"torch": "2.11"},
         "train_images": int(100 * frac), "test_images": len(ids), "commit": "c" * 40,
         "dirty": False, "epochs": 3, "best_epoch": 2, "seconds": 30.0, "images_per_second": 10.0,
         "peak_memory": 2**30, "parameters": 14_000_000, "encoder_parameters": 11_000_000,
@@ -89,7 +90,9 @@ def write_run(
     (folder / "meta.json").write_text(json.dumps(meta))
     (folder / "metrics.json").write_text(json.dumps(summarise(counts)))
     (folder / "status.json").write_text(
-        json.dumps({"state": "finished", "error": None, "time": time or f"2026-01-01T00:00:{seed:02}"})
+        json.dumps(
+            {"state": "finished", "error": None, "time": time or f"2026-01-01T00:00:{seed:02}"}
+        )
     )
     config = {
         "loss": {"_target_": loss}, "augment": {"_target_": "tlunet.data.augment.Augment"},

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from studies import CLASSES, make_truth, set_state, write_grid, write_run
 
+from studies import CLASSES, make_truth, set_state, write_grid, write_run
 from tlunet.errors import DataError
 from tlunet.report.blocks import Key, Study, collect, display_order
 from tlunet.report.comparisons import Resampled, compare, score_table
@@ -228,7 +228,7 @@ def test_no_study(tmp_path: Path) -> None:
 
 
 def test_order_of_rows_and_folders_changes_nothing(tmp_path: Path) -> None:
-    study = write_grid(tmp_path / "a", 15, encoders=("resnet",), fracs=(1.0,))
+    study = write_grid(tmp_path / "a", 60, seeds=(0, 1), encoders=("resnet",), fracs=(1.0,))
     shuffled = tmp_path / "b"
     rng = np.random.default_rng(0)
     for k, run in enumerate(rng.permutation(sorted(study.iterdir()))):

@@ -34,6 +34,16 @@ def test_signed_rank_by_hand() -> None:
     assert np.isnan(signed_rank(np.array([])))
 
 
+def test_a_few_values_with_ties_agree_with_scipy() -> None:
+    rng = np.random.default_rng(0)
+    for n in (2, 5, 8):
+        for _ in range(5):
+            d = rng.integers(-2, 4, n) / 4
+            if d.any():
+                expected = stats.wilcoxon(d, zero_method="pratt", method="auto").pvalue
+                assert signed_rank(d) == pytest.approx(expected), d
+
+
 def test_specks_of_rounding_are_ties() -> None:
     d = np.array([0.3, -0.1, 0.2, 0.25, 0.11, -0.05, 0.4, 0.0, 0.0])
     specks = d + np.where(d == 0, 1e-17, 0)

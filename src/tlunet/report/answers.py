@@ -86,6 +86,19 @@ def metrics_of(claim: Claim, cell: Cell) -> list[str]:
     return metrics
 
 
+def image_metrics_of(claim: Claim, cell: Cell) -> list[str]:
+    """The scores a claim is about, which must be means over images.
+
+    Raises:
+        AbsentError: one is not, or there is no such score.
+    """
+    metrics = metrics_of(claim, cell)
+    for name in metrics:
+        if name not in cell.block.images[0]:
+            raise AbsentError(f"{name} is not a mean over images")
+    return metrics
+
+
 def seeds_of(*cells: Cell) -> tuple[int, ...]:
     """The seeds that all these have.
 
@@ -143,11 +156,8 @@ def _at_most(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
 def _improved(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
     for a, b in pairs_of(claim, blocks):
         seeds = seeds_of(a, b)
-        for metric in metrics_of(claim, a):
-            try:
-                better, _, worse = shares(metric, a, b)
-            except KeyError:
-                raise AbsentError(f"{metric} is not a mean over images") from None
+        for metric in image_metrics_of(claim, a):
+            better, _, worse = shares(metric, a, b)
             case = _of(_named([(a, b)]), better, len(seeds))
             yield case._replace(evidence=percentile_interval(better - worse))
 
@@ -195,7 +205,9 @@ def _rarest(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
     for cell in cells_of(claim["a"], blocks):
         images = cell.block.block.counts[0].label.sum(0)  # (M,) test images with each class
         rarest = int(np.argmin(images)) + 1
-        of = {c: cell.mean(f"{claim['metric']}_{c}", cell.seeds) for c in range(1, len(images) + 1)}
+        classes = range(1, len(images) + 1)
+        names = metrics_of({"metric": [f"{claim['metric']}_{c}" for c in classes]}, cell)
+        of = {c: cell.mean(name, cell.seeds) for c, name in zip(classes, names, strict=True)}
         others = np.mean([scores for c, scores in of.items() if c != rarest], axis=0)
         label = f"{cell.key}: mean of the other classes minus class {rarest}"
         yield _of(label, others - of[rarest], len(cell.seeds))
@@ -217,7 +229,7 @@ def _ordered(
     claim: Claim, pairs: Sequence[tuple[Cell, Cell]], margin: Callable[[Floats, Floats], float]
 ) -> Iterator[Measured]:
     """By how much a is ahead in a box plot's values: images with a defect, seeds pooled."""
-    for metric, (a, b) in product(metrics_of(claim, pairs[0][0]), pairs):
+    for metric, (a, b) in product(image_metrics_of(claim, pairs[0][0]), pairs):
         seeds = seeds_of(a, b)
         images = [cell.images(metric, seeds) for cell in (a, b)]
         ahead = float(margin(*(values[~np.isnan(values)] for values in images)))
@@ -231,6 +243,8 @@ def _curve(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
 
     def of(cell: Cell, seed: int) -> float:
         history = cell.block.block.history
+        if claim["metric"] not in history:
+            raise AbsentError(f"no column {claim['metric']} in history.csv")
         factors = zip((*cell.key, seed), ("encoder", "init", "frac", "seed"), strict=True)
         for value, factor in factors:
             history = history[history[factor] == value]

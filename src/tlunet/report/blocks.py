@@ -6,6 +6,7 @@ blocks are never averaged; two blocks on the same split are compared cell by cel
 Shapes: K cells in a block, N test images, M classes.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from pyarrow import ArrowException
+from yaml import YAMLError
 
 from tlunet.errors import DataError
 from tlunet.model.scores import PixelCounts, from_table
@@ -35,6 +38,13 @@ SPOKEN = {
 }  # fmt: skip
 RECIPES = {"synthetic": ("n", "size", "epochs", "seed"), "imagenet": ("path",),
            "checkpoint": ("path",), "random": ()}  # fmt: skip
+
+
+#: What a broken file in a run folder raises.
+UNREADABLE = (
+    *(OSError, KeyError, ValueError, TypeError, AttributeError),
+    *(ArrowException, OmegaConfBaseException, YAMLError, DataError),
+)
 
 
 class Key(NamedTuple):
@@ -144,7 +154,7 @@ def collect(folder: Path) -> Study:
             else:
                 title = "{} · {} · {} · seed {}".format(*(meta.get(f, "?") for f in FACTORS))
                 unfinished.append((title, state["state"], state.get("error") or ""))
-        except (OSError, KeyError, ValueError, ArrowException, DataError) as error:
+        except UNREADABLE as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             faults.append(f"{run.name}: cannot be read ({reason}); run it again with force=true")
     if not runs and not unfinished and not faults:
@@ -153,11 +163,17 @@ def collect(folder: Path) -> Study:
     for run_ in runs:
         protocols.setdefault(run_.protocol, []).append(run_)
     spoken = _what_differs([members[0].settings for members in protocols.values()])
+    titles = [
+        " · ".join([members[0].meta["dataset"], *words])
+        for members, words in zip(protocols.values(), spoken, strict=True)
+    ]
     blocks = []
-    for members, words in zip(protocols.values(), spoken, strict=True):
+    for (protocol, members), title in zip(protocols.items(), titles, strict=True):
+        if titles.count(title) > 1:  # they differ in something that has no spoken name
+            title += f" · protocol {hashlib.sha256(protocol.encode()).hexdigest()[:8]}"
         kept, left_out = _one_a_cell(_label_inits(members))
         faults += left_out
-        blocks.append(_block(kept, " · ".join([kept[0].meta["dataset"], *words])))
+        blocks.append(_block(kept, title))
     blocks.sort(key=lambda block: block.title)
     return Study(folder, tuple(blocks), tuple(unfinished), tuple(faults))
 
@@ -170,7 +186,8 @@ class _Run:
     protocol: str
     settings: dict[str, str]
     recipe: dict[str, str]
-    scores: dict[str, Any]
+    dead_classes: list[int]
+    empty_predictor: dict[str, Any]
     image_ids: tuple[str, ...]
     groups: tuple[int, ...]
     counts: PixelCounts[NDArray[Any]]
@@ -191,6 +208,7 @@ def _read(folder: Path, meta: dict[str, Any], time: str) -> _Run:
     split = pd.read_csv(folder / "split.csv", dtype={"image_id": str}, keep_default_na=False)
     group = split.set_index("image_id")["group"]
     config = OmegaConf.load(folder / "config.yaml")
+    metrics = read_json(folder / "metrics.json")
     settings = {name: _spoken(OmegaConf.select(config, at)) for name, at in SPOKEN.items()}
     settings |= {"precision": meta["precision"], "device": meta["accelerator"]}
     fixed = {k: v for k, v in meta["science"].items() if k not in FREE}
@@ -201,7 +219,8 @@ def _read(folder: Path, meta: dict[str, Any], time: str) -> _Run:
         protocol=json.dumps([meta["dataset"], fixed], sort_keys=True),
         settings=settings,
         recipe={k: _spoken(config.init[k]) for k in RECIPES.get(meta["init"], ())},
-        scores=read_json(folder / "metrics.json"),
+        dead_classes=metrics["dead_classes"],
+        empty_predictor=metrics["empty_predictor"],
         image_ids=tuple(ids[order]),
         groups=tuple(int(group.loc[i]) for i in ids[order]),
         counts=counts,
@@ -260,7 +279,7 @@ def _block(runs: Sequence[_Run], title: str) -> Block:
     own = [
         {
             "folder": r.folder,
-            "dead_classes": r.scores["dead_classes"],
+            "dead_classes": r.dead_classes,
             "recipe": ", ".join(f"{k}={v}" for k, v in r.recipe.items() if v != "None"),
         }
         for r in runs
@@ -286,7 +305,7 @@ def _block(runs: Sequence[_Run], title: str) -> Block:
         counts=tuple(r.counts for r in runs),
         history=pd.concat(histories, ignore_index=True),
         settings=first.settings,
-        empty_predictor=first.scores["empty_predictor"],
+        empty_predictor=first.empty_predictor,
         missing=tuple(
             f"{e} · {i} · {f} · seed {s}" for e, i, f, s in grid if (e, i, f, s) not in there
         ),

@@ -44,7 +44,9 @@ KEYS = {
     "higher", "lower", "epoch", "every",
 }  # fmt: skip
 NEEDED = {
-    "growth": {"than"}, "at_most": {"margin"}, "curve": {"epoch"}, "classes": {"higher", "lower"},
+    "difference": {"b"}, "relative": {"b"}, "improved": {"b"}, "median": {"b"},
+    "growth": {"b", "than"}, "at_most": {"b", "margin"}, "curve": {"b", "epoch"},
+    "classes": {"higher", "lower"},
 }  # fmt: skip
 COLUMNS = [
     "block", "id", "says", "where", "kind", "number", "value", "low", "high", "n_seeds", "interval",
@@ -90,16 +92,40 @@ def _faults(claim: Claim) -> Iterator[str]:
     name, kind = f"claim {claim.get('id', '?')!r}", claim.get("kind")
     for key in sorted(claim.keys() - KEYS):
         yield f"{name}: unknown key {key!r}; allowed: {', '.join(sorted(KEYS))}"
-    if kind not in ANSWERS:
+    if not isinstance(kind, str) or kind not in ANSWERS:
         yield f"{name}: kind is {kind!r}; allowed: {', '.join(ANSWERS)}"
         return
     needed = {"id", "says"} | NEEDED.get(kind, set())
     needed |= set() if kind == "unmeasured" else {"metric", "a"}
     for key in sorted(needed - claim.keys()):
         yield f"{name}: key {key!r} is missing"
-    if kind != "unmeasured":
-        for key in sorted(set(Key._fields) - set(claim.get("a", Key._fields))):
+    for key in claim.keys() & {"a", "b", "than"}:
+        yield from (f"{name}, {key}: {fault}" for fault in _cell_faults(claim[key]))
+    for key in claim.keys() & {"number", "margin"}:
+        if not _is_number(claim[key]):
+            yield f"{name}: {key} is {claim[key]!r}, expected a number"
+    for key in claim.keys() & {"higher", "lower"}:
+        if not isinstance(claim[key], list):
+            yield f"{name}: {key} is {claim[key]!r}, expected a list of class ids"
+    if claim.get("epoch", "first") not in ("first", "last"):
+        yield f"{name}: epoch is {claim['epoch']!r}, expected first or last"
+    if isinstance(claim.get("a"), dict):
+        for key in sorted(set(Key._fields) - claim["a"].keys()):
             yield f"{name}: 'a' does not say which {key}"
+
+
+def _cell_faults(cell: Any) -> Iterator[str]:
+    if not isinstance(cell, dict):
+        yield f"{cell!r} is no cell; expected keys such as encoder, init and frac"
+        return
+    fracs = cell.get("frac", 1.0)
+    for frac in fracs if isinstance(fracs, list) else [fracs]:
+        if not _is_number(frac):
+            yield f"frac is {frac!r}, expected a number"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def judge(claims: Sequence[Claim], blocks: Sequence[Resampled]) -> pd.DataFrame:
@@ -152,7 +178,11 @@ def _all(verdicts: Sequence[Verdict]) -> Verdict:
 def _with_stand_in(claim: Claim, blocks: Sequence[Resampled]) -> tuple[Claim, str | None]:
     """The claim with another initialisation for ImageNet's, if the study has none of that."""
     inits = [key.init for block in blocks for key in block.block.keys if key.init != "random"]
-    if "imagenet" in inits or not inits or "imagenet" not in str(claim.get("a", "")):
+    if (
+        any(i.startswith("imagenet") for i in inits)
+        or not inits
+        or "imagenet" not in str(claim.get("a", ""))
+    ):
         return claim, None
 
     def swap(value: Any) -> Any:

@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatter
 from numpy.typing import NDArray
 
 from tlunet.model.scores import average_precision, roc_auc
@@ -324,6 +325,7 @@ def reliability(labels: pd.DataFrame, bins: int = 10) -> Figure:
     for _, under in panels.values():
         under.set(yscale="log", ylim=(0.8, 2 * most))
         under.set_yticks([10**k for k in range(0, len(str(most)), 2)])
+        under.yaxis.set_major_formatter(LogFormatter())
         under.minorticks_off()
     figure.supxlabel("mean predicted probability", fontsize=8.5)
     figure.supylabel("observed frequency (below: number of predictions)", fontsize=8.5)

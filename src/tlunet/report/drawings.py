@@ -97,13 +97,15 @@ def pictures(folder: Path, block: Resampled, draw: Drawing) -> list[Part]:
         return [Text(f"No pictures: {shown[0]}.")]
     first = there[0]
     name = f"{first.names[0]} against {first.names[1]}"
-    parts: list[Part] = [
-        draw("figure_7", f"Figure 7: {name}",
-             "Chosen by rule: the test images at the 90th, 50th and 10th percentile of the "
-             "difference in Dice, and of the others the one in which the first network misses the "
-             f"most defect pixels. Seed {first.seed}.", figure_7(first)),
-        browser(there),
-    ]  # fmt: skip
+    parts: list[Part] = [Text("No Figure 7: no test image has a defect.")]
+    if first.dice["difference"].notna().any():
+        parts = [
+            draw("figure_7", f"Figure 7: {name}",
+                 "Chosen by rule: the test images at the 90th, 50th and 10th percentile of the "
+                 "difference in Dice, and of the others the one in which the first network misses "
+                 f"the most defect pixels. Seed {first.seed}.", figure_7(first))
+        ]  # fmt: skip
+    parts.append(browser(there))
     left_out = [reason for reason in shown if isinstance(reason, str)]
     return parts + [Text(f"Left out: {reason}.") for reason in dict.fromkeys(left_out)]
 

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from tlunet.report.style import (
     RED,
@@ -187,6 +187,8 @@ def convergence(history: pd.DataFrame, by: Literal["epoch", "seconds"] = "epoch"
                     _course(ax, parts[*pair, frac], metric, by, marks(*pair, grid))
     if history["val_loss"].gt(0).any():
         axes[0, 0].set_yscale("log")
+        axes[0, 0].yaxis.set_major_formatter(LogFormatter())  # plain: names may hold a $
+        axes[0, 0].yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     for ax, frac in zip(axes[0], grid.fracs, strict=True):
         ax.set_title(share(frac))
     for ax in axes[-1]:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tlunet.errors import ConfigError, DataError
+from tlunet.errors import DataError, UserError
 from tlunet.report import markdown
 from tlunet.report.claims import COLUMNS, read_claims
 from tlunet.report.document import Column, Entry, Table
@@ -124,7 +124,8 @@ def plain(file: Path) -> str:
 
     def row(values: tuple[object, ...]) -> tuple[Entry, ...]:
         both = zip(values, is_number, strict=True)
-        return tuple(Entry(number(v, "{:g}") if yes else str(v)) for v, yes in both)
+        texts = (number(v, "{:g}") if yes else str(v) for v, yes in both)
+        return tuple(Entry("" if text == "nan" else text) for text in texts)
 
     rows = tuple(row(values) for values in table.itertuples(index=False, name=None))
     return markdown.table(Table("", columns, rows)) + "\n"
@@ -174,7 +175,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         stale = [f for f in args.file if render(f) != f.read_text(encoding="utf-8")]
-    except (ValueError, ConfigError) as error:
+    except (OSError, ValueError, KeyError, UserError) as error:
         print(error, file=sys.stderr)
         return 2
     for file in stale:

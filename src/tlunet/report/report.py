@@ -63,7 +63,9 @@ def write_report(folder: Path, claims: Path | None = None) -> Path:
     judged = judge(read_claims(own), blocks) if own.exists() and blocks else None
     tables = {"scores": scores, "comparisons": comparisons, "claims": judged}
     for name, table in tables.items():
-        if table is not None:
+        if table is None:
+            (folder / f"{name}.csv").unlink(missing_ok=True)  # of an earlier report
+        else:
             write_text(folder / f"{name}.csv", table.to_csv(index=False))
 
     drawn: set[str] = set()

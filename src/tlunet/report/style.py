@@ -44,6 +44,7 @@ STYLE = {
     "lines.linewidth": 1.3,
     "lines.markersize": 4,
     "svg.fonttype": "path",
+    "text.parse_math": False,  # a class may be named $x^$
 }
 RED = "#D00000"
 

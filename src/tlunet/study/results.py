@@ -37,7 +37,7 @@ def gather(study: Path) -> pd.DataFrame:
         predictor that never finds a defect, ``dead_classes``, what the run cost and ran on,
         its folder, and why it failed.
     """
-    rows = [_row(status.parent) for status in study.glob("*/status.json")]
+    rows = [_readable_row(status.parent) for status in study.glob("*/status.json")]
     table = pd.DataFrame(rows)
     if rows:
         # As in the paper: ResNet first, all data first.
@@ -46,6 +46,15 @@ def gather(study: Path) -> pd.DataFrame:
         table = table.sort_values(by, ascending=[key not in descending for key in by])
     write_whole(study / "results.csv", lambda path: table.to_csv(path, index=False))
     return table
+
+
+def _readable_row(folder: Path) -> dict[str, Any]:
+    try:
+        return _row(folder)
+    except (ValueError, KeyError, AttributeError) as error:
+        nothing = dict.fromkeys((*CELL, *SCORES, *BY_CLASS, *FACTS)) | {"dead_classes": ""}
+        reason = f"a file of it cannot be read ({error}); run it again with force=true"
+        return nothing | {"state": "unreadable", "folder": folder.name, "error": reason}
 
 
 def _row(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,524 @@
+"""From a study folder to its report: what it says of studies that are made up in a moment."""
+
+import html
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from matplotlib.figure import Figure
+
+from studies import make_truth, set_state, write_grid, write_run
+from tlunet.data.datamodule import DefectDataModule
+from tlunet.errors import ConfigError, DataError
+from tlunet.report import drawings
+from tlunet.report import report as module
+from tlunet.report.blocks import Key, collect
+from tlunet.report.comparisons import Resampled, compare, score_table
+from tlunet.report.document import Browser, Picture, Text
+from tlunet.report.drawings import Drawing, figures, slug
+from tlunet.report.findings import alarms, answer
+from tlunet.report.pictures import chosen, open_pictures
+from tlunet.report.report import conclude_study, write_report
+from tlunet.report.style import save
+from tlunet.report.tables import claim_table, comparison_table, score_tables, with_interval
+
+PAPER = Path(__file__).parents[2] / "experiments" / "tlunet_paper" / "claims.yaml"
+BALANCED = "tlunet.model.losses.BalancedLoss"
+
+
+@pytest.fixture(autouse=True)
+def few_replicates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Resampled, "__init__", _light(Resampled.__init__))
+
+
+def _light(init: Any) -> Any:
+    return lambda self, block, replicates=100: init(self, block, replicates)
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that do not look at them: drawing is what takes long."""
+    for name in ("figures", "pictures"):
+        monkeypatch.setattr(f"tlunet.report.report.{name}", lambda *_: [])
+
+
+@pytest.fixture
+def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that look only at which figures there are: drawn, but not saved."""
+
+    def put(figure: object, stem: Path) -> str:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        stem.with_name(f"{stem.name}.svg").write_text("<svg></svg>")
+        return "<svg></svg>"
+
+    monkeypatch.setattr(drawings, "save", put)
+
+
+def contents(study: Path) -> dict[str, bytes]:
+    """What a report writes, byte by byte."""
+    files = [p for p in study.iterdir() if p.is_file()] + list((study / "figures").glob("*"))
+    return {str(p.relative_to(study)): p.read_bytes() for p in files}
+
+
+def text_of(study: Path) -> str:
+    """The text of the page, without marks."""
+    page = (study / "report.html").read_text(encoding="utf-8")
+    page = re.sub(r"<(script|style|svg)\b.*?</\1>", "", page, flags=re.S)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ResNet's half of the paper's grid: a cell failed, one missing, class 4 dead in a third."""
+    study = tmp_path_factory.mktemp("studies") / "grid"
+    write_grid(study, 60, encoders=("resnet",), gain=0.3)
+    set_state(next(study.glob("resnet-imagenet-0.5-s2-*")), "failed", "out of memory")
+    shutil.rmtree(next(study.glob("resnet-random-0.5-s1-*")))
+    shutil.rmtree(next(study.glob("resnet-random-1.0-s0-*")))
+    write_run(study, make_truth(60), skill=0.55, dead=[4])
+    shutil.copy(PAPER, study / "claims.yaml")
+    (study / "figures").mkdir()
+    (study / "figures" / "figure_9_of_a_cell_long_gone.svg").write_text("old")
+    (study / "figures" / "figure_9_of_a_cell_long_gone.png").write_text("old")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Resampled, "__init__", _light(Resampled.__init__))
+        assert write_report(study) == study / "report.html"
+    return study
+
+
+def test_every_file_is_there_and_no_other(grid: Path) -> None:
+    drawn = {"figure_4", "figure_5", "figure_6", "figure_8", "figure_8_seconds", "figure_9",
+             "precision_recall", "reliability", "cost"}  # fmt: skip
+    expected = {f"figures/{name}.{suffix}" for name in drawn for suffix in ("svg", "png")}
+    expected |= {"answer.md", "report.md", "report.html", "results.csv", "scores.csv",
+                 "comparisons.csv", "claims.csv", "claims.yaml"}  # fmt: skip
+    assert set(contents(grid)) == expected
+
+
+def test_it_says_what_is_wrong(grid: Path) -> None:
+    found = [alarm.text for alarm in alarms(collect(grid))]
+    assert found[0] == "resnet · imagenet · 0.5 · seed 2: failed (out of memory)"
+    assert found[1] == "1 cells of the grid are not there: resnet · random · 0.5 · seed 1"
+    assert "class 4 (patches) is never predicted by resnet · random · 1.0 (1 of 3 seeds)" in found
+    few = [text for text in found if text.startswith("fewer than 3 seeds")]
+    assert len(few) == 1
+    assert "(2 of 4 rows)" in few[0]
+    markdown = (grid / "report.md").read_text(encoding="utf-8")
+    for text in found:
+        assert text in text_of(grid)
+    assert markdown.count("**Alarm**") == len(found)
+
+
+def test_the_headline_is_that_of_the_verdicts(grid: Path) -> None:
+    """Two cells have two seeds, of which one is common: the growth is over seed 0 alone."""
+    block = Resampled(collect(grid).blocks[0])
+    sentences = answer(block)
+    assert len(sentences) == 2
+    keys = [[Key("resnet", init, frac) for init in ("imagenet", "random")] for frac in (1.0, 0.5)]
+    gains = [block.cell(a).mean("dice_image", [0]) - block.cell(b).mean("dice_image", [0])
+             for a, b in keys]  # fmt: skip
+    mean, growth = np.mean(gains, axis=0), gains[1] - gains[0]
+    low, high = np.quantile(mean[1:], [0.025, 0.975])
+    assert low > 0
+    assert sentences[0].startswith(
+        f"Pre-training (imagenet) raises Dice by {with_interval(mean[0], low, high)}: mean over "
+        "resnet with 100 %, 50 % of the training data, 1 seed, 95 % interval over images only"
+    )
+    low, high = np.quantile(growth[1:], [0.025, 0.975])
+    word = "is larger" if low > 0 else "is smaller" if high < 0 else "is not measurably different"
+    assert sentences[1].startswith(f"With 50 % of the training data the gain {word} than with 100")
+    assert with_interval(growth[0], low, high, "{:+.3f}") in sentences[1]
+    assert " ".join(sentences) in text_of(grid)
+    assert sentences[0][:40] in (grid / "answer.md").read_text(encoding="utf-8")
+
+
+def test_the_tables_on_disk_are_those_of_the_page(grid: Path) -> None:
+    text, markdown = text_of(grid), (grid / "report.md").read_text(encoding="utf-8")
+    scores, compared = (pd.read_csv(grid / f"{n}.csv") for n in ("scores", "comparisons"))
+    claims = pd.read_csv(grid / "claims.csv")
+    for _, row in scores[scores["metric"].isin(["dice_image", "auc", "ap"])].iterrows():
+        assert with_interval(row["mean"], row["low"], row["high"]) in text
+    for _, row in compared[compared["metric"] == "mla"].iterrows():
+        shown = with_interval(row["difference"], row["low"], row["high"], "{:+.3f}")
+        assert shown in text
+    assert len(claims) == 29
+    for says in claims["says"]:
+        assert says in text
+    assert markdown.count("| supported |") >= (claims["direction"] == "supported").sum() > 0
+    assert "never finds a defect" in text
+    assert "never finds a defect" in markdown
+    results = pd.read_csv(grid / "results.csv")
+    assert results["state"].value_counts().to_dict() == {"finished": 10, "failed": 1}
+
+
+def test_it_says_whose_data_it_is_and_where_they_ran(grid: Path) -> None:
+    text = text_of(grid)
+    assert "grid: transfer learning on synthetic strips (not steel)" in text
+    assert "procedural strips, not steel: no number here is a result on steel" in text
+    assert "10 finished cells, 60 test images, seeds 0, 1, 2" in text
+    for fact in (
+        "a CPU",
+        "32-true",
+        "cccccccc",
+        "5" * 64,
+        "resnet-random-1.0-s1-",
+        "PaperLoss",
+        "[0.99, 0.99]",
+    ):
+        assert fact in text, fact
+
+
+def test_figures_are_in_the_page(grid: Path) -> None:
+    page = (grid / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") >= 9
+    assert "http://" not in re.sub(r"xmlns(:\w+)?=\"[^\"]*\"|<!DOCTYPE[^>]*>", "", page)
+    markdown = (grid / "report.md").read_text(encoding="utf-8")
+    for file in (grid / "figures").glob("*.png"):
+        assert f"](figures/{file.name})" in markdown
+    assert "No pictures: the runs kept no masks" in text_of(grid)
+
+
+def test_written_again_it_is_the_same_byte_by_byte(grid: Path) -> None:
+    before = contents(grid)
+    write_report(grid)
+    after = contents(grid)
+    assert before.keys() == after.keys()
+    assert [name for name in before if before[name] != after[name]] == []
+
+
+def test_claims_are_copied_and_a_faulty_file_replaces_nothing(
+    tmp_path: Path, no_figures: None
+) -> None:
+    study = tmp_path / "study"
+    write_run(study, make_truth(60))
+    write_report(study)
+    assert not (study / "claims.csv").exists()
+    write_report(study, PAPER)
+    assert (study / "claims.yaml").read_bytes() == PAPER.read_bytes()
+    assert set(pd.read_csv(study / "claims.csv")["direction"]) == {"not measured"}
+    (tmp_path / "bad.yaml").write_text("claims: [{id: x}]")
+    with pytest.raises(ConfigError):
+        write_report(study, tmp_path / "bad.yaml")
+    assert (study / "claims.yaml").read_bytes() == PAPER.read_bytes()
+
+
+def test_several_protocols(tmp_path: Path, no_figures: None) -> None:
+    study, truth = tmp_path / "losses", make_truth(60)
+    for loss, skill in ((None, 0.2), (BALANCED, 0.95)):
+        for seed in range(3):
+            more = {"loss": loss} if loss else {}
+            write_run(study, truth, seed=seed, skill=skill, **more)
+    set_state(write_run(study, truth, seed=3), "failed", "why")
+    write_report(study, PAPER.parents[1] / "loss_reading" / "claims.yaml")
+    text = text_of(study)
+    for title in ("synthetic · loss=BalancedLoss", "synthetic · loss=PaperLoss"):
+        assert f"{title}: Test scores" in text
+        assert f"{title}: Runs" in text
+        assert f"{title}: No initialisation was compared" in text
+    assert "Protocol against protocol" in text
+    claims = pd.read_csv(study / "claims.csv").set_index("id")
+    assert claims.loc["dice", ["block", "direction"]].tolist() == ["between protocols", "supported"]
+    assert "Means instead of eq. 1's sums raise Dice" in text
+    assert set(pd.read_csv(study / "scores.csv")["block"]) == {
+        "synthetic · loss=BalancedLoss", "synthetic · loss=PaperLoss",
+    }  # fmt: skip
+
+
+def test_protocols_that_differ_in_what_has_no_short_name(tmp_path: Path, no_figures: None) -> None:
+    study, truth = tmp_path / "study", make_truth(60)
+    write_run(study, truth)
+    write_run(study, truth, tag="b", skill=0.9, science={"optimizer": {"eps": 1e-4}})
+    write_report(study)
+    assert text_of(study).count("Test scores") >= 2
+
+
+@pytest.mark.parametrize("state", ["failed", "running"])
+def test_no_finished_cell(tmp_path: Path, state: str, no_figures: None) -> None:
+    study = tmp_path / "study"
+    set_state(write_run(study, make_truth(6)), state, "out of memory")
+    (study / "claims.yaml").write_bytes(PAPER.read_bytes())
+    write_report(study)
+    text = text_of(study)
+    assert "No cell is finished." in text
+    assert f"resnet · random · 1.0 · seed 0: {state} (out of memory)" in text
+
+
+def test_a_run_that_cannot_be_read_is_named(tmp_path: Path, no_figures: None) -> None:
+    study, truth = tmp_path / "study", make_truth(60)
+    write_run(study, truth)
+    for init, name in (("imagenet", "test_images.parquet"), ("synthetic", "metrics.json")):
+        run = write_run(study, truth, init=init)
+        (run / name).write_bytes((run / name).read_bytes()[:50])
+    write_report(study)
+    text = text_of(study)
+    assert text.count("run it again with force=true") == 2
+    assert "1 finished cells" in text
+
+
+def test_one_cell(tmp_path: Path, quick_figures: None) -> None:
+    study = tmp_path / "study"
+    write_run(study, make_truth(60))
+    write_report(study)
+    text = text_of(study)
+    assert "No initialisation was compared with random weights" in text
+    assert "The highest Dice is that of resnet · random · 1.0" in text
+    assert "No pictures: there is one cell only" in text
+    assert (study / "figures" / "figure_4.svg").exists()
+    assert not (study / "figures" / "figure_9.svg").exists()
+    assert pd.read_csv(study / "comparisons.csv").empty
+    assert "1 finished cells, 60 test images, seed 0" in text
+
+
+def test_hostile_names_are_shown_as_they_are(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>"
+    classes = (evil, "_x_", 'a"b', "c|d & 'e'")
+    study, truth = tmp_path / "study", make_truth(60, classes=classes)
+    write_run(study, truth, classes=classes)
+    for path in ("/x\"y'.ckpt", "</script><img src=x onerror=alert(1)>"):
+        write_run(study, truth, init="checkpoint", classes=classes, path=path, tag=str(len(path)))
+    set_state(write_run(study, truth, classes=classes, seed=1), "failed", evil)
+    write_report(study)
+    page = (study / "report.html").read_text(encoding="utf-8")
+    assert page.lower().count("<script") == page.lower().count("</script>") <= 3
+    assert "<img src=x" not in page
+    assert "alert(1)" in page
+    text = text_of(study)
+    for shown in (*classes, "/x\"y'.ckpt"):
+        assert shown in text, shown
+    markdown = (study / "report.md").read_text(encoding="utf-8")
+    assert "<script>" not in markdown.replace("\\<script", "")
+    for file in (study / "figures").iterdir():
+        assert re.fullmatch(r"[\w.\-]+", file.name), file.name
+
+
+def test_a_name_is_no_formula(tmp_path: Path) -> None:
+    """Between two dollar signs matplotlib reads a formula, and stops at a faulty one."""
+    figure = Figure()
+    figure.suptitle("$x^$")
+    assert save(figure, tmp_path / "x").startswith("<svg")
+
+
+def test_a_study_that_says_all_already_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_figures: None
+) -> None:
+    study = tmp_path / "study"
+    run = write_run(study, make_truth(60))
+    calls = []
+    write = module.write_report
+    monkeypatch.setattr(module, "write_report", lambda *a: calls.append(a) or write(*a))
+    conclude_study(study, None)
+    conclude_study(study, None)
+    assert len(calls) == 1
+    status = run / "status.json"
+    status.write_text(status.read_text())
+    conclude_study(study, None)
+    assert len(calls) == 2
+
+
+def test_no_study(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        write_report(tmp_path / "nowhere")
+
+
+# Figures
+
+
+def test_three_fractions_give_the_label_efficiency(tmp_path: Path, quick_figures: None) -> None:
+    truth = make_truth(60)
+    for k, frac in enumerate((1.0, 0.5, 0.25)):
+        write_run(tmp_path, truth, frac=frac)
+        block = Resampled(collect(tmp_path).blocks[0])
+        drawn: set[str] = set()
+        parts = figures(block, score_table([block]), Drawing(tmp_path, "x-", drawn))
+        assert {part.name for part in parts if isinstance(part, Picture)} == drawn
+        assert ("x-label_efficiency_dice_image" in drawn) == (k == 2)
+        assert ("x-label_efficiency_mla" in drawn) == (k == 2)
+
+
+def test_two_initialisations_have_a_figure_9_each(tmp_path: Path, quick_figures: None) -> None:
+    write_grid(tmp_path, 60, encoders=("resnet",), inits=("random", "imagenet", "synthetic"),
+               fracs=(1.0,), seeds=(0,))  # fmt: skip
+    block = Resampled(collect(tmp_path).blocks[0])
+    drawn: set[str] = set()
+    figures(block, score_table([block]), Drawing(tmp_path, "", drawn))
+    assert {name for name in drawn if "figure_9" in name} == {
+        "figure_9_imagenet", "figure_9_synthetic",
+    }  # fmt: skip
+
+
+def test_slug() -> None:
+    assert slug("synthetic · loss=PaperLoss") == "synthetic___loss_PaperLoss"
+    assert slug("../../etc/'\"<x>") == "etc____x"
+
+
+# Tables
+
+
+def test_tables_show_a_dash_and_a_minus_sign(tmp_path: Path) -> None:
+    truth = make_truth(60)
+    for init, skill in (("random", 0.9), ("imagenet", 0.3)):
+        write_run(tmp_path, truth, init=init, skill=skill)
+    block = Resampled(collect(tmp_path).blocks[0])
+    table = comparison_table("t", compare([block]), "init", ("dice_image", "auc"))
+    assert table is not None
+    names = [column.name for column in table.columns]
+    dice, auc = (dict(zip(names, (e.text for e in row), strict=True)) for row in table.rows)
+    assert dice["first - second"].startswith("−0.")
+    assert dice["verdict"] == "lower"
+    # No shares and no test of what is no mean over images.
+    assert (auc["improved / tied / worse"], auc["p (Holm)"]) == ("–", "–")
+    assert comparison_table("t", compare([block]), "gain", ("dice_image",)) is None
+    main, _ = score_tables(score_table([block]), block.block)
+    (foot,) = main.foot
+    assert foot[0].text == "never finds a defect"
+    assert foot[4].text == "0.000"
+    empty = block.block.empty_predictor
+    assert foot[-1].text == f"{empty['dice_kaggle']:.3f}"
+
+
+def test_claims_in_a_table() -> None:
+    row = {"says": "s", "where": None, "kind": "improved", "number": 0.81, "value": 0.5,
+           "low": 0.4, "high": 0.6, "n_seeds": 3, "interval": "seeds and images", "case": "a",
+           "direction": "supported", "size": "contradicted", "note": "n"}  # fmt: skip
+    absent = row | {"kind": "difference", "number": None, "value": None, "low": None,
+                    "interval": None, "direction": "not measured", "size": None,
+                    "n_seeds": None, "note": None, "case": "not finished: x"}  # fmt: skip
+    rows = claim_table(pd.DataFrame([row, absent])).rows
+    assert [e.text for e in rows[0]] == [
+        "s. n", "", "81%", "50% [40%, 60%]", "supported", "contradicted", "3",
+        "a (seeds and images)",
+    ]  # fmt: skip
+    assert [e.text for e in rows[1]] == [
+        "s", "", "–", "–", "not measured", "no number", "–", "not finished: x",
+    ]  # fmt: skip
+
+
+# Pictures
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two cells on strips that lie on the disk, with the masks that they found."""
+    home = tmp_path_factory.mktemp("strips")
+    cache, study = home / "data", home / "runs" / "strips"
+    data = DefectDataModule("synthetic", cache=cache, n=40, size=(32, 64))
+    data.prepare_data()
+    bits = np.asarray(data.pack.masks)
+    layers = (bits[:, None] >> np.arange(4, dtype=bits.dtype)[:, None, None]) & 1 == 1
+    truth = dict(zip(data.pack.index["image_id"], layers, strict=True))
+    about = {"root": str(data.root), "cache": str(cache), "data": {"size": [32, 64]}}
+    facts = {"data_fingerprint": data.pack.fingerprint}
+    for init, skill in (("random", 0.5), ("imagenet", 0.8)):
+        write_run(study, truth, init=init, skill=skill, with_masks=True, facts=facts,
+                  classes=data.pack.classes, **about)  # fmt: skip
+    return study
+
+
+def test_pictures_and_browser(real: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tlunet.report.report.figures", lambda *_: [])
+    write_report(real)
+    assert {p.name for p in (real / "figures").iterdir()} == {"figure_7.png", "figure_7.svg"}
+    page = (real / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg;base64,") == 40
+    text = text_of(real)
+    assert "Figure 7: resnet · imagenet · 1.0 against resnet · random · 1.0" in text
+    assert "No pictures" not in text
+    before = contents(real)
+    write_report(real)
+    assert contents(real) == before
+
+
+def test_the_browser_holds_what_the_runs_found(real: Path) -> None:
+    block = Resampled(collect(real).blocks[0])
+    drawn: set[str] = set()
+    parts = drawings.pictures(real, block, Drawing(real.parent / "elsewhere", "", drawn))
+    (browser,) = (part for part in parts if isinstance(part, Browser))
+    assert drawn == {"figure_7"}
+    assert len(browser.images) == 40
+    table = pd.read_parquet(next(real.glob("resnet-imagenet-*")) / "test_masks.parquet")
+    found = dict(zip(zip(table["image_id"], table["class_id"], strict=True), table["runs"],
+                     strict=True))  # fmt: skip
+    scores = block.images[1]["dice_image"]
+    for image in browser.images:
+        masks = image.predictions["resnet · imagenet · 1.0"]
+        assert masks == tuple(found.get((image.image_id, m), "") for m in (1, 2, 3, 4))
+        own = scores[block.block.image_ids.index(image.image_id)]
+        shown = image.scores["resnet · imagenet · 1.0"]
+        assert shown is None if np.isnan(own) else shown == pytest.approx(own)
+        counted = block.block.counts[0].truth[block.block.image_ids.index(image.image_id)]
+        lengths = [sum(map(int, runs.split()[1::2])) for runs in image.truth]
+        assert lengths == counted.tolist()
+
+
+def harmed(study: Path, to: Path, change: dict[str, Any]) -> Resampled:
+    shutil.copytree(study, to)
+    for path in to.glob("*/config.yaml"):
+        config = yaml.safe_load(path.read_text())
+        config["data"] |= change
+        path.write_text(yaml.safe_dump(config))
+    return Resampled(collect(to).blocks[0])
+
+
+def test_why_there_are_no_pictures(real: Path, tmp_path: Path) -> None:
+    keys = Key("resnet", "imagenet", 1.0), Key("resnet", "random", 1.0)
+
+    def said(folder: Path, block: Resampled) -> str:
+        reason = open_pictures(folder, *(block.cell(key) for key in keys))
+        assert isinstance(reason, str)
+        return reason
+
+    block = harmed(real, tmp_path / "a", {"root": "/nowhere"})
+    assert said(tmp_path / "a", block).startswith("the images are not in /nowhere; run this where")
+    block = harmed(real, tmp_path / "b", {"n": 41})
+    assert "are not those of the runs" in said(tmp_path / "b", block)
+    block = harmed(real, tmp_path / "c", {"balance": "odd"})
+    assert "odd" in said(tmp_path / "c", block)
+    next((tmp_path / "c").glob("resnet-random-*/test_masks.parquet")).unlink()
+    assert "kept no masks" in said(tmp_path / "c", block)
+
+
+def test_a_test_part_without_a_defect_has_no_figure_7(
+    real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing to choose from is said, and does not end the report."""
+    block = Resampled(collect(real).blocks[0])
+    nothing = pd.DataFrame({"a": np.nan, "b": np.nan, "difference": np.nan},
+                           index=pd.Index(block.block.image_ids, name="image_id"))  # fmt: skip
+    monkeypatch.setattr("tlunet.report.pictures.Pictures.dice", nothing)
+    parts = drawings.pictures(real, block, Drawing(tmp_path, "", set()))
+    assert any(isinstance(part, Text | Browser) for part in parts)
+    assert not any(isinstance(part, Picture) for part in parts)
+
+
+def test_figure_7_is_chosen_by_rule() -> None:
+    """Eleven images with differences of 0.0, 0.1 … 1.0: percentiles are ranks 9, 5 and 1."""
+    names = [f"{c}.jpg" for c in "abcdefghijk"]
+    difference = np.arange(11) / 10
+    table = {"a": difference, "b": 0.0, "difference": difference}
+    dice = pd.DataFrame(table, index=pd.Index(names, name="image_id"))
+    dice.loc["clean.jpg"] = np.nan  # without a defect: never chosen
+    missed = {"j.jpg": 900, "c.jpg": 50, "d.jpg": 60, "clean.jpg": 999}
+    expected = {
+        "j.jpg": "90th percentile", "f.jpg": "50th percentile", "b.jpg": "10th percentile",
+        "d.jpg": "most pixels missed",
+    }  # fmt: skip
+    assert chosen(dice, missed) == expected
+    assert list(chosen(dice, missed)) == list(expected)
+    assert chosen(dice.sample(frac=1, random_state=0), missed) == expected
+
+
+def test_figure_7_of_ties_and_of_few_images() -> None:
+    names = pd.Index(["d", "c", "b", "a"], name="image_id")
+    tied = pd.DataFrame({"a": 0.5, "b": 0.5, "difference": 0.0}, index=names)
+    # By name: a, b, c, d; ranks round(2.7), round(1.5), round(0.3).
+    assert chosen(tied, {}) == {
+        "d": "90th percentile", "c": "50th percentile", "a": "10th percentile",
+        "b": "most pixels missed",
+    }  # fmt: skip
+    assert chosen(tied.iloc[:1], {}) == {"d": "90th percentile"}
+    assert chosen(tied.iloc[:0], {}) == {}
