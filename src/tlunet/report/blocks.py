@@ -206,6 +206,8 @@ def _read(folder: Path, meta: dict[str, Any], time: str) -> _Run:
         np.arange(len(ids)), *(v[order] for k, v in vars(counts).items() if k != "index")
     )
     split = pd.read_csv(folder / "split.csv", dtype={"image_id": str}, keep_default_na=False)
+    if set(split["image_id"][split["subset"] == "test"]) != set(ids):
+        raise DataError("test_images.parquet has other images than the test part of split.csv")
     group = split.set_index("image_id")["group"]
     config = OmegaConf.load(folder / "config.yaml")
     metrics = read_json(folder / "metrics.json")

@@ -20,7 +20,7 @@ from tlunet.data.rle import decode, encode
 from tlunet.errors import UserError
 from tlunet.report.comparisons import Cell, common_seeds
 from tlunet.report.document import Browser, Sample
-from tlunet.report.style import COLOURS
+from tlunet.report.style import COLOURS, styled
 from tlunet.study.cell import datamodule
 from tlunet.study.masks import read_masks
 
@@ -47,6 +47,7 @@ def overlay(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.flo
     return out
 
 
+@styled
 def examples(
     images: Sequence[NDArray[np.uint8]],
     masks: Sequence[Mapping[str, NDArray[np.bool_]]],
