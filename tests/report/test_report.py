@@ -10,19 +10,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from matplotlib.figure import Figure
 
 from studies import make_truth, set_state, write_grid, write_run
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.errors import ConfigError, DataError
-from tlunet.report import drawings
+from tlunet.report import curves, drawings
 from tlunet.report import report as module
 from tlunet.report.blocks import Key, collect
 from tlunet.report.comparisons import Resampled, compare, score_table
 from tlunet.report.document import Browser, Picture, Text
 from tlunet.report.drawings import Drawing, figures, slug
 from tlunet.report.findings import alarms, answer
-from tlunet.report.pictures import chosen, open_pictures
+from tlunet.report.pictures import chosen, examples, open_pictures
 from tlunet.report.report import conclude_study, write_report
 from tlunet.report.style import save
 from tlunet.report.tables import claim_table, comparison_table, score_tables, with_interval
@@ -298,9 +297,13 @@ def test_hostile_names_are_shown_as_they_are(tmp_path: Path) -> None:
 
 def test_a_name_is_no_formula(tmp_path: Path) -> None:
     """Between two dollar signs matplotlib reads a formula, and stops at a faulty one."""
-    figure = Figure()
-    figure.suptitle("$x^$")
-    assert save(figure, tmp_path / "x").startswith("<svg")
+    rows = [("resnet", "$x^$", 1.0, 0, str(k), 1, "$y^$", k % 2 == 0, k / 9) for k in range(9)]
+    names = ("encoder", "init", "frac", "seed", "image_id", "class_id", "class_name", "label")
+    curve = curves.roc(pd.DataFrame(rows, columns=[*names, "prob"]))
+    image, mask = np.zeros((4, 8), np.uint8), np.zeros((1, 4, 8), bool)
+    picture = examples([image], [{"truth": mask, "$x^$": mask}], [{}], ["first"], ["$y^$"])
+    for figure in (curve, picture):
+        assert save(figure, tmp_path / "x").startswith("<svg")
 
 
 def test_a_study_that_says_all_already_is_left_alone(
