@@ -305,7 +305,7 @@ def test_protocols_are_compared_on_the_same_split_only(tmp_path: Path) -> None:
     assert len(blocks) == 3
     ((factor, a, b),) = protocol_pairs(blocks)
     assert factor == "protocol"
-    assert [cell.block.block.settings["loss"] for cell in (a, b)] == ["PaperLoss", "BalancedLoss"]
+    assert [cell.block.block.settings["loss"] for cell in (a, b)] == ["BalancedLoss", "PaperLoss"]
     found = compare(blocks)
     assert set(found["block"]) == {"between protocols"}
     one = row(found, metric="dice_image")
@@ -314,7 +314,7 @@ def test_protocols_are_compared_on_the_same_split_only(tmp_path: Path) -> None:
                           "test_images.parquet" for cell in (a, b))]  # fmt: skip
     assert [one["mean_a"], one["mean_b"]] == pytest.approx(expected)
     assert one["at"] == "resnet · random · 1.0"
-    assert "loss=PaperLoss" in one["difference_of"].split(" − ")[0]
+    assert "loss=BalancedLoss" in one["difference_of"].split(" − ")[0]
 
 
 def test_names_of_folders_change_nothing(

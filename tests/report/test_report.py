@@ -218,8 +218,12 @@ def test_several_protocols(tmp_path: Path, no_figures: None) -> None:
     for title in ("synthetic · loss=BalancedLoss", "synthetic · loss=PaperLoss"):
         assert f"{title}: Test scores" in text
         assert f"{title}: Runs" in text
-        assert f"{title}: No initialisation was compared" in text
     assert "Protocol against protocol" in text
+    answer = (study / "answer.md").read_text(encoding="utf-8")
+    start = "synthetic · loss=BalancedLoss against synthetic · loss=PaperLoss: Dice +"
+    assert answer.startswith(start)
+    assert answer.count("(higher)") == 3
+    assert "3 seeds" in answer
     claims = pd.read_csv(study / "claims.csv").set_index("id")
     assert claims.loc["dice", ["block", "direction"]].tolist() == ["between protocols", "supported"]
     assert "Means instead of eq. 1's sums raise Dice" in text

@@ -180,7 +180,7 @@ def pairs(block: Resampled) -> Iterator[tuple[str, Cell, Cell]]:
 
 def protocol_pairs(blocks: Sequence[Resampled]) -> Iterator[tuple[str, Cell, Cell]]:
     """The same cell under two protocols, where both saw the same split of the same images."""
-    for b, a in combinations(blocks, 2):
+    for a, b in combinations(blocks, 2):
         same = all(
             getattr(a.block, name) == getattr(b.block, name)
             for name in ("dataset", "split", "classes", "image_ids")

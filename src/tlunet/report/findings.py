@@ -1,13 +1,20 @@
 """What a report says in words: the headline and the alarms, generated from the numbers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tlunet.report.blocks import Block, Study
 from tlunet.report.bootstrap import SEEDS_NEEDED
-from tlunet.report.comparisons import Resampled, interval_over, pairs
+from tlunet.report.comparisons import (
+    Resampled,
+    common_seeds,
+    higher,
+    interval_over,
+    pairs,
+    protocol_pairs,
+)
 from tlunet.report.document import Alarm, Text
 from tlunet.report.statistics import direction, percentile_interval
 from tlunet.report.tables import with_interval
@@ -63,8 +70,43 @@ def _block_alarms(block: Block) -> Iterable[str]:
         yield f"{len(left_out)} faults in the data; their images are left out"
 
 
+def headline(blocks: Sequence[Resampled]) -> list[str]:
+    """The report's answer, generated from the verdicts: two sentences a block.
+
+    A study that compares protocols alone is answered by their differences.
+    """
+    between = list(protocol_pairs(blocks))
+    if between and not any(factor == "init" for block in blocks for factor, *_ in pairs(block)):
+        both = {
+            (a.block.block.title, b.block.block.title): (a.block, b.block) for _, a, b in between
+        }
+        return [_between(a, b) for a, b in both.values()]
+    several = len(blocks) > 1
+    return [
+        f"{block.block.title}: {sentence}" if several else sentence
+        for block in blocks
+        for sentence in answer(block)
+    ]
+
+
+def _between(a: Resampled, b: Resampled) -> str:
+    """One protocol against another, mean over the cells that both have."""
+    cells = [(a.cell(key), b.cell(key)) for key in a.block.keys if key in b.block.keys]
+    seeds = common_seeds(*(cell for pair in cells for cell in pair))
+    found = []
+    for metric, name in (("dice_image", "Dice"), ("mla", "MLA"), ("auc", "AUC")):
+        gains = [x.mean(metric, seeds) - y.mean(metric, seeds) for x, y in cells]
+        estimate = percentile_interval(np.mean(gains, axis=0))
+        found.append(f"{name} {with_interval(*estimate, form='{:+.3f}')} ({higher(estimate)})")
+    return (
+        f"{a.block.title} against {b.block.title}: {', '.join(found)}; "
+        f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}, 95 % intervals over "
+        f"{interval_over(len(seeds))}."
+    )
+
+
 def answer(block: Resampled) -> list[str]:
-    """The headline in two sentences, generated from the verdicts."""
+    """A block's headline in two sentences."""
     found = {(a.key, b.key): (a, b) for factor, a, b in pairs(block) if factor == "init"}
     if not found:
         return [
@@ -91,10 +133,10 @@ def answer(block: Resampled) -> list[str]:
         f"{', '.join(f'{100 * f:g} %' for f in fracs)} of the training data, {len(seeds)} "
         f"{'seed' if len(seeds) == 1 else 'seeds'}, 95 % interval over {interval_over(len(seeds))}."
     )
-    return [first, _growth(gains, len(seeds)) if len(fracs) > 1 else _best(block)]
+    return [first, _growth(gains) if len(fracs) > 1 else _best(block)]
 
 
-def _growth(gains: dict[Any, np.ndarray], n_seeds: int) -> str:
+def _growth(gains: dict[Any, np.ndarray]) -> str:
     fracs = sorted({key.frac for key in gains})
     least, most = fracs[0], fracs[-1]
     encoders = [e for e in {k.encoder for k in gains}

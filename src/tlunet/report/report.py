@@ -13,7 +13,7 @@ from tlunet.report.claims import judge, read_claims
 from tlunet.report.comparisons import Resampled, compare, score_table
 from tlunet.report.document import Document, Part, Section
 from tlunet.report.drawings import Drawing, figures, pictures, slug
-from tlunet.report.findings import alarms, answer, note_on_data
+from tlunet.report.findings import alarms, headline, note_on_data
 from tlunet.report.markdown import escape
 from tlunet.report.markdown import render as to_markdown
 from tlunet.report.page import render as to_html
@@ -75,7 +75,7 @@ def write_report(folder: Path, claims: Path | None = None) -> Path:
         for section in _block_sections(study, block, scores, comparisons, judged, drawn)
     ]
     sections += _protocol_sections(comparisons, judged)
-    sentences = tuple(sentence for block in blocks for sentence in _answer(block, len(blocks)))
+    sentences = tuple(headline(blocks))
     document = Document(
         title=_title(study),
         subtitle=_subtitle(study),
@@ -128,11 +128,6 @@ def _subtitle(study: Study) -> str:
         f"{cells} finished cells, {images} test images, "
         f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
     )
-
-
-def _answer(block: Resampled, blocks: int) -> list[str]:
-    sentences = answer(block)
-    return [f"{block.block.title}: {s}" for s in sentences] if blocks > 1 else sentences
 
 
 def _block_sections(
