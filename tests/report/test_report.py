@@ -260,7 +260,7 @@ def test_a_run_that_cannot_be_read_is_named(tmp_path: Path, no_figures: None) ->
     write_report(study)
     text = text_of(study)
     assert text.count("run it again with force=true") == 2
-    assert "1 finished cells" in text
+    assert "1 finished cell," in text
 
 
 def test_one_cell(tmp_path: Path, quick_figures: None) -> None:

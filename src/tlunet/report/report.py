@@ -125,7 +125,7 @@ def _subtitle(study: Study) -> str:
     images = " / ".join(str(len(block.image_ids)) for block in study.blocks)
     seeds = sorted({seed for block in study.blocks for seed in block.seeds})
     return (
-        f"{cells} finished cells, {images} test images, "
+        f"{cells} finished {'cell' if cells == 1 else 'cells'}, {images} test images, "
         f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
     )
 
