@@ -274,7 +274,7 @@ def test_one_cell(tmp_path: Path, quick_figures: None) -> None:
     assert (study / "figures" / "figure_4.svg").exists()
     assert not (study / "figures" / "figure_9.svg").exists()
     assert pd.read_csv(study / "comparisons.csv").empty
-    assert "1 finished cells, 60 test images, seed 0" in text
+    assert "1 finished cell, 60 test images, seed 0" in text
 
 
 def test_hostile_names_are_shown_as_they_are(tmp_path: Path) -> None:
