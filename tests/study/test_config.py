@@ -7,7 +7,8 @@ from tlunet.errors import ConfigError
 from tlunet.study.cell import instantiate
 from tlunet.study.config import ALLOWED_TARGETS, read_command
 
-CONF = Path(__file__).parents[2] / "conf"
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf"
 
 
 def read(*line: str) -> list:
@@ -121,3 +122,25 @@ def test_nested_targets_are_checked() -> None:
             "transforms: [{_target_: os.system}]}"
         )
     assert all(target.endswith(".") for target in ALLOWED_TARGETS)  # "torchx" is not "torch"
+
+
+STUDIES = {  # cells a seed
+    "tlunet_paper/sweep": (8, "tlunet_paper"),
+    "tlunet_paper/synthetic": (8, "tlunet_paper_synthetic"),
+    "neu_seg/sweep": (16, "neu_seg"),
+    "neu_seg/cpu": (6, "neu_seg_cpu"),
+    "loss_reading/sweep": (2, "loss_reading"),
+}
+
+
+@pytest.mark.parametrize("file", STUDIES)
+def test_every_study_composes(file: str) -> None:
+    folder, name = file.split("/")
+    one_seed = "hydra.sweeper.params.seed='0'"
+    found = read("-cd", str(ROOT / "experiments" / folder), "-cn", name, one_seed)
+    assert (len(found), found[0].study) == STUDIES[file]
+
+
+def test_no_study_is_forgotten() -> None:
+    files = (p for p in ROOT.glob("experiments/*/*.yaml") if p.name != "claims.yaml")
+    assert {str(p.relative_to(ROOT / "experiments").with_suffix("")) for p in files} == {*STUDIES}
