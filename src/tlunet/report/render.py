@@ -83,7 +83,13 @@ def results(file: Path) -> str:
 
 
 def scores(file: Path, metrics: str) -> str:
-    """Means over seeds with their 95 % intervals, a row an encoder × init × frac."""
+    """Means over seeds with their 95 % intervals, a row an encoder × init × frac.
+
+    Args:
+        file: a ``scores.csv``; ``results.csv`` beside it says what the predictor scores that
+            never finds a defect.
+        metrics: names, separated by commas.
+    """
     names = metrics.split(",")
     table = pd.read_csv(file)
     columns = [Column(n) for n in ("encoder", "init", "frac", "seeds")]
@@ -96,7 +102,11 @@ def scores(file: Path, metrics: str) -> str:
         rows.append(tuple(Entry(text) for text in (*row, *(with_interval(*f) for f in found))))
     over = ", ".join(table["interval"].unique())
     notes = (f"Mean over seeds; in brackets the 95 % interval over {over}.",)
-    return markdown.table(Table("", tuple(columns), tuple(rows), notes=notes)) + "\n"
+    cells = pd.read_csv(file.with_name("results.csv"))
+    first = cells[cells["state"] == "finished"].iloc[0]
+    empty = [Entry("never finds a defect"), *[Entry("")] * 3]
+    empty += [Entry(number(first[f"empty_{name}"])) for name in names]
+    return markdown.table(Table("", tuple(columns), tuple(rows), (tuple(empty),), notes)) + "\n"
 
 
 def comparisons(file: Path, factor: str, metrics: str) -> str:
