@@ -219,8 +219,8 @@ def claim_table(claims: pd.DataFrame) -> Table:
         "Direction: supported if the 95 % interval leaves zero out on the claimed side, "
         "contradicted if on the other, inconclusive if it holds zero. Size: supported if the "
         f"interval holds the claimed number; inconclusive under {SEEDS_NEEDED} seeds.",
-        "A claim about ImageNet's weights is not measured by another initialisation: a number beside "
-        "such a claim is the other's (the last column says whose), and counts for nothing.",
+        "A claim about ImageNet's weights is not measured by another initialisation: a number "
+        "beside such a claim is the other's (the last column says whose), and counts for nothing.",
     ))  # fmt: skip
 
 
