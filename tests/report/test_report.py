@@ -232,6 +232,21 @@ def test_several_protocols(tmp_path: Path, no_figures: None) -> None:
     }  # fmt: skip
 
 
+def test_a_failed_cell_of_one_block_hides_no_missing_one_of_another(tmp_path: Path) -> None:
+    study, truth = tmp_path / "study", make_truth(60)
+    for seed in (0, 1):
+        write_run(study, truth, seed=seed)
+    write_run(study, truth, seed=0, loss=BALANCED)
+    write_run(study, truth, seed=0, init="imagenet")
+    write_run(study, truth, seed=0, init="imagenet", loss=BALANCED)
+    set_state(write_run(study, truth, seed=1, init="imagenet"), "failed", "why")
+    write_run(study, truth, seed=1, loss=BALANCED)
+    said = [alarm.text for alarm in alarms(collect(study))]
+    missing = "1 cells of the grid are not there: resnet · imagenet · 1.0 · seed 1"
+    assert f"synthetic · loss=BalancedLoss: {missing}" in said
+    assert "resnet · imagenet · 1.0 · seed 1: failed (why)" in said
+
+
 def test_protocols_that_differ_in_what_has_no_short_name(tmp_path: Path, no_figures: None) -> None:
     study, truth = tmp_path / "study", make_truth(60)
     write_run(study, truth)

@@ -27,7 +27,8 @@ def alarms(study: Study) -> list[Alarm]:
         for title, state, error in study.unfinished
     ]
     found += list(study.faults)
-    named = {title for title, *_ in study.unfinished}
+    # An unfinished run does not say which block it would be of: with several, none is left out.
+    named = {title for title, *_ in study.unfinished} if len(study.blocks) == 1 else set()
     for block in study.blocks:
         where = f"{block.title}: " if len(study.blocks) > 1 else ""
         absent = [m for m in block.missing if m not in named]
