@@ -20,6 +20,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from tlunet.report.blocks import display_order
 from tlunet.study.files import write_text, write_whole
 
 P = ParamSpec("P")
@@ -87,8 +88,7 @@ def order(table: pd.DataFrame) -> Grid:
     """
     if table.empty:
         raise ValueError("the table has no rows, there is nothing to draw")
-    encoders = sorted(set(table["encoder"]), key=lambda e: (_rank(e, ENCODERS), e))
-    inits = sorted(set(table["init"]), key=lambda i: (i != "random", i))
+    encoders, inits = display_order(table["encoder"]), display_order(table["init"])
     present = set(zip(table["encoder"], table["init"], strict=True))
     pairs = [(e, i) for e in encoders for i in inits if (e, i) in present]
     return Grid(encoders, inits, sorted(set(table["frac"]), reverse=True), pairs)
