@@ -10,6 +10,7 @@ import torch
 from tlunet.data.augment import Augment
 from tlunet.data.batches import unpack_bits
 from tlunet.data.datamodule import DefectDataModule, resolve_name
+from tlunet.data.residency import bring
 from tlunet.errors import ConfigError, DataError
 
 
@@ -63,10 +64,7 @@ def test_a_pack_on_the_device_gives_the_same_batches(strips: Path, tmp_path: Pat
     plain = epoch(module(strips, tmp_path, augment=Augment()), "train", 5)
     resident = module(strips, tmp_path, augment=Augment(), residency="gpu")
     # Any device that is not the host: the accelerated path, as far as a CPU can show it.
-    resident._resident = (
-        torch.from_numpy(np.array(resident.pack.images)).unsqueeze(1),
-        torch.from_numpy(np.array(resident.pack.masks)),
-    )
+    resident._resident = bring(resident.pack, torch.device("cpu"))
     for ours, theirs in zip(epoch(resident, "train", 5), plain, strict=True):
         assert ours["id"] == theirs["id"]
         for key in ("image", "mask", "label", "index"):
@@ -82,8 +80,14 @@ def test_image_and_mask_are_flipped_together(strips: Path, tmp_path: Path) -> No
         assert torch.equal(batch["mask"][k], unpack_bits(bits[None], 4)[0])
 
 
-def test_workers_do_not_change_the_samples(strips: Path, tmp_path: Path) -> None:
-    pipeline = A.Compose([A.Affine(rotate=(-9, 9), p=1.0), A.RandomBrightnessContrast(p=1.0)])
+@pytest.mark.parametrize(
+    "pipeline",
+    [None, A.Compose([A.Affine(rotate=(-9, 9), p=1.0), A.RandomBrightnessContrast(p=1.0)])],
+)
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")
+def test_workers_do_not_change_the_samples(
+    strips: Path, tmp_path: Path, pipeline: A.Compose | None
+) -> None:
     augment = Augment(transform=pipeline)
     alone, helped = (
         epoch(module(strips, tmp_path, augment=augment, workers=w), "train", 2) for w in (0, 2)

@@ -1,5 +1,6 @@
 """The LightningDataModule: it owns split, subsampling, pack and loaders."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,19 +8,20 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tlunet.data import folder, severstal, synthetic
 from tlunet.data.augment import Augment, flip
-from tlunet.data.batches import Batches, EpochOrder, channels_first, torch_bits, unpack_bits
+from tlunet.data.batches import Batches, EpochOrder, unpack_bits
 from tlunet.data.pack import Progress, open_pack
+from tlunet.data.residency import Resident, bring, fits
 from tlunet.data.source import Source
 from tlunet.data.split import make_split
 from tlunet.errors import ConfigError, DataError
 
 NAMES = ("auto", "severstal", "synthetic", "folder", "neu_seg")
 SYNTHETIC_SIZE = (32, 64)  # the whole grid in minutes on 2 cores
+READERS, DRAWERS = 4, 16  # processes at most that read a pack, or augment, ahead of a GPU
 
 
 class DefectDataModule(pl.LightningDataModule):
@@ -34,7 +36,8 @@ class DefectDataModule(pl.LightningDataModule):
         root: where the data lie; ``<cache>/<name>`` by default.
         cache: folder for packs and synthetic strips.
         frac: share of the training part that is used, in (0, 1].
-        batch_size: images a step.
+        batch_size: images a step of training.
+        eval_batch_size: images a step of validation and test; by default the same.
         seed: of the order and the flips.
         split: ``random``, or ``official`` for the data set's own test part.
         split_seed: of the random split; ``frac`` and ``seed`` do not enter.
@@ -44,7 +47,8 @@ class DefectDataModule(pl.LightningDataModule):
             GPU if it takes less than half of its free memory).
         on_error: ``stop`` at faults of the data, or ``skip`` the images that have one.
         augment: of the training images; by default none.
-        workers: processes that run ``augment.transform``; nothing else needs one.
+        workers: processes that prepare batches; by default none on a CPU, where they would only
+            take cores from the network, and none if the pack lives on the GPU.
         classes: for ``folder``: names of the class ids 1…M.
         n: for ``synthetic``: number of strips.
         strip_seed: for ``synthetic``: seed of the strips.
@@ -73,6 +77,7 @@ class DefectDataModule(pl.LightningDataModule):
         *,
         frac: float = 1.0,
         batch_size: int = 16,
+        eval_batch_size: int | None = None,
         seed: int = 0,
         split: str = "random",
         split_seed: int = 0,
@@ -81,7 +86,7 @@ class DefectDataModule(pl.LightningDataModule):
         residency: str = "auto",
         on_error: str = "stop",
         augment: Augment | None = None,
-        workers: int = 0,
+        workers: int | None = None,
         classes: Sequence[str] = (),
         n: int = 352,
         strip_seed: int = 0,
@@ -94,6 +99,7 @@ class DefectDataModule(pl.LightningDataModule):
         self.dataset = resolve_name(name, self.cache)
         self.root = Path(root) if root else self.cache / self.dataset
         self.frac, self.batch_size, self.seed = frac, batch_size, seed
+        self.eval_batch_size = eval_batch_size or batch_size
         self.split_kind, self.split_seed, self.subset = split, split_seed, subset
         self.size = (int(size[0]), int(size[1])) if size else None
         self.residency, self.on_error, self.workers = residency, on_error, workers
@@ -101,7 +107,7 @@ class DefectDataModule(pl.LightningDataModule):
         self.classes = tuple(classes)
         self.n, self.strip_seed, self.balance, self.family = n, strip_seed, balance, family
         self.progress = progress
-        self._resident: tuple[Tensor, Tensor] | None = None
+        self._resident: Resident | None = None
 
     def prepare_data(self) -> None:
         """Draw the strips if they are synthetic, list the files, and open or build the pack."""
@@ -206,33 +212,43 @@ class DefectDataModule(pl.LightningDataModule):
     def _loader(self, subset: str, train: bool) -> DataLoader[Any]:
         augment = self.augment if train else None
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        resident = self._reside(device)
+        if self._resident is None and self.lives_on(device):
+            self._resident = bring(self.pack, device)
+        batch_size = self.batch_size if train else self.eval_batch_size
+        workers = self._workers(device, augment)
         return DataLoader(
-            Batches(self.pack, self.seed, augment, fetch=not resident),
-            sampler=EpochOrder(self.rows[subset], self.batch_size, self.seed, shuffle=train),
+            Batches(self.pack, self.seed, augment, fetch=self._resident is None),
+            sampler=EpochOrder(self.rows[subset], batch_size, self.seed, shuffle=train),
             batch_size=None,  # the sampler hands out whole batches
-            num_workers=self.workers if augment and augment.transform else 0,
-            pin_memory=device.type == "cuda" and not resident,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=device.type == "cuda",
         )
 
-    def _reside(self, device: torch.device) -> bool:
-        """Bring the pack onto the device if it should live there; say whether it does."""
-        if self._resident is not None:
-            return True
-        if self.residency == "memmap" or device.type == "cpu" or self.augment.transform:
-            if self.residency == "gpu":
-                why = "augment.transform runs on the CPU" if device.type != "cpu" else "no GPU"
-                raise ConfigError(f"data.residency=gpu: {why} here; take memmap or auto")
+    def lives_on(self, device: torch.device) -> bool:
+        """Whether the whole pack lies on the device while training; else it is memory-mapped.
+
+        Raises:
+            ConfigError: ``residency`` is ``gpu`` and that is not possible.
+        """
+        why = None
+        if device.type == "cpu":
+            why = "there is no GPU"
+        elif self.augment.transform:
+            why = "augment.transform runs on the CPU"
+        if self.residency == "gpu" and why:
+            raise ConfigError(f"data.residency=gpu: {why} here; take memmap or auto")
+        if self.residency == "memmap" or why:
             return False
-        if self.residency == "auto":
-            if device.type != "cuda":
-                return False
-            free, _ = torch.cuda.mem_get_info(device)
-            if self.pack.images.nbytes + self.pack.masks.nbytes > free / 2:
-                return False
-        images = channels_first(np.asarray(self.pack.images)).to(device)
-        self._resident = images, torch_bits(np.asarray(self.pack.masks)).to(device)
-        return True
+        return self.residency == "gpu" or fits(self.pack, device)
+
+    def _workers(self, device: torch.device, augment: Augment | None) -> int:
+        if self.workers is not None:
+            return self.workers
+        if device.type == "cpu" or self._resident is not None:
+            return 0
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return min(cores or 1, DRAWERS if augment and augment.transform else READERS)
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """On the device: gather if the pack lives there, unpack the bits, flip."""
@@ -240,7 +256,7 @@ class DefectDataModule(pl.LightningDataModule):
             image, bits = batch["image"], batch["bits"]
         else:
             assert self._resident is not None
-            image, bits = (part[batch["index"]] for part in self._resident)
+            image, bits = (part[batch["index"]] for part in self._resident)  # gathered here
         if "flip" in batch:
             image, bits = flip(image, batch["flip"]), flip(bits, batch["flip"])
         mask = unpack_bits(bits, len(self.pack.classes))  # (B, M, H, W)

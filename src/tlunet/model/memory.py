@@ -41,19 +41,20 @@ def kept_bytes(network: nn.Module, batch_size: int, size: tuple[int, int]) -> in
     return sum(nbytes for storage, nbytes in seen.items() if storage not in weights)
 
 
-def forward_flops(network: nn.Module, size: tuple[int, int]) -> int:
-    """Floating-point operations of one image's forward pass; a multiply-add counts as two.
+def forward_flops(network: nn.Module, shape: tuple[int, ...]) -> int:
+    """Floating-point operations of one forward pass; a multiply-add counts as two.
 
     Only matrix products and convolutions are counted, as is usual; training costs about three times
     as much.
 
     Args:
-        network: takes images (B, 1, H, W); it is moved to the meta device and of no use after.
-        size: (H, W).
+        network: moved to the meta device and of no use after. What a network costs is said of
+            :func:`tlunet.model.network.library_unet`, whatever arithmetic is saved in running it.
+        shape: of its input, (1, 3, H, W) for one image.
     """
     network = network.to("meta").eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.empty(1, 1, *size, device="meta"))
+        network(torch.empty(shape, device="meta"))
     return counter.get_total_flops()
 
 

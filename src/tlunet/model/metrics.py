@@ -3,6 +3,7 @@
 Shapes: B images in a batch, N in the part of the data set, M classes, masks of H × W pixels.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -25,6 +26,7 @@ DTYPES = {
 }
 
 
+@functools.cache
 def _cut(threshold: float, dtype: torch.dtype) -> float:
     """The largest value of `dtype` that is at most logit(threshold): `logits > cut` is exact."""
     logit = math.log(threshold / (1 - threshold))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tlunet.errors import ConfigError
+from tlunet.model.decoder import Stage, is_channels_last
 from tlunet.model.memory import recompute
 
 #: What tables and folders call the paper's two encoders; any other is called by its own name.
@@ -72,8 +73,9 @@ class TLUNet(nn.Module):
         self.register_buffer("mean", torch.tensor(self.spec["mean"]).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(self.spec["std"]).view(-1, 1, 1))
         self.recompute_encoder = False  # less memory, more time, the same numbers
-        unet = _unet(encoder, classes)
+        unet = library_unet(encoder, classes)
         self.encoder, self.decoder = unet.encoder, unet.decoder
+        self.decoder.blocks = nn.ModuleList(map(Stage, unet.decoder.blocks))
         self.segmentation_head = unet.segmentation_head
         self.classification_head = unet.classification_head
 
@@ -86,7 +88,7 @@ class TLUNet(nn.Module):
         x = (image.to(self.mean.dtype) - self.mean) / self.std
         if x.shape[1] == 1:
             x = x.expand(-1, 3, -1, -1)  # a grey strip, three times: what ImageNet weights expect
-        if _is_channels_last(self):
+        if self._is_channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         frugal = self.recompute_encoder and self.training
         # six maps, strides 1, 2, 4, 8, 16, 32
@@ -95,8 +97,19 @@ class TLUNet(nn.Module):
         labels = self.classification_head(features[-1])  # (B, M)
         return Logits(masks, labels)
 
+    @property
+    def _is_channels_last(self) -> bool:
+        return is_channels_last(self.segmentation_head[0].weight)  # type: ignore[index]
 
-def _unet(encoder: str, classes: int) -> Any:
+
+def library_unet(encoder: str, classes: int) -> Any:
+    """The same network as segmentation-models-pytorch has it: images (B, 3, H, W), normalised.
+
+    Its ``decoder`` takes the plain way (compare :mod:`tlunet.model.decoder`).
+
+    Raises:
+        ConfigError: no such encoder, or one that cannot carry a U-Net.
+    """
     check_name(encoder)
     try:
         return smp.Unet(
@@ -160,11 +173,6 @@ def check_encoder(encoder: str, classes: int, size: tuple[int, int]) -> None:
         raise ConfigError(
             f"encoder.name={encoder}: gives masks of {tuple(masks.shape[-2:])} for images of {size}"
         )
-
-
-def _is_channels_last(module: nn.Module) -> bool:
-    weight = next(p for p in module.parameters() if p.ndim == 4)
-    return weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
 
 
 def _first_line(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """The LightningModule: network, loss and metrics in one step."""
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class DefectTask(pl.LightningModule):
         betas: Adam's (β₁, β₂).
         threshold: a pixel or label is positive where its probability is above it.
         classes: names of the classes, kept with the weights.
+        batch_size: images that one value of the loss is taken over in validation and test, where
+            batches may be larger; by default the whole batch.
 
     Example:
         >>> task = DefectTask(TLUNet("resnet18", classes=4))
@@ -44,6 +46,7 @@ class DefectTask(pl.LightningModule):
         betas: Sequence[float] = (0.99, 0.99),
         threshold: float = 0.5,
         classes: Sequence[str] = (),
+        batch_size: int | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(
@@ -57,6 +60,8 @@ class DefectTask(pl.LightningModule):
         )
         self.network = network
         self.loss = loss or PaperLoss()
+        self.batch_size = batch_size
+        self._compiled: tuple[Callable[[Tensor], Logits], set[int]] | None = None
         self.val_metrics = DefectMetrics(threshold)
         self.test_metrics = DefectMetrics(threshold)
 
@@ -65,26 +70,51 @@ class DefectTask(pl.LightningModule):
         logits = self.network(image)
         return logits.masks.float().sigmoid(), logits.labels.float().sigmoid()
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:  # noqa: D102
-        return self._step(batch, "train")[0]
+    def compile_for(self, *batch_sizes: int, backend: str = "inductor") -> None:
+        """Run the network as compiled code where a batch has one of these sizes, else as it is.
+
+        Code is compiled once a size, mode and encoder; the tasks of one process share it.
+        """
+        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+        compiled = torch.compile(self.network.forward, dynamic=False, backend=backend)
+        self._compiled = compiled, set(batch_sizes)
+
+    def _logits(self, image: Tensor) -> Logits:
+        if self._compiled and len(image) in self._compiled[1]:
+            return self._compiled[0](image)
+        return self.network(image)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        logits = self._logits(batch["image"])
+        loss: Tensor = self.loss(*logits, batch["mask"], batch["label"])
+        self._log_loss("train", loss, len(batch["id"]))
+        return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:  # noqa: D102
-        self._step(batch, "val")
+        self._evaluate(batch, "val")
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """What is predicted: ``masks``, bool (B, M, H, W)."""
-        masks_logits = self._step(batch, "test")[1].masks
-        return {"masks": predicted_masks(masks_logits, self.hparams["threshold"])}
+        logits = self._evaluate(batch, "test")
+        return {"masks": predicted_masks(logits.masks, self.hparams["threshold"])}
 
-    def _step(self, batch: dict[str, Any], stage: str) -> tuple[Tensor, Logits]:
-        logits = self.network(batch["image"])
-        outputs = logits.masks, logits.labels, batch["mask"], batch["label"]
-        loss = self.loss(*outputs)
+    def _evaluate(self, batch: dict[str, Any], stage: str) -> Logits:
+        logits = self._logits(batch["image"])
+        outputs = *logits, batch["mask"], batch["label"]
+        for part in self._parts(*outputs):
+            self._log_loss(stage, self.loss(*part), len(part[0]))
+        self._metrics(stage).update(*outputs, batch["index"])
+        return logits
+
+    def _parts(self, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """A batch in as many images as one value of the loss is taken over."""
+        size = self.batch_size or len(tensors[0])
+        return zip(*(t.split(size) for t in tensors), strict=True)
+
+    def _log_loss(self, stage: str, loss: Tensor, n_images: int) -> None:
         # Accumulated on the device and read once an epoch: no sync inside a step.
-        self.log(f"{stage}_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["id"]))
-        if stage != "train":
-            self._metrics(stage).update(*outputs, batch["index"])
-        return loss, logits
+        self.log(f"{stage}_loss", loss, on_step=False, on_epoch=True, batch_size=n_images)
 
     def on_validation_epoch_end(self) -> None:  # noqa: D102
         self._log_scores("val")

@@ -90,6 +90,7 @@ def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     machine = hardware.choose(**config["trainer"])
     data = datamodule(config, progress)
+    data.eval_batch_size = machine.eval_batch_size(config["batch_size"])
     if config["data"]["residency"] == "gpu" and machine.accelerator == "cpu":
         raise ConfigError("data.residency=gpu: there is no GPU here; take auto or memmap")
     data.prepare_data()

@@ -210,6 +210,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data.subset": (_is_one_of("all", "defective"), "all, defective"),
     "data.size": (_or_null(_is_size), "[height,width], both 32 or more, or null"),
     "data.residency": (_is_one_of("auto", "gpu", "memmap"), "auto, gpu, memmap"),
+    "data.workers": (_or_null(_is_int(0)), "a whole number, or null to choose by the hardware"),
     "data.on_error": (_is_one_of("stop", "skip"), "stop, skip"),
     "data.n": (_is_int(8), "a whole number, 8 or more"),
     "data.seed": (_is_int(0), "a whole number, 0 or more"),
@@ -228,6 +229,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "auto, bf16-mixed, 32-true",
     ),
     "trainer.threads": (_or_null(_is_int(1)), "a whole number, or null for one a core"),
+    "trainer.compile": (lambda v: isinstance(v, bool), "true or false"),
     "logger.mode": (_is_one_of("auto", "online", "offline"), "auto, online, offline"),
 }
 

@@ -25,15 +25,36 @@ class Hardware:
     precision: str  # bf16-mixed | 32-true, Lightning's names
     name: str  # as its maker calls it
     threads: int
+    compile: bool = False  # the network, for full batches
 
     @property
     def device(self) -> torch.device:
         """The device itself."""
         return torch.device(self.accelerator)
 
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """How the network's maps lie in memory.
+
+        Channels last is what matrix units and bf16 kernels are made for; in float32 on a CPU the
+        backward passes of convolutions are slower with it (benchmarks/README.md).
+        """
+        is_made_for_it = self.accelerator == "cuda" or self.precision == "bf16-mixed"
+        return torch.channels_last if is_made_for_it else torch.contiguous_format
+
+    def eval_batch_size(self, batch_size: int) -> int:
+        """Images a step of validation and test: more where a GPU is too large for a few.
+
+        Without gradients nothing is kept, so several batches take less memory than one of training.
+        """
+        return (4 if self.accelerator == "cuda" else 1) * batch_size
+
 
 def choose(
-    accelerator: str = "auto", precision: str = "auto", threads: int | None = None
+    accelerator: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    compile: bool = False,
 ) -> Hardware:
     """The device asked for, or the best there is; sets the thread counts of this process.
 
@@ -42,6 +63,7 @@ def choose(
         precision: ``auto`` (bf16 autocast where the hardware does it well, else float32),
             ``bf16-mixed`` or ``32-true``.
         threads: of the CPU; by default one a core this process may use.
+        compile: whether full batches run through compiled code (``torch.compile``).
 
     Raises:
         ConfigError: the device asked for is not there.
@@ -65,7 +87,7 @@ def choose(
     _quieten_libraries()
     os.environ.setdefault("OPENCV_NUM_THREADS", "1")  # albumentations: read when cv2 is imported
     _keep_freed_memory()
-    return Hardware(accelerator, precision, _name(accelerator), threads)
+    return Hardware(accelerator, precision, _name(accelerator), threads, compile)
 
 
 def _quieten_libraries() -> None:

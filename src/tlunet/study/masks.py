@@ -1,28 +1,33 @@
 """The masks that a network finds in the test images, kept in run-length code."""
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
+from torch import Tensor
 
 from tlunet.data.rle import encode
 
 FILE = "test_masks.parquet"
 COLUMNS = ("image_id", "class_id", "runs")
+AHEAD = 8  # batches whose masks may wait to be coded
 
 
 class PredictedMasks(Callback):
     """Gathers what ``test_step`` predicts, a row per image and class with any pixel.
 
     A report shows pictures without computing a network's output again, on a machine without its
-    checkpoint.
+    checkpoint. Codes are written in threads while the network predicts the next batch.
     """
 
     def __init__(self) -> None:
-        self.runs: dict[tuple[int, int], str] = {}  # (row in the data set, class id) → code
+        self.pool = ThreadPoolExecutor(os.cpu_count())
+        self.found: list[Future[dict[tuple[int, int], str]]] = []
 
     def on_test_batch_end(  # noqa: D102
         self,
@@ -33,11 +38,9 @@ class PredictedMasks(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        masks = outputs["masks"]  # (B, M, H, W)
-        found = masks.flatten(2).any(2).nonzero().tolist()  # most masks are empty
-        for b, m in found:
-            index = int(batch["index"][b])
-            self.runs[index, m + 1] = encode(masks[b, m].cpu().numpy())
+        self.found.append(self.pool.submit(_encode, outputs["masks"], batch["index"]))
+        if len(self.found) > AHEAD:
+            self.found[-AHEAD - 1].result()  # a slow coder must not let the masks pile up
 
     def table(self, image_ids: Sequence[str]) -> pd.DataFrame:
         """What was gathered.
@@ -49,8 +52,19 @@ class PredictedMasks(Callback):
             Columns ``image_id, class_id, runs``: 1-based and column-major runs at the size that
             the network saw; an image × class without a row has no predicted pixel.
         """
-        rows = [(image_ids[i], c, runs) for (i, c), runs in sorted(self.runs.items())]
+        runs: dict[tuple[int, int], str] = {}
+        for batch in self.found:
+            runs |= batch.result()
+        self.pool.shutdown()
+        rows = [(image_ids[i], c, code) for (i, c), code in sorted(runs.items())]
         return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _encode(masks: Tensor, index: Tensor) -> dict[tuple[int, int], str]:
+    """Run-length codes of masks (B, M, H, W): (row in the data set, class id) → code."""
+    masks, rows = masks.cpu(), index.tolist()
+    found = masks.flatten(2).any(2).nonzero().tolist()  # most masks are empty
+    return {(rows[b], m + 1): encode(masks[b, m].numpy()) for b, m in found}
 
 
 def read_masks(folder: Path) -> dict[tuple[str, int], str] | None:

@@ -79,7 +79,8 @@ class Recipe:
             )  # fmt: skip
             data.prepare_data()
             data.setup()
-        task = DefectTask(TLUNet(self.encoder, len(data.pack.classes), data.mean, data.std))
+        network = TLUNet(self.encoder, len(data.pack.classes), data.mean, data.std)
+        task = DefectTask(network.to(memory_format=hardware.memory_format))
         shown = Progress(title, self.epochs)
         trainer = make_trainer(hardware, epochs=self.epochs, callbacks=[shown], validate=False)
         trainer.fit(task, data)
@@ -110,6 +111,7 @@ def make_trainer(
         log_every_n_steps=1,
         enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
         plugins=[AsyncCheckpointIO(WholeFiles())],
+        benchmark=hardware.accelerator == "cuda",  # cuDNN tries its kernels once a shape
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,  # the datamodule's own order holds

@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 from tlunet.errors import UserError
 from tlunet.model.init import Source, fetch, load_encoder, read_weights
 from tlunet.model.memory import forward_flops, kept_bytes
-from tlunet.model.network import TLUNet
+from tlunet.model.network import TLUNet, library_unet
 from tlunet.model.scores import per_image, summarise
 from tlunet.model.task import DefectTask
 from tlunet.study import record
@@ -83,7 +83,7 @@ def _run(cell: Cell) -> float:
         "peak_memory": peak_memory(cell.hardware.accelerator),
         "parameters": sum(p.numel() for p in task.network.parameters()),
         "encoder_parameters": sum(p.numel() for p in task.network.encoder.parameters()),
-        "gflop_per_image": forward_flops(task.network, cell.data.pack.size) / 1e9,
+        "gflop_per_image": _gflop_per_image(cell),
     }
     write_json(cell.folder / "meta.json", meta)
     record.set_state(cell.folder, "finished")
@@ -101,14 +101,23 @@ def _make_task(cell: Cell, meta: dict[str, Any]) -> DefectTask:
         meta["starting_weights"] = _load_start(network, cell)
         write_json(cell.folder / "meta.json", meta)
     network.recompute_encoder = _is_short_of_memory(cell)
-    return DefectTask(
-        network.to(memory_format=torch.channels_last),
+    task = DefectTask(
+        network.to(memory_format=cell.hardware.memory_format),
         instantiate(config["loss"]),
         lr=config["optimizer"]["lr"],
         betas=config["optimizer"]["betas"],
         threshold=config["threshold"],
         classes=data.pack.classes,
+        batch_size=config["batch_size"],
     )
+    if cell.hardware.compile:
+        task.compile_for(data.batch_size, data.eval_batch_size)
+    return task
+
+
+def _gflop_per_image(cell: Cell) -> float:
+    unet = library_unet(cell.config["encoder"]["name"], len(cell.data.pack.classes))
+    return forward_flops(unet, (1, 3, *cell.data.pack.size)) / 1e9
 
 
 def _is_short_of_memory(cell: Cell) -> bool:

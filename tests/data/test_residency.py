@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tlunet.data import residency, synthetic
+from tlunet.data.datamodule import DefectDataModule
+from tlunet.errors import ConfigError
+
+CPU = torch.device("cpu")  # any device will do to see that rows arrive whole and in order
+
+
+@pytest.fixture(autouse=True)
+def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(residency, "_kept", {})
+
+
+def module(root: Path, cache: Path, **kwargs: object) -> DefectDataModule:
+    data = DefectDataModule("severstal", root, cache, **kwargs)
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def test_every_row_arrives_whatever_the_chunk(
+    strips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = module(strips, tmp_path).pack
+    monkeypatch.setattr(residency, "CHUNK", 7)  # 24 = 3 · 7 + 3
+    images, bits = residency.bring(pack, CPU)
+    assert np.array_equal(images[:, 0], pack.images)
+    assert np.array_equal(bits, pack.masks)
+    assert residency.bring(pack, CPU).nbytes == pack.images.nbytes + pack.masks.nbytes
+
+
+def test_cells_share_one_copy_and_another_pack_takes_its_place(
+    strips: Path, tmp_path: Path
+) -> None:
+    first, second = module(strips, tmp_path, frac=0.5), module(strips, tmp_path, seed=1)
+    shared = residency.bring(first.pack, CPU)
+    assert residency.bring(second.pack, CPU).images is shared.images
+    synthetic.generate(tmp_path / "other", n=16, size=(32, 64), seed=9, workers=1)
+    residency.bring(module(tmp_path / "other", tmp_path).pack, CPU)
+    assert [len(kept.images) for kept in residency._kept.values()] == [16]
+
+
+def test_auto_asks_how_much_is_free(
+    strips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = module(strips, tmp_path)
+    needed = data.pack.images.nbytes + data.pack.masks.nbytes
+    cuda = torch.device("cuda", 0)
+    for free, lives in ((2 * needed, False), (2 * needed + 1, True)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 10 * needed))
+        assert data.lives_on(cuda) is lives
+    assert not data.lives_on(CPU)
+    assert not module(strips, tmp_path, residency="memmap").lives_on(cuda)
+    assert module(strips, tmp_path, residency="gpu").lives_on(cuda)
+    with pytest.raises(ConfigError, match=r"data\.residency=gpu: there is no GPU"):
+        module(strips, tmp_path, residency="gpu").lives_on(CPU)
+
+
+def test_workers_only_where_they_help(strips: Path, tmp_path: Path) -> None:
+    cuda = torch.device("cuda", 0)
+    data = module(strips, tmp_path)
+    assert data._workers(CPU, data.augment) == 0
+    assert data._workers(cuda, data.augment) >= 1
+    assert module(strips, tmp_path, workers=3)._workers(CPU, data.augment) == 3
+    data._resident = residency.bring(data.pack, CPU)
+    assert data._workers(cuda, data.augment) == 0
