@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report test lint check lock clean
+.PHONY: help setup run report bench test lint check lock clean
 
 STUDY ?= $(firstword $(wildcard runs/severstal runs/synthetic))
 
@@ -32,6 +32,10 @@ run: setup ## the paper's grid: 2 encoders x 2 initialisations x 2 shares of the
 report: setup ## write the report of STUDY anew (STUDY=runs/severstal)
 	@test -n "$(STUDY)" || { echo "no study in runs/: make run first, or name one: make report STUDY=runs/…"; exit 2; }
 	.venv/bin/tlunet report $(STUDY)
+
+bench: setup ## measure this machine's speed, and render benchmarks/README.md
+	.venv/bin/tlunet bench --out benchmarks/results
+	$(PYTHON) -m tlunet.bench.page benchmarks/README.md
 
 test: setup ## run the tests
 	$(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder

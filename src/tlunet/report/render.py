@@ -18,7 +18,7 @@ import argparse
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -35,18 +35,24 @@ BLOCK = re.compile(r"(<!-- (\w+) (\S+)(?: ([^>]*?))? -->\n).*?(<!-- end -->)", r
 RECORDED = ("results.csv", "scores.csv", "comparisons.csv", "claims.csv", "answer.md")
 
 
-def render(path: Path) -> str:
+def render(path: Path, blocks: Mapping[str, Callable[..., str]] | None = None) -> str:
     """The text of a Markdown file with every block filled anew.
+
+    Args:
+        path: of the file.
+        blocks: what fills each kind of block, called with the file or folder it names and its
+            further words; by default :data:`BLOCKS`.
 
     Raises:
         ValueError: a block of an unknown kind.
     """
+    known = BLOCKS if blocks is None else blocks
 
     def fill(match: re.Match[str]) -> str:
         kind, file, words = match[2], path.parent / match[3], (match[4] or "").split()
-        if kind not in BLOCKS:
-            raise ValueError(f"{path}: block {kind!r}; allowed: {', '.join(BLOCKS)}")
-        text = BLOCKS[kind](file, *words) if file.exists() else "*Not measured.*\n"
+        if kind not in known:
+            raise ValueError(f"{path}: block {kind!r}; allowed: {', '.join(known)}")
+        text = known[kind](file, *words) if file.exists() else "*Not measured.*\n"
         return f"{match[1]}{text}{match[5]}"
 
     return BLOCK.sub(fill, path.read_text(encoding="utf-8"))
@@ -177,21 +183,26 @@ def record(study: Path, experiment: Path) -> list[Path]:
     return written
 
 
-def main() -> int:
-    """``python -m tlunet.report.render [--check] FILE.md…``."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+def main(blocks: Mapping[str, Callable[..., str]] | None = None) -> int:
+    """``python -m tlunet.report.render [--check] FILE.md…``.
+
+    Args:
+        blocks: see :func:`render`.
+    """
+    parser = argparse.ArgumentParser(description="Fill the blocks of documents anew.")
     parser.add_argument("file", type=Path, nargs="+")
     parser.add_argument("--check", action="store_true", help="write nothing; 1 if one is stale")
     args = parser.parse_args()
     try:
-        stale = [f for f in args.file if render(f) != f.read_text(encoding="utf-8")]
+        texts = {file: render(file, blocks) for file in args.file}
+        stale = [file for file, text in texts.items() if text != file.read_text(encoding="utf-8")]
     except (OSError, ValueError, KeyError, UserError) as error:
         print(error, file=sys.stderr)
         return 2
     for file in stale:
         print(f"{file}: {'is stale' if args.check else 'rendered'}")
         if not args.check:
-            write_text(file, render(file))
+            write_text(file, texts[file])
     return int(args.check and bool(stale))
 
 

@@ -39,8 +39,12 @@ class Hardware:
         Channels last is what matrix units and bf16 kernels are made for; in float32 on a CPU the
         backward passes of convolutions are slower with it (benchmarks/README.md).
         """
-        is_made_for_it = self.accelerator == "cuda" or self.precision == "bf16-mixed"
-        return torch.channels_last if is_made_for_it else torch.contiguous_format
+        return torch.channels_last if self.is_channels_last else torch.contiguous_format
+
+    @property
+    def is_channels_last(self) -> bool:
+        """Whether :attr:`memory_format` is channels last."""
+        return self.accelerator == "cuda" or self.precision == "bf16-mixed"
 
     def eval_batch_size(self, batch_size: int) -> int:
         """Images a step of validation and test: more where a GPU is too large for a few.
@@ -86,7 +90,7 @@ def choose(
     torch.set_num_threads(threads)
     _quieten_libraries()
     os.environ.setdefault("OPENCV_NUM_THREADS", "1")  # albumentations: read when cv2 is imported
-    _keep_freed_memory()
+    keep_freed_memory()
     return Hardware(accelerator, precision, _name(accelerator), threads, compile)
 
 
@@ -112,14 +116,18 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _keep_freed_memory() -> None:
-    """Let glibc keep freed activations; else the kernel maps and clears them anew every step."""
+def keep_freed_memory(keep: bool = True) -> None:
+    """Let glibc keep freed activations; else the kernel maps and clears them anew every step.
+
+    Args:
+        keep: ``False`` for what glibc settles on by itself: blocks up to 32 MiB are kept.
+    """
     if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
     mmap_threshold, trim_threshold = -3, -1
-    mallopt(mmap_threshold, 1 << 30)
-    mallopt(trim_threshold, (1 << 31) - 1)
+    mallopt(mmap_threshold, (1 << 30) if keep else (32 << 20))
+    mallopt(trim_threshold, (1 << 31) - 1 if keep else (64 << 20))
 
 
 def _give_back_freed_memory() -> None:

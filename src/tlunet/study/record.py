@@ -105,11 +105,11 @@ def _facts(cell: Cell) -> dict[str, Any]:
         "host": socket.gethostname(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
-        **_commit(),
+        **commit(),
     }
 
 
-def _commit() -> dict[str, Any]:
+def commit() -> dict[str, Any]:
     """The commit of this code, and whether it was changed since; null outside a checkout."""
 
     def git(*args: str) -> str:

@@ -1,0 +1,147 @@
+"""The recipe that tlunet is measured against: what one writes today for the Severstal images.
+
+segmentation-models-pytorch for the network, albumentations for flips and normalisation, Lightning
+for the loop. JPEGs and run-length codes are decoded by worker processes, batches are pinned, the
+network runs in float32 with channels first (or in Lightning's bf16-mixed precision: its AMP form).
+The same network, loss, optimiser, batch and flips as tlunet's; written to be fast as it stands:
+OpenCV decodes, the table is read once, workers stay alive between epochs, zero_grad sets to None.
+
+    python benchmarks/plain_recipe.py data/severstal [--epochs 1] [--precision bf16-mixed]
+"""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import albumentations as A
+import cv2
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import segmentation_models_pytorch as smp
+import torch
+from albumentations.pytorch import ToTensorV2
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+CLASSES = 4
+cv2.setNumThreads(0)  # each worker is one thread; OpenCV's own would fight over the cores
+
+
+def decode_runs(runs: str, height: int, width: int) -> np.ndarray:
+    """A mask (H, W) of 0 and 1 from pairs of start and length, 1-based, column by column."""
+    numbers = np.array(runs.split(), dtype=np.int64)
+    mask = np.zeros(height * width, np.uint8)
+    for start, length in zip(numbers[::2] - 1, numbers[1::2], strict=True):
+        mask[start : start + length] = 1
+    return mask.reshape(width, height).T
+
+
+class Strips(Dataset[dict[str, Any]]):
+    """Images and masks of ``train_images/*.jpg`` and ``train.csv``, decoded when asked for.
+
+    Args:
+        root: the folder of the data, with a row a defect in its table.
+        names: the images' file names.
+        mean, std: grey levels 0…255, for normalisation.
+        train: whether images are flipped at random.
+    """
+
+    def __init__(self, root: Path, names: list[str], mean: float, std: float, train: bool) -> None:
+        self.folder, self.names = root / "train_images", names
+        table = pd.read_csv(root / "train.csv").dropna()
+        self.runs = dict(iter(table.groupby("ImageId")))
+        flips = [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)] if train else []
+        normalise = A.Normalize(mean=(mean,) * 3, std=(std,) * 3, max_pixel_value=1.0)
+        self.transform = A.Compose([*flips, normalise, ToTensorV2(transpose_mask=True)])
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        name = self.names[i]
+        image = cv2.cvtColor(cv2.imread(str(self.folder / name)), cv2.COLOR_BGR2RGB)
+        height, width = image.shape[:2]
+        mask = np.zeros((height, width, CLASSES), np.uint8)
+        if name in self.runs:
+            rows = self.runs[name]
+            for class_id, runs in zip(rows["ClassId"], rows["EncodedPixels"], strict=True):
+                mask[..., class_id - 1] = decode_runs(runs, height, width)
+        out = self.transform(image=image, mask=mask)
+        masks = out["mask"].float()
+        return {"image": out["image"], "mask": masks, "label": masks.amax((1, 2)), "id": name}
+
+
+def loader(strips: Strips, batch_size: int, shuffle: bool, workers: int) -> DataLoader[Any]:
+    """Batches from worker processes, pinned where there is a GPU."""
+    return DataLoader(
+        strips,
+        batch_size,
+        shuffle=shuffle,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+        drop_last=shuffle,
+    )
+
+
+class PlainRecipe(pl.LightningModule):
+    """U-Net with a classifier, the sums of eq. (1), Adam as the paper has it."""
+
+    def __init__(self, encoder: str) -> None:
+        super().__init__()
+        self.network = smp.Unet(
+            encoder,
+            encoder_weights=None,
+            classes=CLASSES,
+            aux_params={"classes": CLASSES, "pooling": "avg", "dropout": None},
+        )
+        self.loss = nn.BCEWithLogitsLoss(reduction="sum")
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Loss, and the Dice of each image."""
+        self._step(batch, "val")
+
+    def _step(self, batch: dict[str, Any], stage: str) -> Tensor:
+        masks, labels = self.network(batch["image"])
+        loss = self.loss(masks, batch["mask"]) + self.loss(labels, batch["label"])
+        loss = loss / len(masks)
+        self.log(f"{stage}_loss", loss, on_step=False, on_epoch=True, batch_size=len(masks))
+        if stage == "val":
+            found, truth = masks > 0, batch["mask"].bool()
+            both = (found & truth).sum((1, 2, 3))
+            either = found.sum((1, 2, 3)) + truth.sum((1, 2, 3))
+            dice = (2 * both / either.clamp(min=1)).mean()
+            self.log("val_dice", dice, on_step=False, on_epoch=True, batch_size=len(masks))
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam, 5e-4, β = (0.99, 0.99) (paper §III-B)."""
+        return torch.optim.Adam(self.parameters(), lr=5e-4, betas=(0.99, 0.99))
+
+
+def main() -> None:
+    """Train on every image of a folder, to see that the recipe stands on its own."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--encoder", default="resnet18")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed"])
+    args = parser.parse_args()
+    names = sorted(path.name for path in (args.root / "train_images").glob("*.jpg"))
+    strips = Strips(args.root, names, mean=87.0, std=46.0, train=True)
+    trainer = pl.Trainer(max_epochs=args.epochs, precision=args.precision, logger=False)
+    trainer.fit(PlainRecipe(args.encoder), loader(strips, args.batch_size, True, args.workers))
+
+
+if __name__ == "__main__":
+    main()

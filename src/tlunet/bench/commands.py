@@ -1,0 +1,72 @@
+"""Whole commands, each in a process of its own: building a pack, and starting up."""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tlunet.bench import sides
+from tlunet.data.pack import open_pack
+from tlunet.data.severstal import read
+from tlunet.study import hardware
+
+
+def pack_building(strips: Path) -> dict[str, Any]:
+    """Images a second and peak memory of packing a folder of strips, in a process of its own.
+
+    Args:
+        strips: in Severstal's layout; the pack is built in a temporary folder.
+    """
+    command = [sys.executable, "-c", _PACK, str(strips)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+_PACK = "import sys; from tlunet.bench.commands import _pack; _pack(sys.argv[1])"
+
+
+def _pack(home: str) -> None:
+    source = read(Path(home))
+    hardware.forget_peak_memory("cpu")
+    before = hardware.peak_memory("cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        pack = open_pack(source, Path(folder))
+        seconds = time.perf_counter() - began
+    peak = hardware.peak_memory("cpu")
+    facts = {"images": len(pack), "images_per_second": len(pack) / seconds}
+    print(json.dumps(facts | {"peak_memory": peak, "memory_before": before}))
+
+
+def start_up(repeats: int = 3) -> dict[str, float]:
+    """Median seconds of commands that should answer at once; of ``run.py`` only in a checkout.
+
+    Args:
+        repeats: times each is run.
+    """
+    tlunet = str(Path(sys.executable).with_name("tlunet"))
+    commands: dict[str, Sequence[str]] = {
+        "python run.py --help": [sys.executable, "run.py", "--help"],
+        "python run.py epoch=3 (a wrong key)": [sys.executable, "run.py", "epoch=3"],
+        "tlunet --help": [tlunet, "--help"],
+        "tlunet status STUDY": [tlunet, "status", "runs/synthetic"],
+    }
+    root = sides.RECIPE.parents[1]
+    if not (root / "run.py").is_file():
+        commands = {name: words for name, words in commands.items() if words[0] == tlunet}
+        root = Path()
+    found = {}
+    for name, command in commands.items():
+        seconds = []
+        for _ in range(repeats + 1):  # the first reads the files from disk
+            began = time.perf_counter()
+            subprocess.run(command, cwd=root, capture_output=True, check=False)
+            seconds.append(time.perf_counter() - began)
+        found[name] = statistics.median(seconds[1:])
+    return found

@@ -1,0 +1,159 @@
+"""What is compared: training as tlunet does it, and benchmarks/plain_recipe.py."""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from tlunet.bench.turns import Side, Watched, trainer
+from tlunet.data import synthetic
+from tlunet.data.augment import Augment
+from tlunet.data.datamodule import DefectDataModule
+from tlunet.model.network import TLUNet, library_unet
+from tlunet.model.task import DefectTask
+from tlunet.study.hardware import Hardware, keep_freed_memory
+
+RECIPE = Path(__file__).parents[3] / "benchmarks" / "plain_recipe.py"
+
+
+def strips(
+    cache: Path, n: int, size: tuple[int, int], batch_size: int, machine: Hardware, **kwargs: Any
+) -> DefectDataModule:
+    """Synthetic strips in Severstal's layout, drawn once, packed and split.
+
+    Args:
+        cache: where they are kept.
+        n: how many.
+        size: (height, width).
+        batch_size: of training; evaluation's follows from the hardware.
+        machine: the hardware.
+        **kwargs: passed on to the datamodule.
+    """
+    home = cache / f"strips-{n}-{size[0]}x{size[1]}-v{synthetic.VERSION}"
+    if not home.exists():
+        synthetic.generate(home, n=n, size=size, seed=0, balance="severstal")
+    data = DefectDataModule(
+        "severstal", home, cache, batch_size=batch_size, augment=Augment(),
+        eval_batch_size=machine.eval_batch_size(batch_size), **kwargs,
+    )  # fmt: skip
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def ours(
+    name: str,
+    data: DefectDataModule,
+    encoder: str,
+    machine: Hardware,
+    *,
+    memory_format: torch.memory_format | None = None,
+    library_decoder: bool = False,
+    keep_freed: bool = True,
+) -> Side:
+    """The default path, or one that differs from it in what is named.
+
+    Args:
+        name: as tables say it.
+        data: ready.
+        encoder: its name.
+        machine: device, precision, and whether to compile.
+        memory_format: another than the hardware's choice.
+        library_decoder: whether the decoder takes the library's way.
+        keep_freed: whether glibc keeps freed memory.
+    """
+    network = TLUNet(encoder, len(data.pack.classes), data.mean, data.std)
+    if library_decoder:
+        network.decoder = library_unet(encoder, len(data.pack.classes)).decoder
+    network.to(memory_format=memory_format or machine.memory_format)
+    task = DefectTask(network, batch_size=data.batch_size)
+    if machine.compile:
+        task.compile_for(data.batch_size, data.eval_batch_size)
+
+    def run(verb: str, loader: str, **quiet: Any) -> Callable[[int, list[Callback]], None]:
+        def turn(steps: int, callbacks: list[Callback]) -> None:
+            watched = Watched(getattr(type(data), loader)(data), callbacks[0])  # type: ignore[arg-type]
+            setattr(data, loader, lambda: watched)
+            loop = trainer(machine, machine.precision, verb, steps, callbacks)
+            data.trainer = loop
+            getattr(loop, verb)(task, datamodule=data, **quiet)
+            delattr(data, loader)
+
+        return turn
+
+    return Side(
+        name,
+        fit=run("fit", "train_dataloader"),
+        evaluate=run("validate", "val_dataloader", verbose=False),
+        before=lambda: keep_freed_memory(keep_freed),
+    )
+
+
+def plain(
+    name: str, data: DefectDataModule, encoder: str, machine: Hardware, precision: str
+) -> Side:
+    """The plain recipe on the same strips, with a worker process a core (16 at most).
+
+    Args:
+        name: as tables say it.
+        data: whose images, in whose folder.
+        encoder: its name.
+        machine: the device.
+        precision: ``32-true``, or ``bf16-mixed`` for its AMP form.
+
+    Raises:
+        FileNotFoundError: ``benchmarks/`` is not there: this is no checkout of the repository.
+    """
+    recipe = load_recipe()
+    module: Any = recipe.PlainRecipe(encoder)
+    parts = {
+        stage: data.pack.index["image_id"].iloc[data.rows[stage]].tolist()
+        for stage in ("train", "val")
+    }
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    workers = min(16, cores or 1)
+
+    def run(verb: str, stage: str, **quiet: Any) -> Callable[[int, list[Callback]], None]:
+        def turn(steps: int, callbacks: list[Callback]) -> None:
+            is_train = stage == "train"
+            strips = recipe.Strips(data.root, parts[stage], data.mean[0], data.std[0], is_train)
+            loader = recipe.loader(strips, data.batch_size, is_train, workers)
+            loop = trainer(machine, precision, verb, steps, callbacks)
+            watched = Watched(loader, callbacks[0])  # type: ignore[arg-type]
+            # The second is never asked for a batch, but Lightning warns where there is none.
+            loaders = (watched, watched) if verb == "fit" else (watched,)
+            getattr(loop, verb)(module, *loaders, **quiet)
+
+        return turn
+
+    return Side(
+        name,
+        fit=run("fit", "train"),
+        evaluate=run("validate", "val", verbose=False),
+        before=lambda: keep_freed_memory(False),
+    )
+
+
+def has_recipe() -> bool:
+    """Whether the plain recipe is there to be measured."""
+    return RECIPE.is_file()
+
+
+def load_recipe() -> Any:
+    """The plain recipe as a module.
+
+    Raises:
+        FileNotFoundError: this is no checkout of the repository.
+    """
+    spec = importlib.util.spec_from_file_location("plain_recipe", RECIPE)
+    if spec is None or spec.loader is None or not RECIPE.is_file():
+        raise FileNotFoundError(f"{RECIPE}: the plain recipe is part of the repository's checkout")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["plain_recipe"] = module  # its workers look it up by name
+    spec.loader.exec_module(module)
+    return module

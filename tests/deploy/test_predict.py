@@ -1,0 +1,319 @@
+"""The network that predicts is made up in a moment; what it says is compared with itself, plain."""
+
+import csv
+import io
+import json
+import re
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from tlunet import cli
+from tlunet.deploy.output import Output, list_paths, mask_names
+from tlunet.deploy.predict import Prediction, Predictor, Unreadable
+from tlunet.errors import ConfigError, DataError
+from tlunet.model.network import Logits, TLUNet
+from tlunet.model.task import DefectTask, load_network
+
+CLASSES = ("pits", "lines", "dents")
+SIZE = (32, 64)
+
+
+def lively(network: TLUNet) -> TLUNet:
+    """Statistics as after a training, and answers on both sides of the threshold."""
+    torch.manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, 0, 0.3)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.3)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run's folder, as far as predictions need it."""
+    folder = tmp_path_factory.mktemp("runs") / "resnet-random-1.0-s0-0123"
+    folder.mkdir()
+    task = DefectTask(
+        lively(TLUNet("resnet18", 3, [90.0], [50.0])), threshold=0.45, classes=CLASSES
+    )
+    content = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}
+    content["state_dict"] = {
+        k: v for k, v in content["state_dict"].items() if k.startswith("network.")
+    }
+    torch.save(content, folder / "best.ckpt")
+    (folder / "meta.json").write_text(json.dumps({"size": SIZE}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Grey and in colour, of the run's size and of others, two of one name, one that is broken."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    shapes = {
+        "a.png": SIZE, "b.jpg": (*SIZE, 3), "c.png": (50, 90), "d.png": SIZE, "e.png": (40, 40, 3),
+        "sub/a.png": SIZE, "sub/z.png": SIZE,
+    }  # fmt: skip
+    (root / "sub").mkdir()
+    for name, shape in shapes.items():
+        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(root / name)
+    (root / "broken.jpg").write_bytes((root / "b.jpg").read_bytes()[:100])
+    return root
+
+
+@pytest.fixture(scope="module")
+def network(run: Path) -> TLUNet:
+    """The run's network, as it was trained."""
+    return load_network(run)
+
+
+@pytest.fixture(scope="module")
+def predictor(run: Path) -> Predictor:
+    return Predictor.load(run)
+
+
+def plainly(network: TLUNet, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Label probabilities and masks of one image, the straight way."""
+    with Image.open(path) as file:
+        resized = file.resize(SIZE[::-1], Image.Resampling.BILINEAR)
+        own = file.height, file.width
+    image = torch.tensor(np.asarray(resized)).reshape(*SIZE, -1).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        logits = network(image)
+    masks = (logits.masks.sigmoid() > 0.45)[0].numpy()
+    pick = [((np.arange(n) + 0.5) * s // n).astype(int) for n, s in zip(own, SIZE, strict=True)]
+    return logits.labels.sigmoid()[0].numpy(), masks[:, pick[0]][:, :, pick[1]]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_batches_give_what_the_network_gives_one_by_one(
+    predictor: Predictor, network: TLUNet, images: Path, batch_size: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    paths = sorted(images.rglob("*.*"))
+    monkeypatch.setattr(predictor, "batch_size", batch_size)
+    found = list(predictor.predict(paths))
+    assert [one.path for one in found] == paths
+    for one in found:
+        if one.path.name == "broken.jpg":
+            assert isinstance(one, Unreadable)
+            assert "cannot be read as an image" in one.reason
+            continue
+        assert isinstance(one, Prediction)
+        probabilities, masks = plainly(network, one.path)
+        np.testing.assert_allclose(one.probabilities, probabilities, atol=1e-4)
+        assert one.masks.shape == masks.shape
+        assert 0.02 < masks.mean() < 0.98
+        assert (one.masks == masks).mean() > 0.999  # a probability may lie on the threshold
+        assert one.areas.tolist() == one.masks.sum((1, 2)).tolist()
+
+
+def test_order_is_kept_and_no_image_waits_for_long(
+    predictor: Predictor, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shape that comes once goes through before the stream ends."""
+    taken = 0
+
+    def stream() -> object:
+        nonlocal taken
+        yield images / "e.png"
+        for _ in range(30):
+            taken += 1
+            yield images / "a.png"
+
+    monkeypatch.setattr(predictor, "batch_size", 2)
+    found = predictor.predict(stream())
+    assert next(found).path == images / "e.png"
+    assert taken < 20
+    assert [one.path.name for one in found] == ["a.png"] * 30
+    assert taken == 30
+
+
+def test_a_stream_that_is_left_ends_its_threads(predictor: Predictor, images: Path) -> None:
+    found = predictor.predict([images / "a.png"] * 50)
+    next(found)
+    assert [t for t in threading.enumerate() if t.name.startswith("decode")]
+    found.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
+
+
+def test_the_fast_path_is_the_network(
+    predictor: Predictor, network: TLUNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for channels in (1, 3):
+        batch = torch.randint(0, 256, (2, channels, *SIZE), dtype=torch.uint8)
+        masks, labels = predictor.probabilities(batch)
+        with torch.no_grad():
+            expected = network(batch)
+        torch.testing.assert_close(masks, expected.masks.sigmoid(), atol=1e-4, rtol=0)
+        torch.testing.assert_close(labels, expected.labels.sigmoid(), atol=1e-4, rtol=0)
+        assert not masks.requires_grad
+    monkeypatch.setattr(predictor, "precision", "bf16-mixed")
+    lower = predictor.probabilities(batch)[0]
+    assert lower.dtype == torch.float32
+    assert 0 < (lower - expected.masks.sigmoid()).abs().max() < 0.1
+
+
+def test_without_a_training_size_each_image_keeps_its_own(
+    run: Path, images: Path, tmp_path: Path
+) -> None:
+    alone = tmp_path / "alone.ckpt"
+    alone.write_bytes((run / "best.ckpt").read_bytes())
+    Image.new("L", (64, 20)).save(tmp_path / "low.png")
+    predictor = Predictor.load(alone)
+    assert (predictor.size, predictor.threshold, predictor.classes) == (None, 0.45, CLASSES)
+    found, low = predictor.predict([images / "c.png", tmp_path / "low.png"])
+    with Image.open(images / "c.png") as file:
+        masks, _ = predictor.probabilities(torch.tensor(np.asarray(file))[None, None])
+    assert np.array_equal(found.masks, (masks > 0.45)[0].numpy())
+    assert low.reason == "image of 20×64; the network takes 32×32 or more"
+
+
+@pytest.mark.parametrize(("classes", "itemsize"), [(1, 1), (8, 1), (9, 2), (17, 4), (32, 4)])
+def test_any_number_of_classes_fits_its_bits(classes: int, itemsize: int, images: Path) -> None:
+    class Levels(nn.Module):
+        """Class m is where the grey level is above 7·m."""
+
+        def forward(self, image: torch.Tensor) -> Logits:
+            masks = image.float() - 7 * torch.arange(classes).view(-1, 1, 1)
+            return Logits(masks, masks.mean((2, 3)))
+
+    [one] = Predictor(Levels(), [""] * classes).predict([images / "a.png"])
+    with Image.open(images / "a.png") as file:
+        levels = np.asarray(file).astype(int)
+    assert np.array_equal(one.masks, np.stack([levels > 7 * m for m in range(classes)]))
+    assert one.bits.dtype.itemsize == itemsize
+
+
+def test_a_run_that_says_no_size_is_a_mistake(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "best.ckpt").write_bytes((run / "best.ckpt").read_bytes())
+    with pytest.raises(DataError, match=r"meta\.json: cannot be read"):
+        Predictor.load(tmp_path)
+    with pytest.raises(DataError, match="no such checkpoint"):
+        Predictor.load(tmp_path / "nowhere")
+
+
+def test_images_are_named_below_what_holds_them_all(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    inside = list_paths([images])
+    assert list(inside.images.values()) == [
+        "a.png", "b.jpg", "broken.jpg", "c.png", "d.png", "e.png", "sub/a.png", "sub/z.png",
+    ]  # fmt: skip
+    wanted = [images / "sub" / "a.png", images / "a.png", images / "sub" / ".." / "a.png"]
+    listing = list_paths([*wanted, images / "nowhere"])
+    assert listing.images == {wanted[0]: "sub/a.png", wanted[1]: "a.png"}
+    assert listing.faults == [Unreadable(images / "nowhere", "no such file or folder")]
+    [fault] = list_paths([images, tmp_path / "empty"]).faults
+    assert fault.reason == "no image in this folder"
+    with pytest.raises(DataError, match="no such file or folder"):
+        list_paths([tmp_path / "nowhere"])
+
+
+def test_masks_of_one_stem_have_files_of_their_own() -> None:
+    assert mask_names(["a.jpg", "b/a.jpg", "c"]) == ["a.png", "b/a.png", "c.png"]
+    assert mask_names(["a.jpg", "a.tif", "b"]) == ["a.jpg.png", "a.tif.png", "b.png"]
+
+
+def test_more_classes_than_a_png_has_bits(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="17 classes"):
+        Output(tmp_path, {}, ["x"] * 17)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot be written"):
+        Output(tmp_path / "file", {}, ["x"])
+
+
+def test_what_is_broken_off_leaves_no_table(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), Output(tmp_path, {}, ["x"]):
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["masks"]
+
+
+def test_a_mask_that_cannot_be_written_leaves_no_table(tmp_path: Path) -> None:
+    one = Prediction(Path("a.jpg"), np.zeros(1, np.float32), np.zeros((2, 2), np.uint8))
+    (tmp_path / "masks" / "a.png").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError), Output(tmp_path, {one.path: "a.jpg"}, ["x"]) as output:
+        output.add(one)
+    assert not list(tmp_path.glob("*.csv*"))
+
+
+def tlunet(monkeypatch: pytest.MonkeyPatch, *args: str | Path, stdin: str = "") -> int:
+    monkeypatch.setattr(sys, "argv", ["tlunet", *map(str, args)])
+    monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return int(end.value.code or 0)
+
+
+def test_the_verb_writes_a_table_and_masks(
+    run: Path, network: TLUNet, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    options = ("--device", "cpu", "--precision", "32-true", "--batch-size", "2")
+    code = tlunet(monkeypatch, "predict", run, images, "--out", tmp_path / "out", *options)
+    out, err = capsys.readouterr()
+    assert code == 1
+    assert err.startswith(f"{images / 'broken.jpg'}: cannot be read as an image")
+    assert err.count("\n") == 1
+    assert out.startswith("7 predicted, 1 could not be read")
+    with (tmp_path / "out" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    names = ["a.png", "b.jpg", "c.png", "d.png", "e.png", "sub/a.png", "sub/z.png"]
+    assert [row["image"] for row in rows[::3]] == names
+    assert [row["class_name"] for row in rows[:3]] == list(CLASSES)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["masks", "predictions.csv"]
+    for k, name in enumerate(names):
+        probabilities, masks = plainly(network, images / name)
+        with Image.open(tmp_path / "out/masks" / Path(name).with_suffix(".png")) as file:
+            assert file.mode == "L"
+            bits = np.asarray(file)
+        written = np.stack([bits & 1 << m > 0 for m in range(3)])
+        assert (written == masks).mean() > 0.999
+        for m, row in enumerate(rows[3 * k : 3 * k + 3]):
+            assert int(row["class_id"]) == m + 1
+            assert float(row["probability"]) == pytest.approx(probabilities[m], abs=1e-4)
+            assert int(row["area_pixels"]) == written[m].sum()
+            assert float(row["area_share"]) == pytest.approx(written[m].mean(), rel=1e-4)
+
+
+def test_a_list_on_standard_input(
+    run: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    listed = f"{images / 'd.png'}\n\n{images / 'sub'}\n"
+    code = tlunet(monkeypatch, "predict", run, "-", "--out", tmp_path, stdin=listed)
+    assert (code, capsys.readouterr().err) == (0, "")
+    table = (tmp_path / "predictions.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in table[1::3]] == ["d.png", "sub/a.png", "sub/z.png"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["nowhere", "IMAGES"], "nowhere: no such checkpoint"),
+        (["RUN", "nowhere.png"], "nowhere.png: no such file or folder"),
+        (["RUN", "-"], "no image is named"),
+        (["RUN", "IMAGES", "--device", "gpu"], "--device gpu .*allowed are auto, cuda"),
+        (["RUN", "IMAGES", "--device", "mps"], "--device mps: there is none here"),
+    ],
+)
+def test_a_mistake_is_a_line_and_exit_code_2(
+    args: list[str], message: str, run: Path, images: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    here = [{"RUN": run, "IMAGES": images}.get(arg, arg) for arg in args]
+    assert tlunet(monkeypatch, "predict", *here, "--out", tmp_path / "out") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert re.search(message, err)
+    assert not (tmp_path / "out").exists()

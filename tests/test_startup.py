@@ -1,0 +1,50 @@
+"""What answers at once imports nothing that takes long: no seconds are measured here."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from studies import make_truth, write_run
+
+ROOT = Path(__file__).parent.parent
+HEAVY = {
+    "torch", "torchvision", "torchmetrics", "pytorch_lightning", "timm",
+    "segmentation_models_pytorch", "albumentations", "cv2", "wandb", "matplotlib", "scipy",
+    "pandas", "pyarrow", "numpy", "PIL", "huggingface_hub",
+}  # fmt: skip
+RUN_PY = f"import runpy; runpy.run_path({str(ROOT / 'run.py')!r}, run_name='__main__')"
+TLUNET = "from tlunet.cli import main; main()"
+
+
+@pytest.mark.parametrize(
+    ("start", "args", "code", "said", "unneeded"),
+    [
+        (RUN_PY, ["--help"], 0, "encoder=resnet,densenet", set()),
+        (RUN_PY, ["nokey=1"], 2, "nokey: no such key", {"rich"}),
+        (TLUNET, ["--help"], 0, "status", {"hydra", "omegaconf", "yaml"}),
+        (TLUNET, ["status", "STUDY"], 0, "1 finished", {"hydra", "omegaconf", "yaml"}),
+        (TLUNET, ["status", "STUDY", "--json"], 0, '"finished"', {"hydra", "omegaconf", "yaml"}),
+        (TLUNET, ["predict", "--help"], 0, "predictions.csv", {"hydra", "omegaconf", "yaml"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_nothing_heavy_is_imported(
+    start: str, args: list[str], code: int, said: str, unneeded: set[str], tmp_path: Path
+) -> None:
+    if "STUDY" in args:
+        write_run(tmp_path / "STUDY", make_truth(20))
+    watched = HEAVY | unneeded
+    program = (
+        "import atexit, sys\n"
+        f"found = lambda: sorted({watched} & {{*sys.modules}})\n"
+        "atexit.register(lambda: print('imported:', found() or 'nothing'))\n"
+        f"sys.argv = ['x', *{args}]\n{start}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert said in done.stdout + done.stderr
+    assert done.stdout.endswith("imported: nothing\n"), done.stdout[-300:]
