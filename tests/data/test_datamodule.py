@@ -98,6 +98,23 @@ def test_workers_do_not_change_the_samples(
         assert torch.equal(ours["mask"], theirs["mask"])
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")
+def test_workers_that_live_on_know_the_epoch(strips: Path, tmp_path: Path) -> None:
+    """A trainer asks one loader for every epoch, and after a resume for a later one first."""
+    found = {}
+    for workers in (0, 2):
+        loader = module(strips, tmp_path, augment=Augment(), workers=workers).train_dataloader()
+        for number in (3, 0, 1):
+            loader.sampler.set_epoch(number)
+            found[workers, number] = list(loader)
+    for number in (3, 0, 1):
+        for ours, theirs in zip(found[2, number], found[0, number], strict=True):
+            assert ours["id"] == theirs["id"]
+            assert torch.equal(ours["flip"], theirs["flip"])
+            assert torch.equal(ours["image"], theirs["image"])
+    assert found[2, 0][0]["id"] != found[2, 1][0]["id"]
+
+
 def test_normalisation_is_the_same_for_every_fraction(strips: Path, tmp_path: Path) -> None:
     whole, half = (module(strips, tmp_path, frac=f) for f in (1.0, 0.5))
     assert (whole.mean, whole.std) == (half.mean, half.std)
