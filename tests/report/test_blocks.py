@@ -116,6 +116,26 @@ def test_near_duplicates_are_those_of_the_split(
     assert block.groups.tolist() == [1, 1, 0, *range(2, 11)]
 
 
+def test_names_of_images_stay_as_they_are_written(tmp_path: Path) -> None:
+    names = ["NA", "007", "7", "1e3", "null"]
+    write_run(tmp_path, dict(zip(names, make_truth(5).values(), strict=True)), groups=range(5))
+    (block,) = collect(tmp_path).blocks
+    assert block.image_ids == tuple(sorted(names))
+    assert block.groups.tolist() == [names.index(name) for name in sorted(names)]
+
+
+@pytest.mark.parametrize("names", [["0000.jpg", "more.jpg"], ["other.jpg"], []])
+def test_a_split_with_other_test_images_is_a_fault(
+    tmp_path: Path, truth: dict[str, np.ndarray], names: list[str]
+) -> None:
+    run = write_run(tmp_path, truth)
+    split = pd.read_csv(run / "split.csv").iloc[1:]  # in place of the first, 0000.jpg
+    other = pd.DataFrame({"image_id": names, "subset": "test", "group": 99})
+    pd.concat([split, other]).to_csv(run / "split.csv", index=False)
+    (fault,) = collect(tmp_path).faults
+    assert "other images than the test part of split.csv" in fault
+
+
 def test_missing_cells_of_the_grid_are_named(tmp_path: Path) -> None:
     write_grid(tmp_path, 12, seeds=(0, 1))
     shutil.rmtree(next(tmp_path.glob("resnet-imagenet-0.5-s1-*")))

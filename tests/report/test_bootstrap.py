@@ -53,9 +53,11 @@ def test_every_replicate_is_the_score_of_the_images_it_drew(seed: int) -> None:
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts, weights = make_counts(), draw_images(np.arange(40), 30)
+    counts, weights = make_counts(ties=False), draw_images(np.arange(40), 30)
     whole = resampled(counts, 0.5, weights)
-    monkeypatch.setattr("tlunet.report.bootstrap.CHUNK", 40 * 7)
+    monkeypatch.setattr("tlunet.report.bootstrap.CHUNK", 31 * 7)
+    monkeypatch.setattr("tlunet.report.bootstrap.BLOCK", 3)
+    np.testing.assert_array_equal(draw_images(np.arange(40), 30), weights)
     for name, values in resampled(counts, 0.5, weights).items():
         np.testing.assert_allclose(values, whole[name], rtol=1e-12, err_msg=name)
 
@@ -67,6 +69,17 @@ def test_near_duplicates_come_and_go_together() -> None:
     assert (weights[:, 3] == weights[:, 4]).all()
     assert (weights[1:, [0, 2, 3]].sum(1) == 3).all()  # three groups drawn
     assert 0.9 < weights[1:, 0].mean() < 1.1
+
+
+def test_the_draws_are_those_of_the_recorded_experiments() -> None:
+    """Other draws would move every interval that is written down."""
+    drawn = draw_images(np.array([0, 0, 1, 2, 3]), 4)
+    assert drawn[1:].tolist() == [
+        [1, 1, 0, 0, 3],
+        [0, 0, 2, 2, 0],
+        [1, 1, 1, 1, 1],
+        [2, 2, 1, 0, 1],
+    ]
 
 
 def test_seeds_are_drawn_from_three_on() -> None:

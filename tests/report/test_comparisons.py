@@ -150,6 +150,8 @@ def test_shares_and_p_by_hand(block: Resampled) -> None:
     # Seed 0: one better, one worse, two tied; seed 1: two better, two tied.
     assert [better[0], tied[0], worse[0]] == pytest.approx([3 / 8, 4 / 8, 1 / 8])
     assert better + tied + worse == pytest.approx(np.ones(401))
+    first = shares("dice_image", a, b, draws=1)  # the estimate without its replicates
+    assert [s.tolist() for s in first] == [s[:1].tolist() for s in (better, tied, worse)]
     found = row(compare([small]), factor="init", metric="dice_image")
     assert [found["improved"], found["tied"], found["worse"]] == pytest.approx([3 / 8, 0.5, 1 / 8])
     dice = {f: 2 * f / (10 + f) for f in range(10)}
@@ -157,6 +159,11 @@ def test_shares_and_p_by_hand(block: Resampled) -> None:
     assert found["p"] == pytest.approx(stats.wilcoxon(d, zero_method="pratt").pvalue)
     assert found["difference"] == pytest.approx(np.mean(d))
     assert found["interval"] == "images only"
+
+
+def test_blocks_of_one_split_draw_the_same_images_once(block: Resampled) -> None:
+    assert replace(block).draws is replace(block).draws
+    assert replace(block, replicates=7).draws.shape == (8, len(block.block.image_ids))
 
 
 def test_the_shares_are_those_of_a_table_of_pairs(grid: Path, compared: pd.DataFrame) -> None:

@@ -196,7 +196,12 @@ def test_the_command(
 
 @pytest.mark.parametrize(
     "path",
-    [p for p in ROOT.rglob("*.md") if not p.relative_to(ROOT).parts[0].startswith(".")],
+    [
+        path
+        for path in ROOT.rglob("*.md")
+        if not path.relative_to(ROOT).parts[0].startswith(".")
+        and path.parent.name != "benchmarks"  # blocks of another kind: tests/bench
+    ],
     ids=lambda p: str(p.relative_to(ROOT)),
 )
 def test_every_number_in_the_docs_is_the_recorded_one(path: Path) -> None:

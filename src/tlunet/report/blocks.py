@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pyarrow import ArrowException
+from pyarrow import ArrowException, compute, csv
 from yaml import YAMLError
 
 from tlunet.errors import DataError
@@ -39,6 +40,12 @@ SPOKEN = {
 RECIPES = {"synthetic": ("n", "size", "epochs", "seed"), "imagenet": ("path",),
            "checkpoint": ("path",), "random": ()}  # fmt: skip
 
+
+#: Names stay as they are written: 007 is no number, NA is not nothing.
+SPLIT = csv.ConvertOptions(
+    column_types={"image_id": pa.string(), "subset": pa.string(), "group": pa.int64()},
+    include_columns=["image_id", "subset", "group"],
+)
 
 #: What a broken file in a run folder raises.
 UNREADABLE = (
@@ -189,7 +196,7 @@ class _Run:
     dead_classes: list[int]
     empty_predictor: dict[str, Any]
     image_ids: tuple[str, ...]
-    groups: tuple[int, ...]
+    groups: NDArray[np.int64]
     counts: PixelCounts[NDArray[Any]]
     history: pd.DataFrame
 
@@ -199,16 +206,8 @@ class _Run:
 
 
 def _read(folder: Path, meta: dict[str, Any], time: str) -> _Run:
-    table = pd.read_parquet(folder / "test_images.parquet")
-    counts, ids = from_table(table), table["image_id"].unique()
-    order = np.argsort(ids)
-    counts = PixelCounts(
-        np.arange(len(ids)), *(v[order] for k, v in vars(counts).items() if k != "index")
-    )
-    split = pd.read_csv(folder / "split.csv", dtype={"image_id": str}, keep_default_na=False)
-    if set(split["image_id"][split["subset"] == "test"]) != set(ids):
-        raise DataError("test_images.parquet has other images than the test part of split.csv")
-    group = split.set_index("image_id")["group"]
+    counts, ids = _counts(folder / "test_images.parquet")
+    groups = _groups(folder / "split.csv", ids)
     config = OmegaConf.load(folder / "config.yaml")
     metrics = read_json(folder / "metrics.json")
     settings = {name: _spoken(OmegaConf.select(config, at)) for name, at in SPOKEN.items()}
@@ -223,11 +222,31 @@ def _read(folder: Path, meta: dict[str, Any], time: str) -> _Run:
         recipe={k: _spoken(config.init[k]) for k in RECIPES.get(meta["init"], ())},
         dead_classes=metrics["dead_classes"],
         empty_predictor=metrics["empty_predictor"],
-        image_ids=tuple(ids[order]),
-        groups=tuple(int(group.loc[i]) for i in ids[order]),
+        image_ids=tuple(ids),
+        groups=groups,
         counts=counts,
         history=pd.read_csv(folder / "history.csv"),
     )
+
+
+def _counts(file: Path) -> tuple[PixelCounts[NDArray[Any]], list[str]]:
+    """A cell's counts and the names of its images, both sorted by name."""
+    # Names repeat for every class: as a dictionary they are read once an image.
+    table = pd.read_parquet(file, read_dictionary=["image_id", "class_name"])
+    counts, ids = from_table(table), table["image_id"].unique().tolist()
+    order = np.asarray(sorted(range(len(ids)), key=ids.__getitem__), np.int64)
+    rows = {name: values[order] for name, values in vars(counts).items() if name != "index"}
+    return PixelCounts(index=np.arange(len(ids)), **rows), [ids[k] for k in order]
+
+
+def _groups(file: Path, ids: list[str]) -> NDArray[np.int64]:
+    """The near-duplicate group of each test image, which must be those of the split."""
+    split = csv.read_csv(file, convert_options=SPLIT)
+    test = split.filter(compute.equal(split["subset"], "test"))
+    place = compute.index_in(pa.array(ids, pa.string()), value_set=test["image_id"])
+    if place.null_count or len(compute.unique(test["image_id"])) != len(ids):
+        raise DataError("test_images.parquet has other images than the test part of split.csv")
+    return test["group"].take(place).to_numpy()
 
 
 def _spoken(value: Any) -> str:
@@ -294,7 +313,7 @@ def _block(runs: Sequence[_Run], title: str) -> Block:
     fracs, seeds = cells["frac"].unique(), sorted(cells["seed"].unique())
     grid = [(e, i, f, s) for f in fracs for e in encoders for i in inits for s in seeds]
     there = {r.cell for r in runs}
-    groups = np.unique(np.asarray(first.groups), return_inverse=True)[1]
+    groups = np.unique(first.groups, return_inverse=True)[1]
     return Block(
         title=title,
         dataset=first.meta["dataset"],

@@ -7,18 +7,22 @@ product. Row 0 is the sample itself, every image once: its score is the estimate
 
 Reference: Owen and Eckles (2012), Bootstrapping data arrays of arbitrary order.
 
-Shapes: R replicates, N images, M classes, S seeds.
+Shapes: R replicates, N images, M classes, S seeds, D = R + 1 draws, K distinct scores.
 """
 
-from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from tlunet.model.scores import PixelCounts, dice, iou
 
 Floats = NDArray[np.float64]
+#: How often images are drawn: whole numbers, and so are their sums, exact in float32 up to 2²⁴.
+Draws = NDArray[np.float32]
 
 #: Scores that are the mean of one value an image, and those that are not.
 PER_IMAGE = (
@@ -29,11 +33,12 @@ BY_CLASS = ("dice_class", "iou_class", "dice_pooled", "iou_pooled", "auc", "ap")
 METRICS = PER_IMAGE + BY_CLASS
 
 SEEDS_NEEDED = 3  # under three, seeds are not drawn and the interval is over images only
-CHUNK = 20_000_000  # weights held at a time
+CHUNK = 4_000_000  # weights held in float64 at a time
+BLOCK = 64  # distinct scores worked on at a time: their sums stay in the processor's cache
 
 
-def draw_images(groups: NDArray[np.int64], replicates: int, seed: int = 0) -> NDArray[np.uint16]:
-    """How often each image is in each replicate; near-duplicates come and go together.
+def draw_images(groups: NDArray[np.int64], replicates: int, seed: int = 0) -> Draws:
+    """How often each image is in each draw; near-duplicates come and go together.
 
     Args:
         groups: (N,) the group of each image, numbered 0, 1, …
@@ -41,26 +46,30 @@ def draw_images(groups: NDArray[np.int64], replicates: int, seed: int = 0) -> ND
         seed: of the draws.
 
     Returns:
-        (R + 1, N); row 0 is all ones.
+        (R + 1, N); row 0 is all ones. In memory image by image, as its users walk through them.
     """
     rng = np.random.default_rng(seed)
     G = int(groups.max(initial=-1)) + 1
-    times = np.ones((replicates + 1, G), np.uint16)
-    if G:
-        times[1:] = rng.multinomial(G, np.full(G, 1 / G), size=replicates)
-    return times[:, groups]
+    times = np.ones((G, replicates + 1), np.float32)
+    step = max(1, CHUNK // max(1, G))
+    for start in range(1, (replicates + 1) * bool(G), step):
+        part = times[:, start : start + step]
+        part[:] = rng.multinomial(G, np.full(G, 1 / G), size=part.shape[1]).T
+    return times[groups].T
 
 
+@cache
 def draw_seeds(n_seeds: int, replicates: int, seed: int = 0) -> Floats:
-    """The weight of each seed in each replicate; equal in all of them under three seeds.
+    """The weight of each seed in each draw; equal in all of them under three seeds.
 
     Returns:
-        (R + 1, S), rows sum to 1; row 0 is 1/S throughout.
+        (R + 1, S), read-only; rows sum to 1; row 0 is 1/S throughout.
     """
     weights = np.full((replicates + 1, n_seeds), 1 / n_seeds)
     if n_seeds >= SEEDS_NEEDED:
         rng = np.random.default_rng([seed, n_seeds])
         weights[1:] = rng.multinomial(n_seeds, weights[0], size=replicates) / n_seeds
+    weights.setflags(write=False)
     return weights
 
 
@@ -93,88 +102,111 @@ def image_scores(counts: PixelCounts[NDArray[Any]], threshold: float) -> dict[st
 
 
 def resampled(
-    counts: PixelCounts[NDArray[Any]], threshold: float, weights: NDArray[Any]
+    counts: PixelCounts[NDArray[Any]], threshold: float, weights: Draws
 ) -> dict[str, Floats]:
-    """Every score of every replicate.
+    """Every score of every draw.
 
     Args:
         counts: N images × M classes of one network.
         threshold: a label is positive where its probability is above it.
-        weights: (R, N), how often each image is in each replicate.
+        weights: (D, N), how often each image is in each draw.
 
     Returns:
-        (R,) each: the names of :data:`METRICS`, and ``auc_1`` … for each class; NaN where a
-        replicate leaves a score undefined. A mean over classes leaves undefined ones out.
+        (D,) each: the names of :data:`METRICS`, and ``auc_1`` … for each class; NaN where a
+        draw leaves a score undefined. A mean over classes leaves undefined ones out.
     """
-    M = counts.label.shape[1]
-    parts = [_resampled(counts, threshold, part) for part in _chunks(weights)]
-    out = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    weights = np.asarray(weights, np.float32)
+    values = image_scores(counts, threshold)
+    stacked = np.stack(list(values.values()), 1)  # (N, scores)
+    known = ~np.isnan(stacked)
+    areas = [counts.intersection, counts.truth, counts.predicted]  # (N, M) each
+    sums = weighted_sums(weights, np.hstack([np.where(known, stacked, 0), known, *areas]))
+    total, times, both, truth, predicted = np.hsplit(  # (D, scores) twice, (D, M) thrice
+        sums, np.cumsum([len(values), len(values), *(area.shape[1] for area in areas[:2])])
+    )
+    out = dict(zip(values, _divide(total, times).T, strict=True))
+    pooled = {
+        "dice": _divide(2 * both, truth + predicted),
+        "iou": _divide(both, truth + predicted - both),
+    }
+    by_image = np.ascontiguousarray(weights.T)  # (N, D); no copy of what draw_images made
+    label, prob = np.asarray(counts.label, bool), np.asarray(counts.prob)
+    M = label.shape[1]
+    for m in range(M):
+        for name, scores in pooled.items():
+            out[f"{name}_pooled_{m + 1}"] = np.where(truth[:, m] > 0, scores[:, m], np.nan)
+        auc, ap = _ranked(label[:, m], prob[:, m], by_image)
+        out |= {f"auc_{m + 1}": auc, f"ap_{m + 1}": ap}
     for name in BY_CLASS:
-        per_class = np.stack([out[f"{name}_{m + 1}"] for m in range(M)], 1)  # (R, M)
+        per_class = np.stack([out[f"{name}_{m + 1}"] for m in range(M)], 1)  # (D, M)
         known = ~np.isnan(per_class)
         out[name] = _divide(np.where(known, per_class, 0).sum(1), known.sum(1))
     return out
 
 
-def weighted_sums(weights: NDArray[Any], values: NDArray[Any]) -> Floats:
-    """Sums over the images of every replicate.
+def weighted_sums(weights: Draws, values: NDArray[Any]) -> Floats:
+    """Sums over the images of every draw.
 
     Args:
-        weights: (R, N).
+        weights: (D, N).
         values: (N, C).
 
     Returns:
-        (R, C).
+        (D, C).
     """
-    return np.concatenate([part @ values.astype(np.float64) for part in _chunks(weights)])
+    sums = np.zeros((len(weights), values.shape[1]))
+    step = max(1, CHUNK // len(weights))
+    for start in range(0, len(values), step):
+        part = slice(start, start + step)
+        sums += weights[:, part].astype(np.float64) @ values[part].astype(np.float64)
+    return sums
 
 
-def _chunks(weights: NDArray[Any]) -> Iterator[Floats]:
-    step = max(1, CHUNK // max(1, weights.shape[1]))
-    for start in range(0, len(weights), step):
-        yield weights[start : start + step].astype(np.float64)
+def _ranked(label: NDArray[np.bool_], prob: NDArray[Any], weights: Draws) -> tuple[Floats, Floats]:
+    """AUC and average precision, (D,) each, of images that count ``weights`` times.
+
+    Both change at the positives' distinct scores alone. Walking down them, the negatives between
+    one and the next are added up at once, a product with a sparse matrix.
+
+    Args:
+        label: (N,) the truth.
+        prob: (N,) the scores.
+        weights: (N, D), image by image in memory.
+    """
+    D = weights.shape[1]
+    scores, place = np.unique(-prob[label], return_inverse=True)  # (K,) the highest first
+    row = np.empty(len(prob), np.int64)
+    row[label] = 2 * place + 1
+    row[~label] = 2 * np.searchsorted(scores, -prob[~label])  # the first score not above its own
+    adding = _adding(row, 2 * len(scores) + 1)
+    tied = ~label & np.isin(prob, prob[label])
+    ties = _adding(np.where(tied, row // 2, len(scores)), len(scores) + 1) if tied.any() else None
+
+    above, precision = np.zeros(D), np.zeros(D)
+    so_far = np.zeros((2, D), np.float32)  # negatives and positives
+    for start in range(0, len(scores), BLOCK):
+        stop = min(start + BLOCK, len(scores))
+        sums = (adding[2 * start : 2 * stop] @ weights).reshape(-1, 2, D)  # (K, 2, D)
+        positives = sums[:, 1].astype(np.float64)
+        sums[0] += so_far
+        for before, here in pairwise(sums):  # np.cumsum is four times as slow along this axis
+            here += before
+        so_far = sums[-1].copy()
+        others = sums[:, 0].astype(np.float64)  # negatives scored at least as high
+        hits = sums[:, 1] / np.maximum(others + sums[:, 1], 1)
+        precision += np.einsum("kd,kd->d", positives, hits)
+        if ties is not None:
+            others -= (ties[start:stop] @ weights) / 2
+        above += np.einsum("kd,kd->d", positives, others)
+    P = so_far[1].astype(np.float64)
+    Q = so_far[0] + (adding[2 * len(scores) :] @ weights)[0].astype(np.float64)
+    return _divide(P * Q - above, P * Q), _divide(precision, P)
 
 
-def _resampled(
-    counts: PixelCounts[NDArray[Any]], threshold: float, weights: Floats
-) -> dict[str, Floats]:
-    values = image_scores(counts, threshold)
-    stacked = np.stack(list(values.values()), 1)  # (N, scores)
-    known = ~np.isnan(stacked)
-    sums = weights @ np.where(known, stacked, 0)  # (R, scores)
-    means = _divide(sums, weights @ known)
-    out = dict(zip(values, means.T, strict=True))
-
-    areas = [np.asarray(a, float) for a in (counts.intersection, counts.truth, counts.predicted)]
-    both, truth, predicted = (weights @ a for a in areas)  # (R, M)
-    scores = {
-        "dice": _divide(2 * both, truth + predicted),
-        "iou": _divide(both, truth + predicted - both),
-    }
-    label, prob = np.asarray(counts.label, bool), np.asarray(counts.prob)
-    for m in range(label.shape[1]):
-        for name, pooled in scores.items():
-            out[f"{name}_pooled_{m + 1}"] = np.where(truth[:, m] > 0, pooled[:, m], np.nan)
-        auc, ap = _ranked(label[:, m], prob[:, m], weights)
-        out |= {f"auc_{m + 1}": auc, f"ap_{m + 1}": ap}
-    return out
-
-
-def _ranked(label: NDArray[np.bool_], prob: NDArray[Any], weights: Floats) -> list[Floats]:
-    """AUC and average precision, (R,) each, of images that count ``weights`` times."""
-    order = np.argsort(prob, kind="stable")
-    first = np.flatnonzero(np.diff(prob[order], prepend=np.nan) != 0)  # of each distinct score
-    positives, negatives = (
-        np.add.reduceat(weights[:, order] * chosen[order], first, axis=1)
-        for chosen in (label, ~label)
-    )  # (R, distinct scores), ascending
-    P, Q = positives.sum(1), negatives.sum(1)  # (R,)
-    below = negatives.cumsum(1) - negatives / 2  # ties count half
-    auc = _divide((positives * below).sum(1), P * Q)
-    hits = positives[:, ::-1].cumsum(1)[:, ::-1]  # positives scored at least as high
-    false_alarms = negatives[:, ::-1].cumsum(1)[:, ::-1]
-    precision = _divide(hits, hits + false_alarms, empty=0)
-    return [auc, _divide((positives * precision).sum(1), P)]
+def _adding(row: NDArray[np.int64], rows: int) -> sparse.csr_matrix:
+    """(rows, N) ones: times weights it gives their sums by row, whole numbers and so exact."""
+    N = len(row)
+    return sparse.csr_matrix((np.ones(N, np.float32), (row, np.arange(N))), shape=(rows, N))
 
 
 def _divide(a: Floats, b: NDArray[Any], empty: float = np.nan) -> Floats:

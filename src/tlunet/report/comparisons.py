@@ -1,19 +1,22 @@
 """What is compared with what: differences of scores, paired by image and seed, with intervals."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from torch import get_num_threads
 
 from tlunet.report.blocks import Block, Key
 from tlunet.report.bootstrap import (
     METRICS,
     SEEDS_NEEDED,
+    Draws,
     draw_images,
     draw_seeds,
     image_scores,
@@ -40,15 +43,16 @@ class Resampled:
     replicates: int = REPLICATES
 
     @cached_property
-    def draws(self) -> NDArray[np.uint16]:
-        """(R + 1, N) how often each image is in each replicate."""
-        return draw_images(self.block.groups, self.replicates)
+    def draws(self) -> Draws:
+        """(R + 1, N) how often each image is in each draw."""
+        return _shared_draws(self.block.groups.tobytes(), self.replicates)
 
     @cached_property
     def scores(self) -> list[dict[str, Floats]]:
         """(R + 1,) every score of every cell, rows as ``block.cells``."""
-        threshold = self.block.threshold
-        return [resampled(counts, threshold, self.draws) for counts in self.block.counts]
+        one = partial(resampled, threshold=self.block.threshold, weights=self.draws)
+        with ThreadPoolExecutor(get_num_threads()) as pool:  # torch's number: set in one place
+            return list(pool.map(one, self.block.counts))
 
     @cached_property
     def images(self) -> list[dict[str, Floats]]:
@@ -103,29 +107,48 @@ class Cell(NamedTuple):
         return np.stack([self.block.images[k][metric] for k in rows])
 
 
+@lru_cache(maxsize=1)
+def _shared_draws(groups: bytes, replicates: int) -> Draws:
+    """Blocks of one split draw the same images: drawn once, as they take seconds and memory."""
+    return draw_images(np.frombuffer(groups, np.int64), replicates)
+
+
 def common_seeds(*cells: Cell) -> tuple[int, ...]:
     """The seeds that all these have."""
     first, *others = (cell.seeds for cell in cells)
     return tuple(s for s in first if all(s in other for other in others))
 
 
-def shares(metric: str, a: Cell, b: Cell) -> tuple[Floats, Floats, Floats]:
-    """(R + 1,) each: shares of image × seed pairs in which ``a`` scores above, as, below ``b``.
+def shares(
+    metric: str, a: Cell, b: Cell, draws: int | None = None
+) -> tuple[Floats, Floats, Floats]:
+    """Shares of image × seed pairs in which ``a`` scores above, as, below ``b``.
+
+    Args:
+        metric: a score that is a mean over images.
+        a: one cell.
+        b: another, of the same images.
+        draws: how many of the R + 1, the sample itself first; ``None``: all.
+
+    Returns:
+        (draws,) each.
 
     Raises:
         KeyError: the score is not a mean over images.
     """
-    seeds, draws = common_seeds(a, b), a.block.draws
+    seeds, times = common_seeds(a, b), a.block.draws[:draws]  # (D, N)
     d = a.images(metric, seeds) - b.images(metric, seeds)  # (S, N)
     counted = ~np.isnan(d[:1])  # by the truth: the same for every seed
-    weights = draw_seeds(len(seeds), a.block.replicates)  # (R + 1, S)
-    total = weighted_sums(draws, counted.T)[:, 0]  # (R + 1,)
+    weights = draw_seeds(len(seeds), a.block.replicates)[:draws]  # (D, S)
+    sums = weighted_sums(times, np.concatenate([counted, d > 0, d == 0, d < 0]).T)
+    total, *hits = np.hsplit(sums, 1 + len(seeds) * np.arange(3))  # (D, 1), (D, S) thrice
 
-    def share(chosen: NDArray[np.bool_]) -> Floats:
-        hits = weighted_sums(draws, chosen.T) * weights  # (R + 1, S)
-        return np.divide(hits.sum(1), total, out=np.full(len(total), np.nan), where=total > 0)
+    def share(hits: Floats) -> Floats:
+        of = total[:, 0]
+        return np.divide((hits * weights).sum(1), of, out=np.full(len(of), np.nan), where=of > 0)
 
-    return share(d > 0), share(d == 0), share(d < 0)
+    above, same, below = map(share, hits)
+    return above, same, below
 
 
 def _by_class(name: str) -> tuple[int, int]:
@@ -275,5 +298,5 @@ def _paired(metric: str, a: Cell, b: Cell) -> dict[str, float]:
     if not seeds or metric not in a.block.images[0]:
         return {}  # not a mean over images
     d = (a.images(metric, seeds) - b.images(metric, seeds)).mean(0)  # (N,)
-    named = zip(("improved", "tied", "worse"), shares(metric, a, b), strict=True)
+    named = zip(("improved", "tied", "worse"), shares(metric, a, b, draws=1), strict=True)
     return {name: float(share[0]) for name, share in named} | {"p": signed_rank(d[~np.isnan(d)])}

@@ -204,9 +204,10 @@ def _per_class(
             _title(ax, key)
             empty(ax, "no run")
             continue
+        part = parts[key][["seed", "class_id", "label", "prob"]]
         scores = []
         for class_id, (class_name, look) in classes.items():
-            seeds = list(_seeds(parts[key][parts[key]["class_id"] == class_id]))
+            seeds = list(_seeds(part[part["class_id"] == class_id]))
             mean = _mean([score(*seed) for seed in seeds])
             label = f"{class_name}: {_say(mean)}"
             if mean is None:

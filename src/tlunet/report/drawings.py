@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -114,36 +115,39 @@ def image_table(block: Resampled) -> pd.DataFrame:
     """One row a cell and test image, for the figures.
 
     Returns:
-        ``encoder, init, frac, seed, image_id`` and the scores that are means over images.
+        ``encoder, init, frac, seed, image_id, dice_image, iou_image``; names are categories.
     """
-    ids = list(block.block.image_ids)
-    factors = block.block.cells[FACTORS].itertuples(index=False)
-    tables = [
-        pd.DataFrame(scores).assign(image_id=ids, encoder=e, init=i, frac=f, seed=s)
-        for scores, (e, i, f, s) in zip(block.images, factors, strict=True)
-    ]
-    return pd.concat(tables, ignore_index=True)
+    table = _rows(block.block, 1)
+    for name in ("dice_image", "iou_image"):
+        table[name] = np.concatenate([scores[name] for scores in block.images])
+    return table
 
 
 def label_table(block: Block) -> pd.DataFrame:
     """One row a cell, test image and class, for the figures.
 
     Returns:
-        ``encoder, init, frac, seed, image_id, class_id, class_name, label, prob``.
+        ``encoder, init, frac, seed, image_id, class_id, class_name, label, prob``; names are
+        categories.
     """
-    ids, M = list(block.image_ids), len(block.classes)
-    factors = block.cells[FACTORS].itertuples(index=False)
-    tables = []
-    for counts, (e, i, f, s) in zip(block.counts, factors, strict=True):
-        columns = {
-            "image_id": [name for name in ids for _ in range(M)],
-            "class_id": list(range(1, M + 1)) * len(ids),
-            "class_name": list(block.classes) * len(ids),
-            "label": counts.label.ravel(),
-            "prob": counts.prob.ravel(),
-        }
-        tables.append(pd.DataFrame(columns).assign(encoder=e, init=i, frac=f, seed=s))
-    return pd.concat(tables, ignore_index=True)
+    M = len(block.classes)
+    table = _rows(block, M)
+    m = np.tile(np.arange(M, dtype=np.int16), len(table) // M)
+    table["class_id"], table["class_name"] = m + 1, pd.Categorical(block.classes).take(m)
+    for name in ("label", "prob"):
+        table[name] = np.concatenate([getattr(counts, name).ravel() for counts in block.counts])
+    return table
+
+
+def _rows(block: Block, each: int) -> pd.DataFrame:
+    """The factors and ``image_id``, ``each`` rows an image, cell by cell."""
+    cells = block.cells[FACTORS].astype({"encoder": "category", "init": "category"})
+    K, N = len(cells), len(block.image_ids)
+    table = cells.iloc[np.repeat(np.arange(K), N * each)].reset_index(drop=True)
+    names = pd.CategoricalDtype(list(block.image_ids))
+    image = np.tile(np.repeat(np.arange(N, dtype=np.int32), each), K)
+    table["image_id"] = pd.Categorical.from_codes(image, dtype=names)
+    return table
 
 
 def slug(text: str) -> str:

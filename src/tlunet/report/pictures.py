@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ class Pictures:
     pack: Pack
     masks: tuple[dict[tuple[str, int], str], dict[tuple[str, int], str]]
 
-    @property
+    @cached_property
     def dice(self) -> pd.DataFrame:
         """Columns ``a, b, difference``, indexed by image id; null without a defect."""
         ids = pd.Index(self.a.block.block.image_ids, name="image_id")

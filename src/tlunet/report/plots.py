@@ -229,7 +229,7 @@ def differences(images: pd.DataFrame, init: str) -> Figure:
     Raises:
         ValueError: the table has no rows of `init`, or `init` is random itself.
     """
-    if init == "random" or init not in set(images["init"]):
+    if init == "random" or init not in images["init"].unique():
         raise ValueError(f"init is {init!r}, expected another than random that is in the table")
     grid, parts = order(images), cells(images)
     figure, axes = subplots(len(grid.fracs), len(grid.encoders), 1.75, sharex=True, sharey="row")

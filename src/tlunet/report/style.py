@@ -88,10 +88,10 @@ def order(table: pd.DataFrame) -> Grid:
     """
     if table.empty:
         raise ValueError("the table has no rows, there is nothing to draw")
-    encoders, inits = display_order(table["encoder"]), display_order(table["init"])
-    present = set(zip(table["encoder"], table["init"], strict=True))
+    present: list[Any] = table.groupby(["encoder", "init"], observed=True).size().index.tolist()
+    encoders, inits = (display_order(names) for names in zip(*present, strict=True))
     pairs = [(e, i) for e in encoders for i in inits if (e, i) in present]
-    return Grid(encoders, inits, sorted(set(table["frac"]), reverse=True), pairs)
+    return Grid(encoders, inits, sorted(table["frac"].unique().tolist(), reverse=True), pairs)
 
 
 def _rank(name: str, known: Sequence[str], others: Sequence[str] = ()) -> int:
@@ -106,10 +106,13 @@ def cells(table: pd.DataFrame) -> dict[tuple[str, str, float], pd.DataFrame]:
     Sums of floats depend on their order: sorted, the same rows give the same figure.
     """
     keys = ["seed", "image_id", "class_id", "epoch", "metric"]
-    table = table.sort_values([key for key in keys if key in table], kind="stable")
+    keys = [key for key in keys if key in table]
     parts = table.groupby(["encoder", "init", "frac"], observed=True)
     found: dict[Any, pd.DataFrame] = dict(iter(parts))
-    return {(str(e), str(i), float(f)): part for (e, i, f), part in found.items()}
+    return {
+        (str(e), str(i), float(f)): part.sort_values(keys, kind="stable")
+        for (e, i, f), part in found.items()
+    }
 
 
 def colour(init: str, grid: Grid) -> str:
@@ -170,7 +173,8 @@ def save(figure: Figure, stem: Path) -> str:
     svg, png = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("svg", "png"))
     buffer = io.StringIO()
     with matplotlib.style.context(["default", STYLE, {"svg.hashsalt": "tlunet"}]):
-        figure.draw_without_rendering()
+        if engine := figure.get_layout_engine():
+            engine.execute(figure)
         figure.set_layout_engine("none")  # laid out once: slow, and never quite the same again
         # The canvases themselves: Figure.savefig would draw everything once more beforehand.
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
