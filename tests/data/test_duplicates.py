@@ -157,6 +157,57 @@ def test_empty_and_faulty() -> None:
         group(np.zeros((2, 16, 16), np.uint8))
 
 
+def _plain(thumbnails: np.ndarray) -> list[int]:
+    """Every pair in full, one at a time."""
+    described = duplicates._describe(thumbnails)
+    groups = duplicates._identical(thumbnails)
+    first, second = np.nonzero(np.triu(described @ described.T > duplicates.CORRELATION, 1))
+    for one, other in zip(first, second, strict=True):
+        if duplicates._agree(thumbnails, np.array([one]), np.array([other])).all():
+            old, new = sorted((groups[one], groups[other]), reverse=True)
+            groups[groups == old] = new
+    return groups.tolist()
+
+
+def _worn(thumbnails: np.ndarray) -> np.ndarray:
+    """Copies with more and more noise: some beyond recognition, some at the limit."""
+    rng = np.random.default_rng(3)
+    spread = np.linspace(0, 12, len(thumbnails))[:, None, None]
+    noisy = thumbnails + spread * rng.standard_normal(thumbnails.shape)
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module", params=["small", "wide", "half dark", "patterned"])
+def many(request: pytest.FixtureRequest) -> np.ndarray:
+    """Thumbnails of pictures and their copies, from noise to a few waves."""
+    if request.param == "patterned":
+        rng, waves = np.random.default_rng(4), np.arange(32) / 32 * 2 * np.pi
+        mix = rng.standard_normal((150, 6))
+        shapes = np.stack([np.outer(np.sin(a * waves), np.cos(b * waves)) for a, b in
+                           [(2, 3), (4, 1), (3, 5), (6, 2), (5, 5), (1, 7)]])  # fmt: skip
+        pictures = np.clip(128 + 25 * np.einsum("nk,kyx->nyx", mix, shapes), 0, 255)
+        pictures = pictures.astype(np.uint8)
+    else:
+        size = (64, 400) if request.param == "wide" else (32, 64)
+        drawn = [draw(i, size=size, seed=5, classes=())[0] for i in range(150)]
+        pictures = np.stack([thumbnail(image) for image in drawn])
+        if request.param == "half dark":
+            pictures[::2, :, 13:] = 0
+    return np.concatenate([pictures, _worn(pictures)])
+
+
+def test_no_pair_is_lost_on_the_short_way(many: np.ndarray) -> None:
+    expected = _plain(many)
+    assert 10 < len(set(expected)) < 270  # many are joined, many are not
+    assert group(many).tolist() == expected
+
+
+def test_heads_bound_the_correlation(many: np.ndarray) -> None:
+    described, heads = duplicates._describe(many), duplicates._heads(many)
+    assert heads.shape[1] < 400
+    assert (heads @ heads.T > described @ described.T - duplicates.ROUNDING / 10).all()
+
+
 # --- real pictures ----------------------------------------------------------------------------
 
 

@@ -1,12 +1,17 @@
+import json
 import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tlunet.data import folder, severstal
-from tlunet.data.pack import open_pack
+from tlunet.data import decoding, folder, packing, severstal
+from tlunet.data.pack import Pack, open_pack
 from tlunet.data.source import read_image, read_mask
 from tlunet.errors import ConfigError, DataError
 
@@ -148,3 +153,185 @@ def test_the_real_strips(real: Path, tmp_path: Path) -> None:
     pack = open_pack(severstal.read(real / "severstal_sample"), tmp_path)
     assert pack.images.shape == (25, 256, 1600)
     assert pack.labels.sum(0).tolist() == [2, 0, 6, 4]
+
+
+# --- broken off and taken up again ------------------------------------------------------------
+
+BUILD = """
+import sys, time
+from pathlib import Path
+from tlunet.data import packing, severstal
+from tlunet.data.pack import open_pack
+
+def progress(what, done, total):
+    print(done, flush=True)
+    time.sleep(0.01)
+
+if __name__ == "__main__":
+    packing.MOST, packing.PROCESSES_FROM = 2, float(sys.argv[3])
+    open_pack(severstal.read(Path(sys.argv[1])), Path(sys.argv[2]), progress=progress)
+"""
+
+
+def contents(pack: Pack) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in pack.folder.iterdir()}
+
+
+def vouched(cache: Path) -> int:
+    """How many images a broken-off build need not decode again."""
+    (journal,) = cache.glob("*.part/journal.jsonl")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    return sum(len(json.loads(line)) for line in lines if line.endswith(b"\n"))
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The images decoded by this process, two a batch."""
+    names: list[str] = []
+    decode = decoding.decode
+    monkeypatch.setattr(packing, "MOST", 2)
+    monkeypatch.setattr(
+        decoding, "decode", lambda record, m: (names.append(record.image_id), decode(record, m))[1]
+    )
+    return names
+
+
+def break_off(at: int) -> Callable[[str, int, int], None]:
+    """A progress that raises at an image, when what came before it is vouched for."""
+
+    def progress(what: str, done: int, total: int) -> None:
+        time.sleep(0.003)
+        if done == at:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def test_killed_at_any_moment_and_taken_up_again(
+    strips: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    source, cache = severstal.read(strips), tmp_path / "packs"
+    whole = contents(open_pack(source, tmp_path / "undisturbed"))
+    script = tmp_path / "build.py"
+    script.write_text(BUILD)
+    random = np.random.default_rng()
+    before = 0
+    for processes_from in ("inf", "0"):  # threads, processes
+        arguments = [sys.executable, script, strips, cache, processes_from]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as build:
+            assert build.stdout
+            assert int(build.stdout.readline()) == before + 1  # not from the start
+            for _ in range(random.integers(0, 5)):
+                build.stdout.readline()
+            time.sleep(random.uniform(0, 0.02))
+            build.kill()
+        assert not list(cache.glob("*/pack.json"))
+        assert before <= vouched(cache) < len(source.records)
+        before = vouched(cache)
+    decoded.clear()
+    assert contents(open_pack(source, cache)) == whole
+    assert sorted(decoded) == [record.image_id for record in source.records[before:]]
+    assert not list(cache.glob("*.part"))
+
+
+def test_what_the_journal_does_not_vouch_for_is_made_again(
+    strips: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    source = severstal.read(strips)
+    whole = contents(open_pack(source, tmp_path / "undisturbed"))
+    with pytest.raises(KeyboardInterrupt):
+        open_pack(source, tmp_path, progress=break_off(at=17))
+    (part,) = tmp_path.glob("*.part")
+    lines = (part / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    tears = lines[3][:40], lines[3][:-1], b"\0" * 40 + b"\n"  # by a kill, by a power cut
+    for cache, torn in zip((tmp_path / name for name in "abc"), tears, strict=True):
+        shutil.copytree(part, cache / part.name)
+        (cache / part.name / "journal.jsonl").write_bytes(b"".join(lines[:3]) + torn)
+        for name in ("images.npy", "masks.npy"):
+            with (cache / part.name / "pack" / name).open("r+b") as file:
+                file.seek(-1000, 2)
+                file.write(bytes(range(250)) * 4)
+        decoded.clear()
+        assert contents(open_pack(source, cache)) == whole
+        assert sorted(decoded) == [record.image_id for record in source.records[6:]]
+
+
+@pytest.mark.parametrize("damage", ["other images", "other size", "no note", "a file cut short"])
+def test_a_part_of_something_else_is_started_over(
+    strips: Path, tmp_path: Path, decoded: list[str], damage: str
+) -> None:
+    source = severstal.read(strips)
+    whole = contents(open_pack(source, tmp_path / "undisturbed"))
+    with pytest.raises(KeyboardInterrupt):
+        open_pack(source, tmp_path, progress=break_off(at=17))
+    (part,) = tmp_path.glob("*.part")
+    note = json.loads((part / "begun.json").read_text())
+    if damage == "other images":
+        note["records"] = "0" * 64
+    elif damage == "other size":
+        note["form"][0] = 31
+    elif damage == "a file cut short":
+        (part / "thumbnails.u8").write_bytes(b"")
+    (part / "begun.json").write_text("{" if damage == "no note" else json.dumps(note))
+    decoded.clear()
+    assert contents(open_pack(source, tmp_path)) == whole
+    assert len(decoded) == 24
+
+
+def test_a_changed_file_starts_over(strips: Path, tmp_path: Path, decoded: list[str]) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(strips, root)
+    with pytest.raises(KeyboardInterrupt):
+        open_pack(severstal.read(root), tmp_path, progress=break_off(at=17))
+    Image.new("L", (64, 32)).save(min((root / "train_images").iterdir()))
+    decoded.clear()
+    pack = open_pack(severstal.read(root), tmp_path)
+    assert len(decoded) == 24
+    assert not pack.images[0].any()
+
+
+def test_what_was_found_out_about_the_data_is_not_found_out_again(
+    strips: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    """One image in colour, one truncated: the third attempt is the one that is broken off."""
+    root = tmp_path / "data"
+    shutil.copytree(strips, root)
+    paths = sorted((root / "train_images").iterdir())
+    paths[5].write_bytes(paths[5].read_bytes()[:200])
+    Image.new("RGB", (64, 32), (250, 10, 10)).save(paths[-1])
+    source = severstal.read(root)
+    whole = contents(open_pack(source, tmp_path / "undisturbed", on_error="skip"))
+    calls: list[int] = []
+
+    def progress(what: str, done: int, total: int) -> None:
+        calls.append(total)
+        time.sleep(0.003)
+        if calls.count(23) == 17:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_pack(source, tmp_path, on_error="skip", progress=progress)
+    before = vouched(tmp_path)
+    assert before > 6
+    decoded.clear()
+    pack = open_pack(source, tmp_path, on_error="skip")
+    assert len(decoded) == 23 - before
+    assert contents(pack) == whole
+    assert len(pack.left_out) == 1
+    assert pack.images.shape == (23, 32, 64, 3)
+
+
+def test_a_few_batches_are_held_and_no_more(
+    strips: Path, tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "cores", lambda: 1)
+    most = 0
+
+    def progress(what: str, done: int, total: int) -> None:
+        nonlocal most
+        if done % 8 == 1:
+            time.sleep(0.1)  # the workers run as far ahead as they may
+        most = max(most, len(decoded) - done)
+
+    open_pack(severstal.read(strips), tmp_path, progress=progress)
+    assert 2 <= most <= 8  # two batches of two wait, one is being done, one is being taken

@@ -31,13 +31,21 @@ tell it from others with the same margin.
 - Different Severstal strips: at most 0.45, and with the same black margin over 19, 38, 62 or 75 %
   of all of them at most 0.58. Procedurally drawn strips of one generator: at most 0.47.
 
-The work grows with the square of the number of images, the memory with the number: seconds for
-12,568 of them, minutes for 100,000.
+**Cost.** The work grows with the square of the number of images. To make that square small, pairs
+are first judged by the few components of a cosine transform that hold most of the descriptors:
+turned by an orthonormal transform and cut into head `h` and tail `t`, two descriptors have the
+product `h·h' + t·t'`, and by Cauchy and Schwarz `t·t' <= |t||t'|`. With `|t|` as one more component
+of the head, one short product bounds the correlation from above; only pairs whose bound exceeds the
+limit are compared in full, and no pair that the rule joins is lost. `benchmarks/pack_scale.py`
+measures what it takes. Memory: a kilobyte or two an image.
 """
+
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.fft import dctn
 from scipy.ndimage import minimum_filter, uniform_filter
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -54,6 +62,10 @@ CORRELATION = 0.75
 """Descriptors of the same picture correlate above this."""
 DIFFERENCE = 10.0
 """In half of the cells, the same picture differs by no more than this many grey levels."""
+HEAD = 0.55
+"""Share of the descriptors' squared length that the heads hold: 0.45 of tails leave few pairs."""
+ROUNDING = 1e-3
+"""Far more than single precision can be wrong about a bound."""
 BLOCK = 2048
 """Images a side of one block of the correlation matrix: bounds the memory."""
 
@@ -105,15 +117,20 @@ def group(thumbnails: NDArray[np.uint8]) -> NDArray[np.int64]:
         )
     n = len(thumbnails)
     groups = _identical(thumbnails)
-    described = _describe(thumbnails)  # (N, 1024)
+    heads = _heads(thumbnails)  # (N, K)
+    room = np.empty((BLOCK, BLOCK), np.float32)  # fresh pages for every block would cost as much
     for i in range(0, n, BLOCK):
         for j in range(i, n, BLOCK):
-            correlation = described[i : i + BLOCK] @ described[j : j + BLOCK].T
-            first, second = np.nonzero(correlation > CORRELATION)
-            for k in range(0, len(first), BLOCK):
+            rows, columns = heads[i : i + BLOCK], heads[j : j + BLOCK]
+            bound = np.matmul(rows, columns.T, out=room[: len(rows), : len(columns)])
+            near = np.flatnonzero(bound > CORRELATION - ROUNDING)
+            first, second = np.divmod(near, len(columns))
+            for k in range(0, len(near), BLOCK):
                 one, other = first[k : k + BLOCK] + i, second[k : k + BLOCK] + j
                 new = groups[one] != groups[other]  # a thousand frames of one scene cost little
                 one, other = one[new], other[new]
+                same = _correlate(thumbnails, one, other)
+                one, other = one[same], other[same]
                 same = _agree(thumbnails, one, other)
                 if same.any():
                     groups = _merge(groups, one[same], other[same])
@@ -122,11 +139,39 @@ def group(thumbnails: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 def _identical(thumbnails: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Group identical thumbnails, but leave flat ones alone."""
+    groups = np.arange(len(thumbnails))
+    first: dict[bytes, int] = {}
+    for i in range(0, len(thumbnails), BLOCK):
+        cells = np.ascontiguousarray(thumbnails[i : i + BLOCK]).reshape(-1, CELLS * CELLS)
+        for k in np.flatnonzero(np.ptp(cells, axis=1) > 2):  # a blank image still has some noise
+            name = blake2b(cells[k].data, digest_size=16).digest()
+            groups[i + k] = first.setdefault(name, i + int(k))
+    return groups
+
+
+def _heads(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Short descriptors whose product is at least that of the long ones.
+
+    Returns:
+        `(N, K + 1)`: the K components of a cosine transform that hold most of the squared length
+        of these images' descriptors, then the length of all the others.
+    """
+
+    def transform(part: NDArray[np.uint8]) -> NDArray[np.float32]:
+        cells = _describe(part).reshape(-1, CELLS, CELLS)
+        return dctn(cells, axes=(1, 2), norm="ortho").reshape(len(part), CELLS * CELLS)
+
     n = len(thumbnails)
-    cells = thumbnails.reshape(n, CELLS * CELLS)
-    _, first, member = np.unique(cells, axis=0, return_index=True, return_inverse=True)
-    flat = np.ptp(cells, axis=1) <= 2  # a black or blank image still has some noise
-    return np.where(flat, np.arange(n), first[member])
+    power = np.square(transform(thumbnails[:: max(1, n // 1024)])).sum(axis=0)  # (1024,)
+    order = np.argsort(-power, kind="stable")
+    held = np.cumsum(power[order])
+    k = 1 + int(np.searchsorted(held, HEAD * held[-1]))
+    heads = np.empty((n, k + 1), np.float32)
+    for i in range(0, n, BLOCK):
+        components = transform(thumbnails[i : i + BLOCK])[:, order]
+        heads[i : i + BLOCK, :k] = components[:, :k]
+        heads[i : i + BLOCK, k] = np.linalg.norm(components[:, k:], axis=1)
+    return heads
 
 
 def _describe(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -150,6 +195,16 @@ def _describe(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
         length = np.linalg.norm(rows, axis=1, keepdims=True)
         described[i : i + BLOCK] = rows / np.maximum(length, DETAIL)
     return described
+
+
+def _correlate(
+    thumbnails: NDArray[np.uint8], first: NDArray[np.int64], second: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Compare pairs of images by their descriptors."""
+    images, place = np.unique(np.concatenate([first, second]), return_inverse=True)
+    described = _describe(thumbnails[images])
+    one, other = described[place[: len(first)]], described[place[len(first) :]]  # (P, 1024)
+    return np.einsum("pc,pc->p", one, other) > CORRELATION
 
 
 def _agree(

@@ -1,14 +1,11 @@
 """Procedural steel, written once to disk in the Severstal layout and read back by its reader."""
 
 import csv
-import os
 import tempfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +13,12 @@ import numpy as np
 from PIL import Image
 
 from tlunet.data import rle, strips
+from tlunet.data.workers import cores, processes
 from tlunet.errors import DataError
 
-#: What the classes 1 to 4 of each family are called.
 VERSION = 1  # of what `draw` draws; a new one makes new folders of strips
 
+#: What the classes 1 to 4 of each family are called.
 CLASS_NAMES: dict[str, tuple[str, str, str, str]] = {
     "strips": ("pits", "fine lines", "scratches", "patches"),
     "sheets": ("bubbles", "cracks", "checker stains", "inclusions"),
@@ -177,7 +175,7 @@ def generate(
     """
     _check(n=n, size=size, seed=seed, balance=balance, family=family)
     if workers is None:
-        workers = _cores() if n * size[0] * size[1] >= _SPAWN_FROM else 1
+        workers = cores() if n * size[0] * size[1] >= _SPAWN_FROM else 1
     if workers < 1:
         raise ValueError(f"workers={workers}: expected 1 or more, or None")
     if root.exists():
@@ -233,21 +231,12 @@ def _name(seed: int, family: str, index: int) -> str:
 
 @contextmanager
 def _mapper(workers: int) -> Iterator[Callable[..., Any]]:
-    """`map` in this process or in several; after an error nothing more is started."""
+    """`map` in this process or in several."""
     if workers == 1:
         yield map
         return
-    # Spawned, not forked: the caller may hold threads of torch.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    try:
+    with processes(workers) as pool:
         yield partial(pool.map, chunksize=8)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _cores() -> int:
-    """Cores this process may use, which a container or a scheduler can limit."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check(

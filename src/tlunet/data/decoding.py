@@ -1,0 +1,155 @@
+"""What is done to an image by itself, once: decoded, brought to form, written to its place.
+
+Runs in worker threads or processes, so nothing here knows of the others.
+"""
+
+import hashlib
+import io
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from tlunet.data import duplicates
+from tlunet.data.part import Part, line
+from tlunet.data.source import Problem, Record, read_image, read_mask
+from tlunet.errors import DataError
+
+THUMBNAILS = "thumbnails.u8"  # beside the pack, until they are grouped
+
+
+class Form(NamedTuple):
+    """What every image is brought to: grey levels in 1 channel, or colours in 3."""
+
+    height: int
+    width: int
+    channels: int
+    classes: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.height, self.width
+
+    @property
+    def arrays(self) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+        """The pack's arrays, with type and shape of one image's share."""
+        depth = next(b for b in (8, 16, 32) if self.classes <= b)
+        colours = (3,) if self.channels == 3 else ()
+        return {
+            "images.npy": (np.dtype(np.uint8), (*self.size, *colours)),
+            "masks.npy": (np.dtype(f"uint{depth}"), self.size),
+        }
+
+    @property
+    def places(self) -> dict[str, tuple[int, int]]:
+        """The files: bytes before the first image's share, and of each."""
+        return {
+            f"pack/{name}": (len(header(kind, (0, *shape))), kind.itemsize * math.prod(shape))
+            for name, (kind, shape) in self.arrays.items()
+        } | {THUMBNAILS: (0, duplicates.CELLS**2)}
+
+
+class HasColourError(Exception):
+    """An image has colour and the pack under construction has one channel."""
+
+
+def decode(record: Record, classes: int) -> tuple[np.ndarray, np.ndarray] | Problem:
+    """Image and mask as they lie on disk, the mask uint32 (H, W)."""
+    try:
+        image = read_image(record.image)
+    except DataError as error:
+        return Problem(str(record.image), record.image_id, str(error))
+    try:
+        return image, read_mask(record, (image.shape[0], image.shape[1]), classes)
+    except DataError as error:
+        where, _, what = str(error).partition(": ")
+        return Problem(where, record.image_id, what)
+
+
+def place(
+    start: int, records: Sequence[Record], *, part: Part, form: Form, strict: bool
+) -> tuple[bytes, int]:
+    """Put some images into the files of a pack under construction.
+
+    Args:
+        start: how many images stand before these.
+        records: where they lie.
+        part: the pack under construction.
+        form: what they are brought to.
+        strict: whether an image of another size is a fault; else it is resized.
+
+    Returns:
+        Their line of the journal, and their number.
+
+    Raises:
+        HasColourError: an image has colour and the form one channel.
+    """
+    images, masks, thumbnails = [], [], []
+    entries: list[dict[str, Any]] = []
+    kind, _ = form.arrays["masks.npy"]
+    for record in records:
+        outcome = decode(record, form.classes)
+        if not isinstance(outcome, Problem) and strict and outcome[1].shape != form.size:
+            height, width = outcome[1].shape
+            what = (
+                f"image of {height}×{width} (height × width), most are {form.height}×{form.width}; "
+                f"data.size=[{form.height},{form.width}] brings all to one size"
+            )
+            outcome = Problem(str(record.image), record.image_id, what)
+        if isinstance(outcome, Problem):
+            entries.append({"fault": outcome._asdict()})
+            continue
+        image, bits = outcome
+        if image.ndim == 3 and form.channels == 1:
+            raise HasColourError
+        row: dict[str, Any] = {"image_id": record.image_id, "part": record.part}
+        row["height"], row["width"] = bits.shape
+        digest = hashlib.sha256(record.image.read_bytes())
+        digest.update(np.ascontiguousarray(bits).data)
+        row["digest"] = digest.hexdigest()
+        if bits.shape != form.size:
+            image, bits = _resize(image, bits, form.size)
+        row["labels"] = int(np.bitwise_or.reduce(bits, axis=None))
+        row["sum"], row["squares"] = _sums(image, form.channels)
+        entries.append({"row": row})
+        thumbnails.append(duplicates.thumbnail(image).data)
+        if image.ndim == 2 and form.channels == 3:
+            image = np.repeat(image[..., None], 3, axis=-1)
+        images.append(np.ascontiguousarray(image).data)
+        masks.append(bits.astype(kind, order="C").data)
+    # With a fault among them the places are wrong, but then this attempt only looks for faults.
+    for (name, (before, share)), shares in zip(
+        form.places.items(), (images, masks, thumbnails), strict=True
+    ):
+        part.fill(name, before + start * share, shares)
+    return line(entries), len(entries)
+
+
+def _resize(
+    image: np.ndarray, bits: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    height, width = size
+    rows = (np.arange(height) + 0.5) * bits.shape[0] // height
+    columns = (np.arange(width) + 0.5) * bits.shape[1] // width
+    bits = bits[rows.astype(int)[:, None], columns.astype(int)]  # nearest neighbour
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(resized), bits
+
+
+def _sums(image: np.ndarray, channels: int) -> tuple[list[float], list[float]]:
+    """Each channel's sum of levels, and of their squares."""
+    levels = np.arange(256)
+    counts = np.array(Image.fromarray(image).histogram()).reshape(-1, 256)  # (1 or 3, 256)
+    counts = np.broadcast_to(counts, (channels, 256))
+    return (counts @ levels).astype(float).tolist(), (counts @ levels**2).astype(float).tolist()
+
+
+def header(kind: np.dtype, shape: tuple[int, ...]) -> bytes:
+    """What stands before an array in its file: as many bytes for any number of images."""
+    file = io.BytesIO()
+    about = {"descr": kind.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, about)
+    return file.getvalue()
