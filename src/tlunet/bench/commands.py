@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,29 +44,37 @@ def _pack(home: str) -> None:
     print(json.dumps(facts | {"peak_memory": peak, "memory_before": before}))
 
 
-def start_up(repeats: int = 3) -> dict[str, float]:
-    """Median seconds of commands that should answer at once; of ``run.py`` only in a checkout.
+def start_up(
+    commands: Mapping[str, Sequence[str]] | None = None, repeats: int = 3
+) -> dict[str, float]:
+    """Median seconds of commands that should answer at once.
 
     Args:
-        repeats: times each is run.
+        commands: name → arguments of Python; by default those of :func:`prompt_commands`.
+        repeats: times each is run, after a first time that reads its files from the disk.
     """
-    tlunet = str(Path(sys.executable).with_name("tlunet"))
-    commands: dict[str, Sequence[str]] = {
-        "python run.py --help": [sys.executable, "run.py", "--help"],
-        "python run.py epoch=3 (a wrong key)": [sys.executable, "run.py", "epoch=3"],
-        "tlunet --help": [tlunet, "--help"],
-        "tlunet status STUDY": [tlunet, "status", "runs/synthetic"],
-    }
     root = sides.RECIPE.parents[1]
-    if not (root / "run.py").is_file():
-        commands = {name: words for name, words in commands.items() if words[0] == tlunet}
-        root = Path()
     found = {}
-    for name, command in commands.items():
+    for name, words in (prompt_commands(root) if commands is None else commands).items():
         seconds = []
-        for _ in range(repeats + 1):  # the first reads the files from disk
+        for _ in range(repeats + 1):
             began = time.perf_counter()
-            subprocess.run(command, cwd=root, capture_output=True, check=False)
+            subprocess.run([sys.executable, *words], cwd=root, capture_output=True, check=False)
             seconds.append(time.perf_counter() - began)
         found[name] = statistics.median(seconds[1:])
     return found
+
+
+def prompt_commands(root: Path) -> dict[str, list[str]]:
+    """What should answer at once; of ``run.py`` only where ``root`` is a checkout."""
+    tlunet = str(Path(sys.executable).with_name("tlunet"))
+    commands = {
+        "tlunet --help": [tlunet, "--help"],
+        "tlunet status STUDY": [tlunet, "status", "runs/synthetic"],
+    }
+    if (root / "run.py").is_file():
+        commands |= {
+            "python run.py --help": ["run.py", "--help"],
+            "python run.py epoch=3 (a wrong key)": ["run.py", "epoch=3"],
+        }
+    return commands
