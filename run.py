@@ -13,7 +13,7 @@ import hydra
 from omegaconf import DictConfig
 
 from tlunet.errors import UserError
-from tlunet.study.config import config_dir, read_command
+from tlunet.study.config import config_dir, help_text, read_command
 
 ROOT = Path(__file__).parent
 
@@ -33,6 +33,9 @@ def main() -> int:
         0 if every cell asked for is finished, 1 if one is not, 2 if the command is wrong.
     """
     try:
+        if (text := help_text(sys.argv[1:], ROOT / "conf")) is not None:
+            print(text)
+            return 0
         cells = read_command(sys.argv[1:], ROOT / "conf")
         if cells is None:
             job()

@@ -5,7 +5,7 @@ import pytest
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.errors import ConfigError
 from tlunet.study.cell import instantiate
-from tlunet.study.config import ALLOWED_TARGETS, read_command
+from tlunet.study.config import ALLOWED_TARGETS, help_text, read_command
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -62,6 +62,20 @@ def test_an_experiment_is_a_primary_configuration(tmp_path: Path) -> None:
     assert [(c.seed, c.frac) for c in cells] == [(s, f) for s in (0, 1, 2) for f in (1.0, 0.1)]
     assert {c.study for c in cells} == {"mine"}
     assert {c.epochs for c in cells} == {3}
+
+
+def test_help_shows_every_choice_and_key_as_hydra_would() -> None:
+    text = help_text(["--help", "epochs=3"], CONF)
+    assert "encoder: densenet, resnet\n" in text
+    assert "trainer: auto, cpu, gpu\n" in text
+    assert "\nepochs: 3\n" in text
+    assert "\nearly_stopping:\n  patience: 5\n" in text
+    assert "Exit codes: 0 all finished" in text
+    assert "$" not in text
+    assert "hydra:" not in text
+    assert help_text(["epochs=3"], CONF) is None
+    with pytest.raises(ConfigError, match="epoch: no such key"):
+        help_text(["--help", "epoch=3"], CONF)
 
 
 @pytest.mark.parametrize("flag", ["--help", "--cfg=job", "--hydra-help"])

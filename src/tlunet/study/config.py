@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from hydra import compose, version
@@ -18,7 +19,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from tlunet.errors import ConfigError
@@ -36,7 +37,7 @@ def read_command(argv: Sequence[str], conf: Path) -> list[DictConfig] | None:
 
     Returns:
         One composed configuration a cell; ``None`` if Hydra is only asked to show something
-        (``--help``, ``--cfg`` …).
+        (``--cfg``, ``--info`` …).
 
     Raises:
         ConfigError: a key, a group, a value or the syntax is wrong; one line a fault.
@@ -45,11 +46,7 @@ def read_command(argv: Sequence[str], conf: Path) -> list[DictConfig] | None:
     if args.help or args.hydra_help or args.cfg or args.info or args.shell_completion:
         return None
     name = args.config_name or "config"
-    search_path = create_config_search_path(str(conf.resolve()))
-    if args.config_dir:
-        folder = f"file://{Path(args.config_dir).resolve()}"
-        search_path.prepend("command-line", folder, anchor="schema")
-    with _hydra(search_path):
+    with _hydra(_search_path(args.config_dir, conf)):
         base = _compose(name, [], conf)
         parsed = _parse(args.overrides)
         _refuse_new_keys(parsed, base)
@@ -73,6 +70,45 @@ def read_command(argv: Sequence[str], conf: Path) -> list[DictConfig] | None:
     if faults:
         raise ConfigError(*faults)
     return cells
+
+
+def help_text(argv: Sequence[str], conf: Path) -> str | None:
+    """What ``--help`` shows: ``hydra.help.template``, filled as Hydra fills it but composed once.
+
+    Args:
+        argv: the arguments, without the program.
+        conf: the folder of the configuration.
+
+    Returns:
+        ``None`` if help is not asked for.
+
+    Raises:
+        ConfigError: an override beside it is wrong.
+    """
+    args = get_args_parser().parse_args(list(argv))
+    if not args.help:
+        return None
+    with _hydra(_search_path(args.config_dir, conf)):
+        name = args.config_name or "config"
+        base = _compose(name, [], conf) if args.overrides else None  # to explain a wrong one
+        cfg = _compose(name, args.overrides, conf, base, with_hydra=True)
+        template = Template(cfg.hydra.help.template)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    groups = (
+        f"{group.name}: {', '.join(sorted(p.stem for p in group.glob('*.yaml')))}"
+        for group in sorted(conf.iterdir())
+        if any(group.glob("*.yaml"))
+    )
+    return template.substitute(APP_CONFIG_GROUPS="\n".join(groups), CONFIG=OmegaConf.to_yaml(cfg))
+
+
+def _search_path(config_dir: str | None, conf: Path) -> ConfigSearchPath:
+    search_path = create_config_search_path(str(conf.resolve()))
+    if config_dir:
+        folder = f"file://{Path(config_dir).resolve()}"
+        search_path.prepend("command-line", folder, anchor="schema")
+    return search_path
 
 
 def config_dir(argv: Sequence[str]) -> Path | None:

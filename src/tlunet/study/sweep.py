@@ -73,9 +73,10 @@ def _introduce(cell: Cell) -> None:
         say(f"{data.dataset}: {len(pack)} images of {height}×{width} from {data.root}")
         say("\n".join(lines))
     machine = cell.hardware
-    gib = (pack.images.nbytes + pack.masks.nbytes) / 2**30
+    mib = (pack.images.nbytes + pack.masks.nbytes) / 2**20
+    size = f"{mib / 1024:.1f} GiB" if mib >= 1024 else f"{mib:.1f} MiB"
     where = "on the GPU" if data.lives_on(machine.device) else "memory-mapped"
-    say(f"images and masks: {gib:.2f} GiB, {where}")
+    say(f"images and masks: {size}, {where}")
     say(
         f"on {machine.name} ({machine.accelerator}, {machine.precision}, {machine.threads} threads)"
     )
