@@ -144,10 +144,10 @@ def full_size(n: int, folder: Path) -> dict[str, Any]:
     # What is in proportion to the strips: the difference between few and many.
     packing.PROCESSES_FROM = 0  # so that decoding is none of this process's work
     spent = []
-    for few in (8, n // 4, n):  # the first is for what is imported on the way
+    for k, few in enumerate((8, n // 4, n)):  # the first is for what is imported on the way
         some = replace(source, records=source.records[:few])
         start = time.process_time()
-        packing.build(some, folder / str(few), size=None, on_error="stop", progress=None)
+        packing.build(some, folder / f"full-{k}", size=None, on_error="stop", progress=None)
         spent.append(time.process_time() - start)
     serial = (spent[2] - spent[1]) / (n - n // 4)
     shutil.rmtree(root)
