@@ -115,7 +115,6 @@ def predict(
         run,
         device=machine.device,
         precision=machine.precision,
-        channels_last=machine.is_channels_last,
         batch_size=batch_size,
         threads=machine.threads,
     )

@@ -205,7 +205,7 @@ def inference(
     network = TLUNet(encoder, M, data.mean, data.std)
     predictor = Predictor(
         network, data.pack.classes, device=machine.device, precision=machine.precision,
-        channels_last=machine.is_channels_last, batch_size=batch_size,
+        batch_size=batch_size,
     )  # fmt: skip
     eager = library_unet(encoder, M).to(machine.device).eval()
     images = channels_first(np.array(data.pack.images[:batch_size]))

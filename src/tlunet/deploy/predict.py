@@ -78,7 +78,6 @@ class Predictor:
             back from (nearest neighbour); ``None``: each image at its own size.
         device: of the network.
         precision: ``32-true``, or ``bf16-mixed`` for bfloat16 autocast.
-        channels_last: memory format of weights and activations.
         batch_size: images of one size at a time.
         threads: that decode.
     """
@@ -92,13 +91,11 @@ class Predictor:
         size: tuple[int, int] | None = None,
         device: torch.device | str = "cpu",
         precision: str = "32-true",
-        channels_last: bool = True,
         batch_size: int = 8,
         threads: int = 2,
     ) -> None:
-        layout = torch.channels_last if channels_last else torch.contiguous_format
         self.device = torch.device(device)
-        self.network = network.eval().to(self.device).to(memory_format=layout)
+        self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)
         self.classes = tuple(classes)
         self.threshold = threshold
         self.size = size
@@ -113,7 +110,7 @@ class Predictor:
         Args:
             run: a run folder, or a checkpoint. A checkpoint that lies alone, without the run's
                 ``meta.json`` beside it, takes every image at its own size.
-            **options: ``device``, ``precision``, ``channels_last``, ``batch_size``, …
+            **options: ``device``, ``precision``, ``batch_size``, …
 
         Raises:
             DataError: no such run, or a file of it cannot be read.

@@ -88,7 +88,9 @@ class TLUNet(nn.Module):
         x = (image.to(self.mean.dtype) - self.mean) / self.std
         if x.shape[1] == 1:
             x = x.expand(-1, 3, -1, -1)  # a grey strip, three times: what ImageNet weights expect
-        if self._is_channels_last:
+        # Forward passes are faster with channels last everywhere; what float32 on a CPU loses by it
+        # is in the backward passes (benchmarks/README.md).
+        if self._is_channels_last or not torch.is_grad_enabled():
             x = x.contiguous(memory_format=torch.channels_last)
         frugal = self.recompute_encoder and self.training
         # six maps, strides 1, 2, 4, 8, 16, 32
