@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tlunet import data_cli
 from tlunet.errors import ConfigError, UserError
 
 app = typer.Typer(
@@ -17,6 +18,8 @@ app = typer.Typer(
     help="TLU-Net: how much does transfer learning help steel-defect segmentation and "
     "classification? Training is run.py's; see python run.py --help.",
 )
+
+app.add_typer(data_cli.app, name="data")
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 PRECISIONS = ("auto", "bf16-mixed", "32-true")

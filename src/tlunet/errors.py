@@ -1,6 +1,15 @@
 """What a user can mend, said in one line a fault."""
 
 
+def visible(text: str) -> str:
+    r"""Text as one line: what would not be seen, or would steer the terminal, is written out.
+
+    >>> print(visible("a\n\x1b[31mb.jpg"))
+    a\n\x1b[31mb.jpg
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class UserError(Exception):
     """The command, the configuration or the data is wrong; exit code 2, no traceback.
 
@@ -9,8 +18,8 @@ class UserError(Exception):
     """
 
     def __init__(self, *lines: str) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = lines
+        self.lines = tuple(map(visible, lines))
+        super().__init__("\n".join(self.lines))
 
 
 class ConfigError(UserError):

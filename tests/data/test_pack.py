@@ -12,7 +12,7 @@ from PIL import Image
 
 from tlunet.data import decoding, folder, packing, severstal
 from tlunet.data.pack import Pack, open_pack
-from tlunet.data.source import read_image, read_mask
+from tlunet.data.pixels import read_image, read_mask
 from tlunet.errors import ConfigError, DataError
 
 

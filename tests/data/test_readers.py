@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from tlunet.data import folder, severstal
-from tlunet.data.source import read_image, read_mask
+from tlunet.data.pixels import read_image, read_mask
 from tlunet.errors import ConfigError, DataError
 
 

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from tlunet.data import duplicates
+from tlunet.data import duplicates, rle
 from tlunet.data.part import Part, line
-from tlunet.data.source import Problem, Record, read_image, read_mask
+from tlunet.data.pixels import read_image, read_mask
+from tlunet.data.source import Problem, Record
 from tlunet.errors import DataError
 
 THUMBNAILS = "thumbnails.u8"  # beside the pack, until they are grouped
@@ -56,17 +57,38 @@ class HasColourError(Exception):
     """An image has colour and the pack under construction has one channel."""
 
 
-def decode(record: Record, classes: int) -> tuple[np.ndarray, np.ndarray] | Problem:
-    """Image and mask as they lie on disk, the mask uint32 (H, W)."""
+def decode(record: Record, classes: int) -> tuple[np.ndarray, np.ndarray] | list[Problem]:
+    """Image and mask as they lie on disk, the mask uint32 (H, W); or all that is wrong."""
     try:
         image = read_image(record.image)
     except DataError as error:
-        return Problem(str(record.image), record.image_id, str(error))
+        problems = [Problem(str(record.image), record.image_id, what) for what in error.lines]
+        return problems + _bad_runs(record)
     try:
         return image, read_mask(record, (image.shape[0], image.shape[1]), classes)
     except DataError as error:
-        where, _, what = str(error).partition(": ")
-        return Problem(where, record.image_id, what)
+        parted = (fault.partition(": ") for fault in error.lines)
+        return [Problem(where, record.image_id, what) for where, _, what in parted]
+
+
+def _bad_runs(record: Record) -> list[Problem]:
+    """What is wrong with an image's runs whatever its size."""
+    problems = []
+    for _, runs, where in record.runs:
+        try:
+            rle.parse(runs)
+        except ValueError as error:
+            problems.append(Problem(where, record.image_id, str(error)))
+    return problems
+
+
+def other_size(record: Record, size: tuple[int, int], usual: tuple[int, int]) -> Problem:
+    """An image that has another size than most, where all must have one."""
+    what = (
+        f"image of {size[0]}×{size[1]} (height × width), most are {usual[0]}×{usual[1]}; "
+        f"data.size=[{usual[0]},{usual[1]}] brings all to one size"
+    )
+    return Problem(str(record.image), record.image_id, what)
 
 
 def place(
@@ -92,15 +114,11 @@ def place(
     kind, _ = form.arrays["masks.npy"]
     for record in records:
         outcome = decode(record, form.classes)
-        if not isinstance(outcome, Problem) and strict and outcome[1].shape != form.size:
+        if isinstance(outcome, tuple) and strict and outcome[1].shape != form.size:
             height, width = outcome[1].shape
-            what = (
-                f"image of {height}×{width} (height × width), most are {form.height}×{form.width}; "
-                f"data.size=[{form.height},{form.width}] brings all to one size"
-            )
-            outcome = Problem(str(record.image), record.image_id, what)
-        if isinstance(outcome, Problem):
-            entries.append({"fault": outcome._asdict()})
+            outcome = [other_size(record, (height, width), form.size)]
+        if isinstance(outcome, list):
+            entries.append({"faults": [problem._asdict() for problem in outcome]})
             continue
         image, bits = outcome
         if image.ndim == 3 and form.channels == 1:

@@ -17,8 +17,7 @@ import numpy as np
 import pandas as pd
 
 from tlunet.data.packing import VERSION, Progress, build
-from tlunet.data.source import MAX_CLASSES, Source
-from tlunet.errors import ConfigError
+from tlunet.data.source import Source
 
 __all__ = ["Pack", "Progress", "open_pack"]
 
@@ -95,12 +94,7 @@ def open_pack(
 
     Raises:
         DataError: faults of the data, all of them, with file and row.
-        ConfigError: more classes than a bit field holds.
     """
-    if len(source.classes) > MAX_CLASSES:
-        raise ConfigError(
-            f"{source.root}: {len(source.classes)} classes; at most {MAX_CLASSES} are possible"
-        )
     folder = cache / f"{source.name}-{_signature(source, size, on_error)}"
     if not (folder / "pack.json").exists():
         with _locked(cache / f"{folder.name}.lock"):

@@ -14,29 +14,29 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from tlunet.data import decoding, duplicates
 from tlunet.data.decoding import THUMBNAILS, Form, HasColourError, header
+from tlunet.data.examine import Progress, examine
 from tlunet.data.part import Part, sync
+from tlunet.data.pixels import read_size
 from tlunet.data.source import Problem, Record, Source, data_error
 from tlunet.data.workers import cores, processes
 from tlunet.errors import DataError
 
 VERSION = 1  # of a pack's layout; a new one makes new packs
-JOURNAL = 1  # of what lies beside a pack in the making; a new one starts broken-off packs over
+JOURNAL = 2  # of what lies beside a pack in the making; a new one starts broken-off packs over
 BATCH = 2**22  # pixels that a worker decodes at a time,
 MOST = 64  # in at most so many images
 PROCESSES_FROM = 4.0  # seconds of work worth the second or two that worker processes take to start
 
-Progress = Callable[[str, int, int], None]  # what is being done, done so far, of how many
 _T = TypeVar("_T")
 
 
@@ -63,8 +63,8 @@ def build(
         DataError: faults of the data, all of them, with file and row.
         OSError: the disk is full or cannot be written; the next build goes on from there.
     """
-    if source.problems and on_error == "stop":
-        _check_images(source, progress)  # so that one look tells all faults, not only the CSV's
+    if source.problems and on_error == "stop":  # one look tells all faults, not only the CSV's
+        raise data_error(examine(source, size, progress).problems)
     source = source.without(source.problems) if source.problems else source
     part = Part(folder.with_name(folder.name + ".part"))
     kept, form = _begun(part, source, size) or (source, None)
@@ -77,7 +77,7 @@ def build(
         except HasColourError:  # so all are kept in colour
             form = _begin(part, kept, form._replace(channels=3))
             continue
-        problems = [Problem(**fault) for fault in part.entries("fault")]
+        problems = [Problem(**fault) for faults in part.entries("faults") for fault in faults]
         if not problems:
             break
         if size is None and (usual := _usual_size(source)) != form.size:
@@ -136,8 +136,8 @@ def _likely_size(source: Source) -> tuple[int, int]:
 def _usual_size(source: Source) -> tuple[int, int]:
     """The size that most of all images have."""
     sizes = _sizes(source.records)
-    if not sizes:
-        raise DataError(f"{source.root}: none of the {len(source.records)} images can be read")
+    if not sizes:  # none can be read
+        raise data_error(examine(source).problems)
     return sizes.most_common(1)[0][0]
 
 
@@ -145,11 +145,8 @@ def _sizes(records: Iterable[Record]) -> Counter[tuple[int, int]]:
     """How many images have which size, by their headers."""
     sizes: Counter[tuple[int, int]] = Counter()
     for record in records:
-        try:
-            with Image.open(record.image) as file:
-                sizes[file.height, file.width] += 1
-        except OSError:
-            continue  # named when it is decoded
+        with suppress(DataError):  # named when it is decoded
+            sizes[read_size(record.image)] += 1
     return sizes
 
 
@@ -173,23 +170,6 @@ def _workers(count: int, size: tuple[int, int]) -> AbstractContextManager[Execut
     """Threads for little work; for much, processes, since Python's lock lets threads wait."""
     seconds = count * (5e-4 + 1e-8 * math.prod(size))  # roughly
     return processes(cores()) if seconds > PROCESSES_FROM else ThreadPoolExecutor(cores())
-
-
-def _check_images(source: Source, progress: Progress | None) -> None:
-    """Raise DataError with the listing's faults and every image's and mask's."""
-    problems = list(source.problems)
-
-    def check(_: int, records: Sequence[Record]) -> Problem | None:
-        outcome = decoding.decode(records[0], len(source.classes))
-        return outcome if isinstance(outcome, Problem) else None
-
-    with ThreadPoolExecutor(cores()) as pool:
-        for done, problem in enumerate(_stream(pool, check, source, 0, 1), start=1):
-            if problem:
-                problems.append(problem)
-            if progress:
-                progress("checking images", done, len(source.records))
-    raise data_error(problems)
 
 
 # Arrays, index and fingerprint

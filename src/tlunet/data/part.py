@@ -2,7 +2,7 @@
 
 ``begun.json`` says what is being made; the files have their final length from the start, and every
 item its place in them. ``journal.jsonl`` has a line a batch of items, in order, with an entry
-``{"row": …}`` or ``{"fault": …}`` for each. A line is written once its batch is on the disk, so
+``{"row": …}`` or ``{"faults": […]}`` for each. A line is written once its batch is on the disk, so
 what it vouches for survives a kill and a power cut; whoever goes on, goes on behind it.
 """
 
@@ -69,8 +69,8 @@ class Part:
             file.seek(place)
             file.writelines(shares)
 
-    def entries(self, kind: str) -> Iterator[dict[str, Any]]:
-        """The journal's entries of a kind, ``row`` or ``fault``, in order."""
+    def entries(self, kind: str) -> Iterator[Any]:
+        """The journal's entries of a kind, ``row`` or ``faults``, in order."""
         with (self.folder / "journal.jsonl").open("rb") as file:
             for entries, _ in _lines(file):
                 yield from (entry[kind] for entry in entries if kind in entry)
@@ -151,8 +151,8 @@ def sync(path: Path) -> None:
 def line(entries: Sequence[Mapping[str, Any]]) -> bytes:
     """A line of the journal, ended by a line feed.
 
-    >>> line([{"row": {"image_id": "a.jpg"}}, {"fault": {"what": "truncated"}}]).strip()
-    b'[{"row": {"image_id": "a.jpg"}}, {"fault": {"what": "truncated"}}]'
+    >>> line([{"row": {"image_id": "a.jpg"}}, {"faults": [{"what": "truncated"}]}]).strip()
+    b'[{"row": {"image_id": "a.jpg"}}, {"faults": [{"what": "truncated"}]}]'
     """
     return json.dumps(entries).encode() + b"\n"
 

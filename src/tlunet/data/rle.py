@@ -63,6 +63,33 @@ def decode(runs: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
            [0, 1, 0]])
     """
     H, W = shape
+    starts, lengths = parse(runs, shape)  # (R,), (R,)
+
+    # From one bound to the next: outside, inside, outside, … (touching runs: zero pixels between).
+    bounds = np.column_stack([starts - 1, starts - 1 + lengths]).ravel()
+    spans = np.diff(bounds, prepend=0, append=H * W)  # (2R + 1,)
+    pixels = np.repeat(np.arange(len(spans)) % 2 == 1, spans)  # (W * H,)
+    return np.ascontiguousarray(pixels.reshape(W, H).T)  # (H, W)
+
+
+def parse(
+    runs: str, shape: tuple[int, int] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Read and check the numbers alone.
+
+    Args:
+        runs: as `decode` takes them.
+        shape: `(H, W)` of the image; `None` where it is not known: any run may end anywhere.
+
+    Returns:
+        Starts, 1-based, and lengths, both `(R,)`.
+
+    Raises:
+        ValueError: as `decode`.
+
+    >>> parse("3 3 9 1")
+    (array([3, 9]), array([3, 1]))
+    """
     values = runs.split()
     for position, value in enumerate(values, 1):
         if not _INTEGER.fullmatch(value):
@@ -74,22 +101,21 @@ def decode(runs: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
             f"{len(values)} values, an odd number (the last is {values[-1]}): "
             "expected pairs of start and length"
         )
-    starts, lengths = np.array(values, dtype=np.int64).reshape(-1, 2).T  # (R,), (R,)
-    _check(starts, lengths, H, W)
-
-    # From one bound to the next: outside, inside, outside, … (touching runs: zero pixels between).
-    bounds = np.column_stack([starts - 1, starts - 1 + lengths]).ravel()
-    spans = np.diff(bounds, prepend=0, append=H * W)  # (2R + 1,)
-    pixels = np.repeat(np.arange(len(spans)) % 2 == 1, spans)  # (W * H,)
-    return np.ascontiguousarray(pixels.reshape(W, H).T)  # (H, W)
+    starts, lengths = np.array(values, dtype=np.int64).reshape(-1, 2).T
+    _check(starts, lengths, shape)
+    return starts, lengths
 
 
-def _check(starts: NDArray[np.int64], lengths: NDArray[np.int64], height: int, width: int) -> None:
+def _check(
+    starts: NDArray[np.int64], lengths: NDArray[np.int64], shape: tuple[int, int] | None
+) -> None:
     """Say what is wrong with the first faulty run, if any is."""
+    height, width = shape or (0, 0)
+    pixels = height * width if shape else np.iinfo(np.int64).max
     last = starts + lengths - 1  # a run's last pixel, 1-based
     follows_badly = np.zeros(len(starts), bool)
     follows_badly[1:] = starts[1:] <= last[:-1]
-    faulty = (starts < 1) | (lengths < 1) | (last > height * width) | follows_badly
+    faulty = (starts < 1) | (lengths < 1) | (last > pixels) | follows_badly
     if not faulty.any():
         return
     i = int(np.argmax(faulty))
@@ -98,10 +124,9 @@ def _check(starts: NDArray[np.int64], lengths: NDArray[np.int64], height: int, w
         raise ValueError(f"{run} starts before the image: pixels are counted from 1")
     if lengths[i] < 1:
         raise ValueError(f"{run} is empty: a length is at least 1")
-    if last[i] > height * width:
+    if last[i] > pixels:
         raise ValueError(
-            f"{run} ends at pixel {last[i]}: the image of {height} x {width} "
-            f"has {height * width} pixels"
+            f"{run} ends at pixel {last[i]}: the image of {height} x {width} has {pixels} pixels"
         )
     before = f"run {i} (start {starts[i - 1]}, length {lengths[i - 1]})"
     if starts[i] < starts[i - 1]:

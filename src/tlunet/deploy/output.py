@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 from PIL import Image
 
-from tlunet.data.source import list_images
+from tlunet.data.listing import list_images
 from tlunet.deploy.predict import Prediction, Unreadable
 from tlunet.errors import ConfigError, DataError
 

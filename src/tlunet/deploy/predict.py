@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from tlunet.data.source import read_image
+from tlunet.data.pixels import read_image
 from tlunet.errors import DataError
 from tlunet.model.metrics import predicted_masks
 from tlunet.model.network import Logits

@@ -1,0 +1,155 @@
+"""What a data set is like, and what of it will not be learnt: known before anything is trained."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tlunet.data import duplicates, folder, severstal
+from tlunet.data.examine import Findings
+from tlunet.data.source import Source, require_folder
+from tlunet.data.split import make_split
+from tlunet.errors import ConfigError, DataError
+
+KINDS = ("severstal", "folder", "neu_seg")
+NAMED = 5  # files that are ignored
+
+
+def read_source(root: Path, kind: str, classes: Sequence[str] = ()) -> Source:
+    """List a data set, of whichever layout.
+
+    Args:
+        root: its folder.
+        kind: ``severstal``, ``folder``, ``neu_seg``, or ``auto``: what its sub-folders say.
+        classes: for ``folder``: names of the class ids 1…M.
+
+    Raises:
+        ConfigError: no such kind, or no class is named.
+        DataError: the folder has another layout.
+    """
+    kind = _kind_of(root) if kind == "auto" else kind
+    match kind:
+        case "severstal":
+            return severstal.read(root)
+        case "folder":
+            return folder.read(root, classes=classes)
+        case "neu_seg":
+            return folder.read_neu_seg(root)
+    raise ConfigError(f"{kind}: no such kind of data set; allowed are auto, {', '.join(KINDS)}")
+
+
+def _kind_of(root: Path) -> str:
+    layouts = (
+        "expected train_images/ and train.csv (severstal), images/ and masks/ (folder), or images/ "
+        "and annotations/ (neu_seg)"
+    )
+    require_folder(root, layouts)
+    try:
+        names = {path.name for path in root.iterdir()}
+    except OSError as error:
+        raise DataError(f"{root}: cannot be read ({error.strerror})") from None
+    if names & {"train_images", "train.csv"}:
+        return "severstal"
+    if "images" in names and names & {"masks", "annotations"}:
+        return "folder" if "masks" in names else "neu_seg"
+    raise DataError(f"{root}: no data set of a known layout in it; {layouts}")
+
+
+def describe(source: Source, findings: Findings, *, frac: float, split: str) -> list[str]:
+    """What is worth knowing of the images without a fault, a line each; none of it is a fault.
+
+    Args:
+        source: what was looked at.
+        findings: what was found.
+        frac: share of the training part that would be used.
+        split: ``random`` or ``official``.
+
+    Raises:
+        ConfigError: ``frac`` keeps no image.
+        DataError: too few images to be split.
+    """
+    records, labels = findings.records, findings.labels
+    groups = duplicates.group(findings.thumbnails)
+    ids = [record.image_id for record in records]
+    parts = [record.part for record in records] if split == "official" else None
+    try:
+        table = make_split(ids, labels, frac=frac, seed=0, groups=groups, official=parts)
+    except ValueError as error:
+        raise DataError(f"{source.root}: {error}") from error
+    require_training_image(table, frac)
+    subset = table["subset"].to_numpy()
+    in_parts = [subset == part for part in ("train", "val", "test")]
+    sizes = ", ".join(
+        f"{height}×{width}" + (f" ({n})" if len(findings.sizes) > 1 else "")
+        for (height, width), n in findings.sizes[:NAMED]
+    )
+    sizes += f" and {len(findings.sizes) - NAMED} more" if len(findings.sizes) > NAMED else ""
+    colours = f"{findings.coloured} in colour" if findings.coloured else "grey"
+    by_class = ", ".join(
+        f"{name} {labels[:, m].sum()} ({'/'.join(str(labels[p, m].sum()) for p in in_parts)})"
+        for m, name in enumerate(source.classes)
+    )
+    free = labels.sum(1) == 0
+    lines = [
+        f"{source.name}: {len(records)} images of {sizes}, {colours}",
+        f"train/val/test: {'/'.join(str(p.sum()) for p in in_parts)} at frac={frac:g}",
+        f"images with class, in all (train/val/test): {by_class}; "
+        f"free of defects {free.sum()} ({'/'.join(str(free[p].sum()) for p in in_parts)})",
+    ]
+    again = len(groups) - len(np.unique(groups))
+    if again:
+        lines.append(f"{again} images nearly repeat another; such images stay on one side")
+    if source.ignored:
+        named = ", ".join(path.name for path in source.ignored[:NAMED])
+        more = ", …" if len(source.ignored) > NAMED else ""
+        lines.append(f"{len(source.ignored)} files or folders are ignored: {named}{more}")
+    return lines + gaps(table, labels, source.classes, frac)
+
+
+def gaps(split: pd.DataFrame, labels: np.ndarray, classes: Sequence[str], frac: float) -> list[str]:
+    """The classes that a part of the split has no image of, a line each.
+
+    Args:
+        split: as `make_split` makes it, N rows.
+        labels: bool (N, M).
+        classes: M names.
+        frac: share of the training part that is used.
+    """
+    subset = split["subset"].to_numpy()
+    used, val, test = (labels[subset == part].sum(0) for part in ("train", "val", "test"))
+    whole = labels[_is_training(split)].sum(0)
+    lines = []
+    for m, name in enumerate(classes):
+        if not labels[:, m].any():
+            lines.append(f"{name}: no image has it: it cannot be learnt, and its scores are null")
+            continue
+        if whole[m] and not used[m]:
+            lines.append(
+                f"{name}: no training image at frac={frac:g}, {whole[m]} in the whole training "
+                "part: it cannot be learnt; take a larger frac"
+            )
+        elif not used[m]:
+            lines.append(f"{name}: no training image: it cannot be learnt")
+        lines += [
+            f"{name}: no {part} image: its {part} scores are null"
+            for part, count in (("validation", val[m]), ("test", test[m]))
+            if not count
+        ]
+    return lines
+
+
+def require_training_image(split: pd.DataFrame, frac: float) -> None:
+    """Raise ConfigError if ``frac`` of the training part is less than one image."""
+    n = int(_is_training(split).sum())
+    if round(frac * n) < 1:
+        raise ConfigError(
+            f"frac={frac:g}: no image is left of the {n} training images; expected "
+            f"{1 / n:.2g} or more"
+        )
+
+
+def _is_training(split: pd.DataFrame) -> np.ndarray:
+    """The whole training part, (N,); what nearly repeats an official test image is set aside."""
+    tested = split.loc[split["subset"] == "test", "group"]
+    return (split["subset"].isin(["train", "unused"]) & ~split["group"].isin(tested)).to_numpy()

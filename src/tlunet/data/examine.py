@@ -1,0 +1,99 @@
+"""Every file of a data set looked at once, before anything is built: all faults in one pass."""
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from tlunet.data import duplicates
+from tlunet.data.decoding import decode, other_size
+from tlunet.data.source import Problem, Record, Source
+from tlunet.data.workers import cores
+
+Progress = Callable[[str, int, int], None]  # what is being done, done so far, of how many
+
+
+class Findings(NamedTuple):
+    """What a look at every file has shown.
+
+    Attributes:
+        problems: all faults: the listing's, then the images' and masks'.
+        records: the images without a fault, N of them.
+        labels: bool (N, M), whether any pixel of the image is of the class.
+        sizes: how many have which (height, width), the commonest first.
+        coloured: how many have colour.
+        thumbnails: uint8 (N, 32, 32), to find near-duplicates by.
+    """
+
+    problems: list[Problem]
+    records: list[Record]
+    labels: np.ndarray
+    sizes: list[tuple[tuple[int, int], int]]
+    coloured: int
+    thumbnails: np.ndarray
+
+
+class _Look(NamedTuple):
+    """What is kept of one image."""
+
+    size: tuple[int, int]
+    coloured: bool
+    bits: int
+    thumbnail: np.ndarray
+
+
+def examine(
+    source: Source, size: tuple[int, int] | None = None, progress: Progress | None = None
+) -> Findings:
+    """Decode every image and its annotation once; nothing is kept of the pixels.
+
+    Args:
+        source: what a reader listed.
+        size: (height, width) that every image would be brought to; without it all must have one.
+        progress: told how far it is.
+    """
+    problems, sound = list(source.problems), []
+    look = partial(_look, classes=len(source.classes))
+    pool = ThreadPoolExecutor(cores())
+    try:
+        outcomes = zip(source.records, pool.map(look, source.records), strict=True)
+        for done, (record, outcome) in enumerate(outcomes, start=1):
+            if isinstance(outcome, _Look):
+                sound.append((record, outcome))
+            else:
+                problems += outcome
+            if progress:
+                progress("checking images", done, len(source.records))
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C, nothing more is decoded
+    sizes = Counter(look.size for _, look in sound)
+    if size is None and sizes:
+        usual = sizes.most_common(1)[0][0]
+        problems += [other_size(r, x.size, usual) for r, x in sound if x.size != usual]
+    bad = {problem.image_id for problem in problems}
+    sound = [(record, look) for record, look in sound if record.image_id not in bad]
+    bits = np.array([look.bits for _, look in sound], np.uint32)[:, None]
+    return Findings(
+        problems,
+        records=[record for record, _ in sound],
+        labels=(bits >> np.arange(len(source.classes), dtype=np.uint32)) & 1 == 1,
+        sizes=Counter(look.size for _, look in sound).most_common(),
+        coloured=sum(look.coloured for _, look in sound),
+        thumbnails=np.array([look.thumbnail for _, look in sound], np.uint8),
+    )
+
+
+def _look(record: Record, classes: int) -> _Look | list[Problem]:
+    outcome = decode(record, classes)
+    if isinstance(outcome, list):
+        return outcome
+    image, bits = outcome
+    return _Look(
+        size=(image.shape[0], image.shape[1]),
+        coloured=image.ndim == 3,
+        bits=int(np.bitwise_or.reduce(bits, axis=None)),
+        thumbnail=duplicates.thumbnail(image),
+    )

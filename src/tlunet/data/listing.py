@@ -1,0 +1,104 @@
+"""Which files lie in a folder: by names that mean the same everywhere, never outside of it."""
+
+import os
+import unicodedata
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from tlunet.data.source import Problem
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
+
+
+class Listing(NamedTuple):
+    """What lies in a folder.
+
+    Attributes:
+        files: id (POSIX path below the folder) → file, in the ids' order.
+        problems: files that are meant but cannot be taken.
+        ignored: files and folders that are not meant: hidden, of another suffix, links to folders.
+    """
+
+    files: dict[str, Path]
+    problems: list[Problem]
+    ignored: list[Path]
+
+
+def list_files(folder: Path, suffixes: Collection[str], *, deep: bool = True) -> Listing:
+    """All files of some suffixes in a folder.
+
+    Args:
+        folder: where; it may itself be a link.
+        suffixes: in small letters, with their dots.
+        deep: whether to look into sub-folders. Links to folders are never followed, links to
+            files only where they stay inside.
+    """
+    root = folder.resolve()
+    listing = Listing({}, [], [])
+
+    def cannot_enter(error: OSError) -> None:
+        what = f"folder cannot be read ({error.strerror})"
+        listing.problems.append(Problem(str(error.filename), "", what))
+
+    for where, folders, names in os.walk(folder, onerror=cannot_enter):
+        here = Path(where)
+        aside = [f for f in folders if not deep or f.startswith(".") or (here / f).is_symlink()]
+        listing.ignored.extend(here / name for name in aside)
+        folders[:] = sorted(set(folders).difference(aside))
+        for name in sorted(names):
+            path = here / name
+            if name.startswith(".") or path.suffix.lower() not in suffixes:
+                listing.ignored.append(path)
+                continue
+            file_id = plain(path.relative_to(folder).as_posix())
+            fault = _fault(path, file_id, root)
+            if file_id in listing.files:
+                fault = "another file has this name, accents written otherwise; rename one"
+            if fault:
+                listing.problems.append(Problem(str(path), file_id, fault))
+            else:
+                listing.files[file_id] = path
+    return listing._replace(files=dict(sorted(listing.files.items())))
+
+
+def list_images(folder: Path) -> dict[str, Path]:
+    """All images under a folder (sub-folders too): id (POSIX path below the folder) → file.
+
+    Links that lead out of the folder are not followed.
+    """
+    return list_files(folder, IMAGE_SUFFIXES).files
+
+
+def plain(name: str) -> str:
+    """A name as it is compared: an accent may be written in two ways, and macOS takes the other.
+
+    >>> plain("e\N{COMBINING ACUTE ACCENT}.jpg") == "\N{LATIN SMALL LETTER E WITH ACUTE}.jpg"
+    True
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether an image name from a CSV stays inside the data set's folder.
+
+    >>> is_plain_name("a.jpg"), is_plain_name("../a.jpg"), is_plain_name("/etc/a.jpg")
+    (True, False, False)
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    return bool(name) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+
+
+def _fault(path: Path, file_id: str, root: Path) -> str | None:
+    """Why a file cannot be taken, as far as its name and kind say."""
+    try:
+        file_id.encode()
+        if path.is_symlink() and not path.resolve().is_relative_to(root):
+            return f"a link that leads out of {root}: not followed; put the file itself there"
+        if not path.is_file():
+            return "neither a file nor a link to one; remove it"
+    except UnicodeEncodeError:
+        return "its name is not UTF-8; rename it"
+    except (OSError, RuntimeError) as error:  # the second: a link to itself
+        return f"cannot be looked at ({getattr(error, 'strerror', None) or error})"
+    return None

@@ -1,0 +1,184 @@
+"""From files to arrays: an image, and what its annotation says of every pixel.
+
+Whatever is in a file, it is pixels or one line that says what is wrong.
+"""
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from tlunet.data import rle
+from tlunet.data.source import Record
+from tlunet.errors import DataError
+
+# By content, whatever the suffix says. Not all that Pillow can read: for some it starts programs.
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
+_GREY, _COLOUR = ("L", "1", "LA"), ("RGB", "RGBA", "P")
+_ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
+
+# Pillow warns above 89 million pixels and refuses twice as many; here the first is the limit.
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Decode one image.
+
+    A palette's colours are taken, and an alpha channel that hides nothing is dropped. What would
+    be a guess is refused: more than 8 bits, colours for print, transparency, several pictures in
+    one file, and an EXIF orientation (viewers turn such an image, most annotation tools and
+    libraries do not, so nobody knows which way its mask lies).
+
+    Returns:
+        uint8 (H, W) where all channels agree, else (H, W, 3).
+
+    Raises:
+        DataError: none that can be read, or one of the refused.
+    """
+    with _opened(path, "an image", FORMATS) as file:
+        if file.mode not in (*_GREY, *_COLOUR):
+            raise DataError(f"mode {file.mode}; {_EXPECTED}")
+        if _is_deep(file):
+            raise DataError(f"16 bits a channel; {_EXPECTED}")
+        if (orientation := _orientation(file)) != 1:
+            raise DataError(
+                f"EXIF orientation {orientation}: viewers turn it, other programs do not, so its "
+                "mask may lie either way; save it upright, without that tag"
+            )
+        pixels = np.asarray(_opaque(file))
+    if pixels.ndim == 3 and is_grey(pixels):
+        return pixels[..., 0]
+    return pixels
+
+
+_EXPECTED = "expected 8 bits a channel, grey or RGB; convert it"
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """(height, width) of an image, by its header.
+
+    Raises:
+        DataError: there is none that can be read.
+    """
+    with _opened(path, "an image", FORMATS) as file:
+        return file.height, file.width
+
+
+def is_grey(pixels: np.ndarray) -> bool:
+    """Whether the channels of a (H, W, 3) image are the same everywhere."""
+    first = pixels[..., 0]
+    return bool((pixels[..., 1] == first).all() and (pixels[..., 2] == first).all())
+
+
+def read_mask(record: Record, shape: tuple[int, int], classes: int) -> np.ndarray:
+    """Decode one image's annotation into a bit field: bit m-1 of a pixel = class m is there.
+
+    Args:
+        record: the image.
+        shape: (H, W) of the image.
+        classes: M.
+
+    Returns:
+        uint32 (H, W).
+
+    Raises:
+        DataError: runs or mask do not fit the image or the classes; a line a fault, with its
+            place in front.
+    """
+    bits, faults = np.zeros(shape, np.uint32), []
+    for class_id, runs, where in record.runs:
+        try:
+            bits[rle.decode(runs, shape)] |= np.uint32(1 << (class_id - 1))
+        except ValueError as error:
+            faults.append(f"{where}: {error}")
+    if faults:
+        raise DataError(*faults)
+    if record.mask is not None:
+        try:
+            ids = _read_class_ids(record.mask, shape, classes)
+        except DataError as error:
+            raise DataError(f"{record.mask}: {error}") from error
+        shift = np.maximum(ids - 1, 0).astype(np.uint32)
+        bits |= np.where(ids > 0, np.uint32(1) << shift, np.uint32(0))
+    return bits
+
+
+def _read_class_ids(path: Path, shape: tuple[int, int], classes: int) -> np.ndarray:
+    with _opened(path, "a mask", ("PNG",)) as file:  # a lossy format would change the ids
+        if file.mode not in ("L", "P", "1", "I", "I;16"):
+            raise DataError(
+                f"mask of mode {file.mode}; expected one channel of class ids (0 = background)"
+            )
+        if (size := (file.height, file.width)) != shape:
+            raise DataError(
+                f"mask of {size[0]}×{size[1]} (height × width) for an image of "
+                f"{shape[0]}×{shape[1]}; they must be of one size"
+            )
+        ids = np.asarray(file).astype(np.int64)
+    if (top := int(ids.max())) > classes:
+        raise DataError(
+            f"class id {top}; allowed are 0 (background) to {classes} (one a name in data.classes)"
+        )
+    return ids
+
+
+@contextmanager
+def _opened(path: Path, what: str, formats: tuple[str, ...]) -> Iterator[Image.Image]:
+    """An image file while it is being read; whatever is wrong with it becomes a DataError."""
+    try:
+        with Image.open(path, formats=formats) as file:
+            if not file.width * file.height:
+                raise DataError("has no pixels")
+            if (pictures := getattr(file, "n_frames", 1)) > 1:
+                raise DataError(f"holds {pictures} pictures; expected one")
+            yield file
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"no such file; expected {what}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        most = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise DataError(f"more than {most} million pixels; cut it into smaller images") from None
+    except Exception as error:  # each decoder, and each kind of damage, has classes of its own
+        reason = _reason(error, path, formats)
+        raise DataError(f"cannot be read as {what} ({reason})") from error
+
+
+def _reason(error: Exception, path: Path, formats: tuple[str, ...]) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        is_empty = path.stat().st_size == 0
+        return "the file is empty" if is_empty else f"its content is not {' or '.join(formats)}"
+    reason = error.strerror if isinstance(error, OSError) else None
+    return " ".join((reason or str(error) or type(error).__name__).split())[:120]
+
+
+def _is_deep(file: Image.Image) -> bool:
+    """Whether Pillow would cut 16 bits a channel down to 8; "BGR;16" is 16 bits in all."""
+    return re.search(r"\b(RGB|RGBA|RGBX|RGBa|LA);16", str(getattr(file, "tile", ""))) is not None
+
+
+def _orientation(file: Image.Image) -> int:
+    """How a viewer would turn the image, 2 to 8, or 1 for not at all."""
+    if file.format == "PNG":  # has the tag behind the pixels, if at all; nobody heeds it there
+        return 1
+    try:
+        orientation = int(file.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged notes about a picture are no damage to the picture
+        return 1
+    return orientation if 1 <= orientation <= 8 else 1
+
+
+def _opaque(file: Image.Image) -> Image.Image:
+    """The image in grey or RGB."""
+    mode = "L" if file.mode in _GREY else "RGB"
+    if not file.has_transparency_data:
+        return file if file.mode == mode else file.convert(mode)
+    layered = file.convert("RGBA")
+    least, _ = layered.getchannel("A").getextrema()
+    if least < 255:  # type: ignore[operator]
+        raise DataError("transparent in parts; expected an opaque image: flatten it")
+    return layered.convert(mode)
