@@ -191,7 +191,12 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     decode = decoding.decode
     monkeypatch.setattr(packing, "MOST", 2)
     monkeypatch.setattr(
-        decoding, "decode", lambda record, m: (names.append(record.image_id), decode(record, m))[1]
+        decoding,
+        "decode",
+        lambda record, *rest: (
+            names.append(record.image_id),
+            decode(record, *rest),
+        )[1],
     )
     return names
 

@@ -57,15 +57,30 @@ class HasColourError(Exception):
     """An image has colour and the pack under construction has one channel."""
 
 
-def decode(record: Record, classes: int) -> tuple[np.ndarray, np.ndarray] | list[Problem]:
-    """Image and mask as they lie on disk, the mask uint32 (H, W); or all that is wrong."""
+def decode(
+    record: Record, classes: int, size: tuple[int, int] | None = None
+) -> tuple[np.ndarray, np.ndarray] | list[Problem]:
+    """Image and mask as they lie on disk, the mask uint32 (H, W); or all that is wrong.
+
+    Args:
+        record: where they lie.
+        classes: M.
+        size: (H, W) that the image must have; ``None``: any.
+    """
     try:
         image = read_image(record.image)
     except DataError as error:
         problems = [Problem(str(record.image), record.image_id, what) for what in error.lines]
         return problems + _bad_runs(record)
+    shape = image.shape[0], image.shape[1]
+    if size not in (None, shape):
+        what = (
+            f"image of {shape[0]}×{shape[1]} (height × width), most are {size[0]}×{size[1]}; "
+            f"data.size=[{size[0]},{size[1]}] brings all to one size"
+        )
+        return [Problem(str(record.image), record.image_id, what), *_bad_runs(record)]
     try:
-        return image, read_mask(record, (image.shape[0], image.shape[1]), classes)
+        return image, read_mask(record, shape, classes)
     except DataError as error:
         parted = (fault.partition(": ") for fault in error.lines)
         return [Problem(where, record.image_id, what) for where, _, what in parted]
@@ -80,15 +95,6 @@ def _bad_runs(record: Record) -> list[Problem]:
         except ValueError as error:
             problems.append(Problem(where, record.image_id, str(error)))
     return problems
-
-
-def other_size(record: Record, size: tuple[int, int], usual: tuple[int, int]) -> Problem:
-    """An image that has another size than most, where all must have one."""
-    what = (
-        f"image of {size[0]}×{size[1]} (height × width), most are {usual[0]}×{usual[1]}; "
-        f"data.size=[{usual[0]},{usual[1]}] brings all to one size"
-    )
-    return Problem(str(record.image), record.image_id, what)
 
 
 def place(
@@ -113,10 +119,7 @@ def place(
     entries: list[dict[str, Any]] = []
     kind, _ = form.arrays["masks.npy"]
     for record in records:
-        outcome = decode(record, form.classes)
-        if isinstance(outcome, tuple) and strict and outcome[1].shape != form.size:
-            height, width = outcome[1].shape
-            outcome = [other_size(record, (height, width), form.size)]
+        outcome = decode(record, form.classes, form.size if strict else None)
         if isinstance(outcome, list):
             entries.append({"faults": [problem._asdict() for problem in outcome]})
             continue

@@ -1,17 +1,20 @@
 """Every file of a data set looked at once, before anything is built: all faults in one pass."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from tlunet.data import duplicates
-from tlunet.data.decoding import decode, other_size
+from tlunet.data.decoding import decode
+from tlunet.data.pixels import read_size
 from tlunet.data.source import Problem, Record, Source
 from tlunet.data.workers import cores
+from tlunet.errors import DataError
 
 Progress = Callable[[str, int, int], None]  # what is being done, done so far, of how many
 
@@ -56,7 +59,8 @@ def examine(
         progress: told how far it is.
     """
     problems, sound = list(source.problems), []
-    look = partial(_look, classes=len(source.classes))
+    one_size = usual_size(source.records) if size is None else None
+    look = partial(_look, classes=len(source.classes), size=one_size)
     pool = ThreadPoolExecutor(cores())
     try:
         outcomes = zip(source.records, pool.map(look, source.records), strict=True)
@@ -69,10 +73,6 @@ def examine(
                 progress("checking images", done, len(source.records))
     finally:
         pool.shutdown(cancel_futures=True)  # after Ctrl-C, nothing more is decoded
-    sizes = Counter(look.size for _, look in sound)
-    if size is None and sizes:
-        usual = sizes.most_common(1)[0][0]
-        problems += [other_size(r, x.size, usual) for r, x in sound if x.size != usual]
     bad = {problem.image_id for problem in problems}
     sound = [(record, look) for record, look in sound if record.image_id not in bad]
     bits = np.array([look.bits for _, look in sound], np.uint32)[:, None]
@@ -86,8 +86,17 @@ def examine(
     )
 
 
-def _look(record: Record, classes: int) -> _Look | list[Problem]:
-    outcome = decode(record, classes)
+def usual_size(records: Iterable[Record]) -> tuple[int, int] | None:
+    """(height, width) that most images have, by their headers; ``None``: none can be read."""
+    sizes: Counter[tuple[int, int]] = Counter()
+    for record in records:
+        with suppress(DataError):  # named when it is decoded
+            sizes[read_size(record.image)] += 1
+    return sizes.most_common(1)[0][0] if sizes else None
+
+
+def _look(record: Record, classes: int, size: tuple[int, int] | None) -> _Look | list[Problem]:
+    outcome = decode(record, classes, size)
     if isinstance(outcome, list):
         return outcome
     image, bits = outcome

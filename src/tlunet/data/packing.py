@@ -11,10 +11,10 @@ near-duplicates are found by.
 import hashlib
 import json
 import math
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,12 +24,10 @@ import pandas as pd
 
 from tlunet.data import decoding, duplicates
 from tlunet.data.decoding import THUMBNAILS, Form, HasColourError, header
-from tlunet.data.examine import Progress, examine
+from tlunet.data.examine import Progress, examine, usual_size
 from tlunet.data.part import Part, sync
-from tlunet.data.pixels import read_size
 from tlunet.data.source import Problem, Record, Source, data_error
 from tlunet.data.workers import cores, processes
-from tlunet.errors import DataError
 
 VERSION = 1  # of a pack's layout; a new one makes new packs
 JOURNAL = 2  # of what lies beside a pack in the making; a new one starts broken-off packs over
@@ -129,25 +127,15 @@ def _note(source: Source, form: Form) -> dict[str, Any]:
 
 def _likely_size(source: Source) -> tuple[int, int]:
     """The size that most of some images have: the usual one, unless a fault shows up."""
-    sizes = _sizes(source.records[:: max(1, len(source.records) // 64)])
-    return sizes.most_common(1)[0][0] if sizes else _usual_size(source)
+    some = source.records[:: max(1, len(source.records) // 64)]
+    return usual_size(some) or _usual_size(source)
 
 
 def _usual_size(source: Source) -> tuple[int, int]:
     """The size that most of all images have."""
-    sizes = _sizes(source.records)
-    if not sizes:  # none can be read
-        raise data_error(examine(source).problems)
-    return sizes.most_common(1)[0][0]
-
-
-def _sizes(records: Iterable[Record]) -> Counter[tuple[int, int]]:
-    """How many images have which size, by their headers."""
-    sizes: Counter[tuple[int, int]] = Counter()
-    for record in records:
-        with suppress(DataError):  # named when it is decoded
-            sizes[read_size(record.image)] += 1
-    return sizes
+    if size := usual_size(source.records):
+        return size
+    raise data_error(examine(source).problems)  # none can be read
 
 
 # Work shared out

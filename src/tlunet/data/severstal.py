@@ -4,6 +4,7 @@
 1, 2, 3, 4: 897, 247, 5150, 801. The competition's own test images have no published masks.
 """
 
+import codecs
 import csv
 import io
 from collections.abc import Iterator
@@ -125,7 +126,7 @@ def _text(table: Path) -> str:
     except OSError as error:
         raise DataError(f"{table}: cannot be read ({error.strerror})") from None
     try:
-        text = content.decode("utf-8-sig")
+        text = content.removeprefix(codecs.BOM_UTF8).decode()
         at = text.find("\0")
     except UnicodeDecodeError as error:
         text, at = content.decode("latin-1"), error.start
