@@ -29,18 +29,52 @@ class Rows(NamedTuple):
 
     epoch: int
     rows: np.ndarray
+    counted: int  # of them that count; 0: this process has no share and sends a row for company
+    weight: float  # of the loss, so that its mean over the processes is the whole batch's
 
 
 class EpochOrder(Sampler[Rows]):
-    """Whole batches of rows; the order is a function of (seed, epoch)."""
+    """Whole batches of rows; the order is a function of (seed, epoch).
 
-    def __init__(self, rows: np.ndarray, batch_size: int, seed: int, shuffle: bool) -> None:
-        self.rows, self.seed, self.shuffle, self.epoch = rows, seed, shuffle, 0
-        count = -(-len(rows) // batch_size)
+    Each of several processes has its share: in training of every batch, so that all together take
+    the batches of one alone; in evaluation every n-th run of ``loss_size`` rows, over which one
+    value of the loss is taken.
+
+    Args:
+        rows: of one part of the pack.
+        batch_size: rows a batch, of all processes together in training, of each in evaluation.
+        seed: of the order.
+        shuffle: training: there is an order to draw; else the pack's holds.
+        start: (epoch, batches) that a resumed run has behind it: that epoch goes on after them.
+        share: (rank, number) of the processes.
+        loss_size: of evaluation; by default ``batch_size``.
+    """
+
+    def __init__(
+        self,
+        rows: np.ndarray,
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+        start: tuple[int, int] = (0, 0),
+        share: tuple[int, int] = (0, 1),
+        loss_size: int | None = None,
+    ) -> None:
+        self.everything, self.rows, self.seed, self.shuffle = rows, rows, seed, shuffle
+        self.start, self.epoch, self.share = start, start[0], share
+        if not shuffle:
+            self.rows = self._own(rows, loss_size or batch_size)
+        count = -(-len(self.rows) // batch_size)
         # Batch normalisation cannot learn from a single image: it joins the batch before it.
         if shuffle and count > 1 and len(rows) % batch_size == 1:
             count -= 1
         self.cuts = [batch_size * b for b in range(1, count)]
+
+    def _own(self, rows: np.ndarray, loss_size: int) -> np.ndarray:
+        """This process's runs of an evaluation."""
+        rank, number = self.share
+        runs = np.split(rows, range(loss_size, len(rows), loss_size))[rank::number]
+        return np.concatenate(runs) if runs else rows[:0]
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
@@ -51,10 +85,18 @@ class EpochOrder(Sampler[Rows]):
 
     def __iter__(self) -> Iterator[Rows]:
         rows = self.rows
+        rank, number = self.share
         if self.shuffle:
             rows = np.random.default_rng((ORDER, self.seed, self.epoch)).permutation(rows)
-        for part in np.split(rows, self.cuts):
-            yield Rows(self.epoch, part)
+        done = self.start[1] if self.epoch == self.start[0] else 0
+        for batch in np.split(rows, self.cuts)[done:]:
+            own = batch[rank::number] if self.shuffle else batch
+            weight = len(own) * number / len(batch) if self.shuffle else 1.0
+            yield Rows(self.epoch, own if len(own) else self._company(batch), len(own), weight)
+
+    def _company(self, batch: np.ndarray) -> np.ndarray:
+        """A row for a process without a share: it must take part, or the others wait for it."""
+        return batch[:1] if len(batch) else self.everything[:1]
 
 
 class Batches(Dataset[dict[str, Any]]):
@@ -65,8 +107,10 @@ class Batches(Dataset[dict[str, Any]]):
         self.ids = pack.index["image_id"].to_numpy()
 
     def __getitem__(self, wanted: Rows) -> dict[str, Any]:
-        epoch, rows = wanted
+        epoch, rows, count, weight = wanted
         batch: dict[str, Any] = {"index": torch.from_numpy(rows), "id": self.ids[rows].tolist()}
+        if count < len(rows) or weight != 1:
+            batch["count"], batch["weight"] = count, weight
         if self.augment:
             batch["flip"] = torch.from_numpy(self.augment.draw(self.seed, epoch, rows))
         if self.fetch:

@@ -28,7 +28,9 @@ class DefectDataModule(pl.LightningDataModule):
     """Images, masks and labels in three parts, 75 / 12.5 / 12.5 (paper §III-B).
 
     A batch is a dict: ``image`` uint8 (B, 1 or 3, H, W), ``mask`` bool (B, M, H, W), ``label``
-    bool (B, M), ``id`` the images' names, ``index`` int64 (B,) their rows in the pack.
+    bool (B, M), ``id`` the images' names, ``index`` int64 (B,) their rows in the pack. Where
+    several processes share the data a batch may also have ``count``, how many of its images count,
+    and ``weight`` of its loss.
 
     Args:
         name: ``severstal``, ``synthetic``, ``folder``, ``neu_seg``, or ``auto``: Severstal if it
@@ -218,12 +220,33 @@ class DefectDataModule(pl.LightningDataModule):
         workers = self._workers(device, augment)
         return DataLoader(
             Batches(self.pack, self.seed, augment, fetch=self._resident is None),
-            sampler=EpochOrder(self.rows[subset], batch_size, self.seed, shuffle=train),
+            sampler=EpochOrder(
+                self.rows[subset],
+                batch_size,
+                self.seed,
+                shuffle=train,
+                start=self._behind() if train else (0, 0),
+                share=self._share(),
+                loss_size=self.batch_size,
+            ),
             batch_size=None,  # the sampler hands out whole batches
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
         )
+
+    def _share(self) -> tuple[int, int]:
+        """(rank, number) of the processes that a trainer runs."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _behind(self) -> tuple[int, int]:
+        """(epoch, batches of it) that a resumed trainer has behind it."""
+        if self.trainer is None:
+            return 0, 0
+        loop = self.trainer.fit_loop
+        epochs: Any = loop.epoch_progress.current  # its type knows but half of its counts
+        is_within = epochs.started > epochs.processed
+        return epochs.processed, loop.epoch_loop.batch_progress.current.ready if is_within else 0
 
     def lives_on(self, device: torch.device) -> bool:
         """Whether the whole pack lies on the device while training; else it is memory-mapped.
@@ -261,10 +284,8 @@ class DefectDataModule(pl.LightningDataModule):
             image, bits = flip(image, batch["flip"]), flip(bits, batch["flip"])
         mask = unpack_bits(bits, len(self.pack.classes))  # (B, M, H, W)
         label = mask.flatten(2).any(-1)  # (B, M): any pixel of the class
-        return {
-            "image": image, "mask": mask, "label": label,
-            "id": batch["id"], "index": batch["index"],
-        }  # fmt: skip
+        kept = {k: v for k, v in batch.items() if k not in ("bits", "flip")}
+        return kept | {"image": image, "mask": mask, "label": label}
 
 
 def resolve_name(name: str, cache: Path) -> str:

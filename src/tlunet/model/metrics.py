@@ -116,6 +116,43 @@ def count(
     )
 
 
+class MeanLoss(Metric):
+    """The mean over images of a loss that is itself a mean over a batch, in all processes.
+
+    Why not torchmetrics' MeanMetric: it looks for NaN in every step, which waits for the GPU, and
+    where it does not look (``nan_strategy="disable"``) version 1.9 forgets the weights.
+    """
+
+    full_state_update = False
+    total: Tensor
+    images: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("total", default=torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("images", default=torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, images: int) -> None:
+        """Add the loss of a batch of some images."""
+        self.total += loss.detach() * images
+        self.images += images
+
+    def compute(self) -> Tensor:
+        """The mean; NaN without images."""
+        return self.total / self.images
+
+    def so_far(self) -> dict[str, Tensor]:
+        """What :meth:`go_on` needs, for a checkpoint within an epoch."""
+        return {"total": self.total, "images": self.images}
+
+    def go_on(self, total: Tensor, images: Tensor) -> None:
+        """Go on from :meth:`so_far`."""
+        self.reset()
+        self.update(torch.zeros_like(self.total), 0)  # it counts as updated
+        self.total += total.to(self.device)
+        self.images += images.to(self.device)
+
+
 class DefectMetrics(Metric):
     """The counts of one part of the data set, gathered over batches and processes.
 

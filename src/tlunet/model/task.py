@@ -1,6 +1,5 @@
 """The LightningModule: network, loss and metrics in one step."""
 
-import pickle
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from tlunet.data.source import MAX_CLASSES
 from tlunet.errors import DataError
 from tlunet.model.losses import PaperLoss
-from tlunet.model.metrics import DefectMetrics, predicted_masks
+from tlunet.model.metrics import DefectMetrics, MeanLoss, predicted_masks
 from tlunet.model.network import Logits, TLUNet
+from tlunet.model.weights import wanted_code
 
 
 class DefectTask(pl.LightningModule):
@@ -62,6 +63,8 @@ class DefectTask(pl.LightningModule):
         self.loss = loss or PaperLoss()
         self.batch_size = batch_size
         self._compiled: tuple[Callable[[Tensor], Logits], set[int]] | None = None
+        # Accumulated on the device and read once an epoch: no sync inside a step.
+        self.train_loss, self.val_loss, self.test_loss = MeanLoss(), MeanLoss(), MeanLoss()
         self.val_metrics = DefectMetrics(threshold)
         self.test_metrics = DefectMetrics(threshold)
 
@@ -88,8 +91,8 @@ class DefectTask(pl.LightningModule):
         """The loss of one batch."""
         logits = self._logits(batch["image"])
         loss: Tensor = self.loss(*logits, batch["mask"], batch["label"])
-        self._log_loss("train", loss, len(batch["id"]))
-        return loss
+        self.train_loss.update(loss, batch.get("count", len(batch["id"])))
+        return loss * batch["weight"] if "weight" in batch else loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:  # noqa: D102
         self._evaluate(batch, "val")
@@ -102,8 +105,9 @@ class DefectTask(pl.LightningModule):
     def _evaluate(self, batch: dict[str, Any], stage: str) -> Logits:
         logits = self._logits(batch["image"])
         outputs = *logits, batch["mask"], batch["label"]
+        counts = batch.get("count", 1) > 0
         for part in self._parts(*outputs):
-            self._log_loss(stage, self.loss(*part), len(part[0]))
+            self._mean_loss(stage).update(self.loss(*part), len(part[0]) * counts)
         self._metrics(stage).update(*outputs, batch["index"])
         return logits
 
@@ -112,9 +116,11 @@ class DefectTask(pl.LightningModule):
         size = self.batch_size or len(tensors[0])
         return zip(*(t.split(size) for t in tensors), strict=True)
 
-    def _log_loss(self, stage: str, loss: Tensor, n_images: int) -> None:
-        # Accumulated on the device and read once an epoch: no sync inside a step.
-        self.log(f"{stage}_loss", loss, on_step=False, on_epoch=True, batch_size=n_images)
+    def on_train_epoch_start(self) -> None:  # noqa: D102
+        self.train_loss.reset()  # not at its end: callbacks read it there
+
+    def on_train_epoch_end(self) -> None:  # noqa: D102
+        self.log("train_loss", self.train_loss.compute())
 
     def on_validation_epoch_end(self) -> None:  # noqa: D102
         self._log_scores("val")
@@ -132,12 +138,24 @@ class DefectTask(pl.LightningModule):
         }
         # A score that is undefined here (no defect in the part, say) is logged as NaN.
         values = {f"{stage}_{k}": float("nan") if v is None else v for k, v in named.items()}
-        self.log_dict(values)
+        loss = self._mean_loss(stage)
+        self.log_dict(values | {f"{stage}_loss": loss.compute()})
+        loss.reset()
         if stage == "val":
             self.val_metrics.reset()
 
+    def _mean_loss(self, stage: str) -> MeanLoss:
+        return self.val_loss if stage == "val" else self.test_loss
+
     def _metrics(self, stage: str) -> DefectMetrics:
         return self.val_metrics if stage == "val" else self.test_metrics
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The training loss so far: a resumed epoch has all its batches in it."""
+        checkpoint["train_loss"] = self.train_loss.so_far()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
+        self.train_loss.go_on(**checkpoint["train_loss"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam, 5e-4, β = (0.99, 0.99) (paper §III-B), in one fused kernel."""
@@ -163,13 +181,21 @@ def load_network(checkpoint: Path) -> TLUNet:
     path = checkpoint / "best.ckpt" if checkpoint.is_dir() else checkpoint
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        network = TLUNet(**content["hyper_parameters"]["network"])
+        spec = content["hyper_parameters"]["network"]
+        if not 1 <= spec["classes"] <= MAX_CLASSES:
+            raise ValueError(f"{spec['classes']} classes")
+        network = TLUNet(**spec)
         prefix = "network."
         weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items()}
         network.load_state_dict(weights)
     except FileNotFoundError:
         raise DataError(f"{path}: no such checkpoint; expected a finished run's folder") from None
-    except (KeyError, TypeError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: not a checkpoint of TLU-Net ({reason})") from error
+    except Exception as error:  # each kind of damage has a class of its own
+        if code := wanted_code(error, path):
+            raise DataError(
+                f"{path}: refused, it wants to run code when it is read ({code})"
+            ) from None
+        reason = (str(error).splitlines() or [""])[0][:120]
+        kind = type(error).__name__
+        raise DataError(f"{path}: not a checkpoint of TLU-Net ({kind}: {reason})") from error
     return network.eval()

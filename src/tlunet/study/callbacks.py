@@ -1,6 +1,8 @@
 """What is kept of a training run while it runs: its history, its checkpoints, its progress."""
 
+import io
 import math
+import signal
 import statistics
 import time
 from collections.abc import Callable
@@ -14,8 +16,11 @@ from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from tlunet.errors import UserError
+from tlunet.study import ranks
 from tlunet.study.console import bars, console, say
 from tlunet.study.files import write_whole
+from tlunet.study.loggers import EpochLogger
+from tlunet.study.stopping import Stopped, Stopping
 
 COLUMNS = (
     "epoch", "seconds", "train_loss", "val_loss", "val_dice", "val_iou", "val_mla", "val_auc",
@@ -38,23 +43,25 @@ class History(Callback):
         self.path = path
         self.on_row = on_row
         self.rows: list[dict[str, Any]] = []
+        self.started = 0.0  # of this epoch; what came before a resume counts, the time between not
+        self.training_seconds: float | None = None  # of this epoch, once they are over
 
     def state_dict(self) -> dict[str, Any]:  # noqa: D102
-        return {"rows": self.rows}
+        spent = self.training_seconds or time.perf_counter() - self.started
+        return {"rows": self.rows, "seconds": spent}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # noqa: D102
         self.rows = list(state_dict["rows"])
+        self.started = time.perf_counter() - state_dict["seconds"]
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
+        if isinstance(trainer.logger, EpochLogger):
+            for row in self.rows:  # of a resumed run; its logger knows what to do with them
+                trainer.logger.log_epoch(row)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
-        # Dropout and the like must not remember what was drawn before a resume.
-        torch.manual_seed(hash((trainer.datamodule.seed, trainer.current_epoch)) % 2**32)  # type: ignore[attr-defined]
         self.started = time.perf_counter()
-        self.images = 0
-
-    def on_train_batch_end(  # noqa: D102
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, _: int
-    ) -> None:
-        self.images += len(batch["id"])
+        self.training_seconds = None
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
         if trainer.state.fn == "fit":
@@ -63,26 +70,26 @@ class History(Callback):
             self.training_seconds = time.perf_counter() - self.started
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
-        known = trainer.callback_metrics
+        known = {**trainer.callback_metrics, "train_loss": pl_module.train_loss.compute()}  # type: ignore[operator, union-attr]
         row: dict[str, Any] = dict.fromkeys(COLUMNS)
         for name in COLUMNS:
             if name in known and not math.isnan(value := float(known[name])):
                 row[name] = value
         row["epoch"] = trainer.current_epoch
         row["seconds"] = time.perf_counter() - self.started
-        row["images_per_second"] = self.images / self.training_seconds
+        images = len(trainer.datamodule.rows["train"])  # type: ignore[attr-defined]
+        row["images_per_second"] = images / (self.training_seconds or row["seconds"])
         self.rows = [*self.rows, row]
         self.write()
         if self.on_row:
             self.on_row(row)
-        if trainer.logger:
-            trainer.logger.log_metrics(
-                {"epoch_seconds": row["seconds"], "images_per_second": row["images_per_second"]},
-                step=trainer.global_step,
-            )
+        if isinstance(trainer.logger, EpochLogger):
+            trainer.logger.log_epoch(row)
 
     def write(self) -> None:
         """Write the file, whole."""
+        if ranks.rank() > 0:
+            return
         table = pd.DataFrame(self.rows, columns=list(COLUMNS))
         write_whole(self.path, lambda temporary: table.to_csv(temporary, index=False))
 
@@ -96,18 +103,34 @@ class History(Callback):
 class Checkpoints(Checkpoint):
     """``best.ckpt``, weights of the epoch of lowest ``val_loss``, and ``last.ckpt``, everything.
 
+    ``last.ckpt`` is written at the end of each epoch, within one every so many minutes, and when
+    a signal comes: a resumed run goes on with the very next batch. Within the validation it says
+    that the validation is to be done, from its beginning.
+
     Why not Lightning's ModelCheckpoint: the best must be on disk before the last says that its
     epoch is over, or a kill between the two would lose it. Both are written by
-    :class:`WholeFiles`, one after the other, while the next epoch is being trained.
+    :class:`WholeFiles`, one after the other, while training goes on.
 
     Args:
         folder: where they go.
-        stopping: the early stopping to heed after a resume, if there is one.
+        early: the early stopping to heed after a resume, if there is one.
+        stopping: where signals are noted.
+        minutes: between two checkpoints within an epoch; ``None``: at its end only.
     """
 
-    def __init__(self, folder: Path, stopping: EarlyStopping | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        early: EarlyStopping | None = None,
+        stopping: Stopping | None = None,
+        minutes: float | None = None,
+    ) -> None:
         self.folder = folder
-        self.stopping = stopping
+        self.early = early
+        self.stopping = stopping or Stopping()
+        self.seconds = math.inf if minutes is None else 60 * minutes
+        self.saved = time.monotonic()
+        self.is_validating = False
         self.best_loss: float | None = None
         self.best_epoch: int | None = None
 
@@ -120,21 +143,79 @@ class Checkpoints(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
         # Stopped early, then killed before the test: training must not go on after the resume.
-        if self.stopping and self.stopping.wait_count >= self.stopping.patience:
+        if self.early and self.early.wait_count >= self.early.patience:
             trainer.should_stop = True
+        self.saved = time.monotonic()
+        self.stopping.heed()
+        self.stopping.is_deferred = True
+
+    def on_train_batch_start(  # noqa: D102
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        # Dropout and the like must not remember what was drawn before a resume.
+        cell = trainer.datamodule.seed, trainer.current_epoch, batch_idx  # type: ignore[attr-defined]
+        torch.manual_seed(hash((*cell, trainer.global_rank)) % 2**32)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: D102
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            return  # the validation comes first, and at the end of the epoch all is kept
+        is_due = time.monotonic() - self.saved >= self.seconds
+        is_asked, is_due = ranks.any_of(bool(self.stopping.requested), is_due)
+        if is_asked or is_due:
+            self._save_last(trainer)
+        self._stop_if(is_asked)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
+        if trainer.state.fn == "fit":
+            _check("train_loss", pl_module.train_loss.compute(), trainer.current_epoch)  # type: ignore[operator, union-attr]
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: D102
+        # Of several processes each has another number of batches here: they wait for the end.
+        if trainer.state.fn == "fit" and self.stopping.requested and trainer.world_size == 1:
+            self.is_validating = True
+            self._save_last(trainer)
+            self._stop_if(True)
+
+    def on_save_checkpoint(  # noqa: D102
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if self.is_validating:  # as in the first batch of it: what is counted so far is not kept
+            first = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+            done = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+            done.update(total=first, current=first, is_last_batch=False)
+
+    def _save_last(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.folder / "last.ckpt", weights_only=False)
+        self.saved = time.monotonic()
+
+    def _stop_if(self, is_asked: bool) -> None:
+        if is_asked:
+            self.stopping.is_deferred = False
+            raise Stopped(self.stopping.requested or signal.SIGTERM)  # which one came to another
+
+    def on_train_end(self, *args: Any) -> None:  # noqa: D102
+        self.stopping.is_deferred = False  # the test is done again from its beginning
+
+    def on_exception(self, *args: Any) -> None:  # noqa: D102
+        self.stopping.is_deferred = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
-        loss = float(trainer.callback_metrics["val_loss"])
-        if not math.isfinite(loss):
-            raise UserError(
-                f"val_loss is {loss} after epoch {trainer.current_epoch + 1}: the weights have "
-                "diverged; lower optimizer.lr, or take trainer.precision=32-true"
-            )
+        loss = _check("val_loss", trainer.callback_metrics["val_loss"], trainer.current_epoch)
         is_best = self.best_loss is None or loss < self.best_loss
         if is_best:
             self.best_loss, self.best_epoch = loss, trainer.current_epoch
             trainer.save_checkpoint(self.folder / "best.ckpt", weights_only=True)
-        trainer.save_checkpoint(self.folder / "last.ckpt", weights_only=False)
+        self._save_last(trainer)
+        self._stop_if(*ranks.any_of(bool(self.stopping.requested)))
+
+
+def _check(name: str, loss: torch.Tensor, epoch: int) -> float:
+    if not math.isfinite(loss):
+        raise UserError(
+            f"{name} is {float(loss)} in epoch {epoch + 1}: the weights have diverged; lower "
+            "optimizer.lr, or take trainer.precision=32-true"
+        )
+    return float(loss)
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -149,7 +230,9 @@ class WholeFiles(TorchCheckpointIO):
         if self.failed:
             return  # its error is raised where the trainer waits for it
         try:
-            write_whole(Path(path), lambda temporary: torch.save(checkpoint, temporary))
+            content = io.BytesIO()  # torch's own writer does not say that the disk is full
+            torch.save(checkpoint, content)
+            write_whole(Path(path), lambda temporary: temporary.write_bytes(content.getbuffer()))
         except BaseException:
             self.failed = True
             raise
@@ -167,11 +250,11 @@ class Progress(Callback):
         self.title = title
         self.epochs = epochs
         self.bars = bars()
-        self.note = ""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
         steps = int(trainer.num_training_batches)
-        self.bars.start()
+        if trainer.is_global_zero:
+            self.bars.start()
         self.task = self.bars.add_task(
             self.title, total=self.epochs * steps, completed=trainer.global_step, note=""
         )
@@ -185,7 +268,7 @@ class Progress(Callback):
         shown = " ".join(f"{k} {v:.4g}" for k, v in scores.items() if v is not None)
         note = f"epoch {row['epoch'] + 1}/{self.epochs} val {shown}"
         self.bars.update(self.task, note=note)
-        if not console.is_terminal:
+        if not console.is_terminal and ranks.rank() == 0:
             say(f"  {self.title}: {note}, {row['seconds']:.1f} s")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Callable
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ from tlunet.errors import ConfigError, WeightsError
 from tlunet.model.init import Source, checkpoint_source, imagenet_source
 from tlunet.model.network import PAPER_NAMES, check_encoder
 from tlunet.study import hardware
-from tlunet.study.config import check_targets
 from tlunet.study.hardware import Hardware
+from tlunet.study.parts import instantiate as instantiate
 from tlunet.study.pretrain import Recipe
 
 VERSION = 1  # of what a result means; a new one makes new folders
@@ -89,11 +88,24 @@ def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
     """
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     machine = hardware.choose(**config["trainer"])
+    if config["batch_size"] < machine.processes:
+        raise ConfigError(
+            f"batch_size={config['batch_size']}: each of the {machine.processes} processes of "
+            "trainer.devices and trainer.nodes needs an image"
+        )
+    instantiate(config["loss"])  # one that cannot be made is told before anything is packed
     data = datamodule(config, progress)
     data.eval_batch_size = machine.eval_batch_size(config["batch_size"])
     if config["data"]["residency"] == "gpu" and machine.accelerator == "cpu":
         raise ConfigError("data.residency=gpu: there is no GPU here; take auto or memmap")
-    data.prepare_data()
+    _check_writable(Path(config["paths"]["runs"]))
+    try:
+        data.prepare_data()
+    except OSError as error:  # a disk that is full, or that may not be written to
+        where = error.filename or config["paths"]["data"]
+        raise ConfigError(
+            f"{where}: {error.strerror}; paths.data names the folder for packs, strips and weights"
+        ) from error
     data.setup()
     name = config["encoder"]["name"]
     check_encoder(name, len(data.pack.classes), data.pack.size)
@@ -127,6 +139,8 @@ def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
         "precision": machine.precision,
         "device": machine.accelerator,
     }
+    if machine.processes > 1:  # batch normalisation and sums are another's
+        science["processes"] = machine.processes
     config["data"] |= {"name": data.dataset, "root": str(data.root)}
     study = config["study"] = config["study"] or data.dataset
     label = PAPER_NAMES.get(name, name).replace("/", "-")
@@ -149,6 +163,18 @@ def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
     )
 
 
+def _check_writable(runs: Path) -> None:
+    """Raise ConfigError unless run folders can be made here: by trying, modes do not say all."""
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=runs):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"paths.runs={runs}: {error.strerror}; expected a folder that may be written to"
+        ) from error
+
+
 def datamodule(config: dict[str, Any], progress: Progress | None = None) -> DefectDataModule:
     """The data of a resolved configuration."""
     wanted = dict(config["data"])
@@ -162,21 +188,6 @@ def datamodule(config: dict[str, Any], progress: Progress | None = None) -> Defe
         progress=progress,
         **wanted,
     )
-
-
-def instantiate(config: dict[str, Any]) -> Any:
-    """What a ``_target_`` names.
-
-    Raises:
-        ConfigError: it is not on the allow-list; whoever wrote the file, it is data, not code.
-    """
-    if faults := check_targets(OmegaConf.create(config)):
-        raise ConfigError(*faults)
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network
-    from hydra.utils import instantiate as build
-
-    make: Callable[..., Any] = build
-    return make(config, _convert_="all")
 
 
 def _hash(content: dict[str, Any]) -> str:

@@ -5,11 +5,12 @@ Imports nothing heavy: a wrong key is answered in under a second.
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra import compose, version
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -19,13 +20,16 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from tlunet.errors import ConfigError
+from tlunet.errors import ConfigError, UserError
+from tlunet.study.rules import check
+from tlunet.study.untrusted import ALLOWED_TARGETS as ALLOWED_TARGETS
+from tlunet.study.untrusted import check_hydra, check_secrets
+from tlunet.study.untrusted import check_targets as check_targets
 
-#: What a file may make Hydra instantiate. A run folder's config.yaml is data, not code.
-ALLOWED_TARGETS = ("tlunet.", "torch.", "pytorch_lightning.", "torchmetrics.", "albumentations.")
+_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir")
 
 
 def read_command(argv: Sequence[str], conf: Path) -> list[DictConfig] | None:
@@ -42,19 +46,17 @@ def read_command(argv: Sequence[str], conf: Path) -> list[DictConfig] | None:
     Raises:
         ConfigError: a key, a group, a value or the syntax is wrong; one line a fault.
     """
-    args = get_args_parser().parse_args(list(argv))
+    args = _arguments(argv)
     if args.help or args.hydra_help or args.cfg or args.info or args.shell_completion:
         return None
     name = args.config_name or "config"
-    with _hydra(_search_path(args.config_dir, conf)):
+    with _in_one_line(), _hydra(_search_path(args.config_dir, conf)):
         base = _compose(name, [], conf)
         parsed = _parse(args.overrides)
         _refuse_new_keys(parsed, base)
-        # A study's file may set the mode and what is swept (hydra.mode, hydra.sweeper.params).
-        is_hydras = [str(o.key_or_group).startswith("hydra") for o in parsed]
-        settings = [t for t, yes in zip(args.overrides, is_hydras, strict=True) if yes]
-        hydra = _compose(name, settings, conf, with_hydra=True).hydra
-        if not args.multirun and str(hydra.mode or "RUN").rpartition(".")[2] != "MULTIRUN":
+        settings, is_sweep = _settings(args, parsed, conf)
+        hydra = settings.hydra
+        if not is_sweep:
             jobs = [list(args.overrides)]
         elif hydra.sweeper._target_.endswith("BasicSweeper"):
             swept = [f"{k}={v}" for k, v in (hydra.sweeper.params or {}).items()]
@@ -66,10 +68,43 @@ def read_command(argv: Sequence[str], conf: Path) -> list[DictConfig] | None:
         else:
             return None  # another sweeper decides as it goes what to try next
         cells = [_compose(name, job, conf, base) for job in jobs]
-    faults = list(dict.fromkeys(fault for cell in cells for fault in check(cell)))
+        known = base if name == "config" else _compose("config", [], conf)
+        folders = {key: OmegaConf.select(settings, key) for key in _FOLDERS}
+        faults = check_secrets(OmegaConf.create(folders), args.overrides)
+        for cell in cells:
+            faults += _other_keys(cell, known) or check(cell)
+            faults += check_secrets(cell, args.overrides)
+        faults = list(dict.fromkeys(faults))
     if faults:
         raise ConfigError(*faults)
     return cells
+
+
+def hydra_settings(argv: Sequence[str], conf: Path) -> tuple[DictConfig, bool]:
+    """A configuration with ``hydra`` as a command line sets it, and whether that is a sweep.
+
+    Args:
+        argv: the arguments, without the program.
+        conf: the folder of the configuration.
+
+    Returns:
+        The rest of the configuration is as the files have it.
+
+    Raises:
+        ConfigError: an override of Hydra's is wrong.
+    """
+    args = _arguments(argv)
+    with _in_one_line(), _hydra(_search_path(args.config_dir, conf)):
+        return _settings(args, _parse(args.overrides), conf)
+
+
+def _settings(args: Namespace, parsed: Sequence[Any], conf: Path) -> tuple[DictConfig, bool]:
+    # A study's file may set the mode and what is swept (hydra.mode, hydra.sweeper.params).
+    is_hydras = [str(o.key_or_group).startswith("hydra") for o in parsed]
+    overrides = [t for t, yes in zip(args.overrides, is_hydras, strict=True) if yes]
+    cfg = _compose(args.config_name or "config", overrides, conf, with_hydra=True)
+    mode = str(cfg.hydra.mode or "RUN").rpartition(".")[2]
+    return cfg, bool(args.multirun) or mode == "MULTIRUN"
 
 
 def help_text(argv: Sequence[str], conf: Path) -> str | None:
@@ -85,10 +120,10 @@ def help_text(argv: Sequence[str], conf: Path) -> str | None:
     Raises:
         ConfigError: an override beside it is wrong.
     """
-    args = get_args_parser().parse_args(list(argv))
+    args = _arguments(argv)
     if not args.help:
         return None
-    with _hydra(_search_path(args.config_dir, conf)):
+    with _in_one_line(), _hydra(_search_path(args.config_dir, conf)):
         name = args.config_name or "config"
         base = _compose(name, [], conf) if args.overrides else None  # to explain a wrong one
         cfg = _compose(name, args.overrides, conf, base, with_hydra=True)
@@ -103,6 +138,34 @@ def help_text(argv: Sequence[str], conf: Path) -> str | None:
     return template.substitute(APP_CONFIG_GROUPS="\n".join(groups), CONFIG=OmegaConf.to_yaml(cfg))
 
 
+def _arguments(argv: Sequence[str]) -> Namespace:
+    """The arguments, as Hydra will read them."""
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see python run.py --help")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    args = parser.parse_args(list(argv))
+    if args.config_path:
+        raise ConfigError("--config-path: not used here; --config-dir adds an experiment's folder")
+    if args.experimental_rerun:
+        raise ConfigError("--experimental-rerun: not used here; it would run what is in the file")
+    return args
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Whatever junk makes Hydra and OmegaConf raise: it is the command that is wrong."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        raise ConfigError(f"the command, or a file of it, cannot be read ({reason})") from error
+
+
 def _search_path(config_dir: str | None, conf: Path) -> ConfigSearchPath:
     search_path = create_config_search_path(str(conf.resolve()))
     if config_dir:
@@ -113,7 +176,7 @@ def _search_path(config_dir: str | None, conf: Path) -> ConfigSearchPath:
 
 def config_dir(argv: Sequence[str]) -> Path | None:
     """The folder of an experiment that a command line names (``-cd experiments/…``)."""
-    folder = get_args_parser().parse_args(list(argv)).config_dir
+    folder = _arguments(argv).config_dir
     return Path(folder) if folder else None
 
 
@@ -149,6 +212,29 @@ def _refuse_new_keys(parsed: Sequence[Any], base: DictConfig) -> None:
             raise ConfigError(f"+{key}: nobody reads a new key here; see python run.py --help")
 
 
+def _other_keys(cell: DictConfig, known: DictConfig, where: str = "") -> list[str]:
+    """Keys that a file or ``~key`` has added or taken away, a line each."""
+    names = [f"{where}{key}" for key in map(str, known)]
+    faults = [
+        f"{where}{key}: no such key{_nearest(f'{where}{key}', names)}; allowed: {', '.join(names)}"
+        for key in map(str, cell)
+        if key not in known
+    ]
+    for key in map(str, known):
+        if key not in cell:
+            faults.append(f"{where}{key}: missing; an experiment begins with defaults: [config]")
+            continue
+        mine, theirs = cell._get_node(key), known._get_node(key)
+        if not isinstance(mine, DictConfig) or not isinstance(theirs, DictConfig):
+            continue
+        if "_target_" in theirs:  # whose class says what else it takes
+            if "_target_" not in mine:
+                faults.append(f"{where}{key}._target_: missing; expected a class")
+        elif OmegaConf.select(mine, "name") != "csv":  # a logger without settings
+            faults += _other_keys(mine, theirs, f"{where}{key}.")
+    return faults
+
+
 def _compose(
     name: str,
     overrides: list[str],
@@ -157,8 +243,12 @@ def _compose(
     with_hydra: bool = False,
 ) -> DictConfig:
     try:
-        cfg = compose(name, overrides, return_hydra_config=with_hydra)
+        cfg = compose(name, overrides, return_hydra_config=True)
+        if faults := check_hydra(cfg.hydra):
+            raise ConfigError(*faults)
         if not with_hydra:
+            with open_dict(cfg):
+                del cfg["hydra"]
             OmegaConf.to_container(cfg, resolve=True)  # a broken ${…} is found now
         return cfg
     except (HydraException, OmegaConfBaseException) as error:
@@ -196,119 +286,4 @@ def _nearest(word: str, known: Sequence[str]) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0].strip().rstrip(".")
-
-
-def _is_int(low: int) -> Callable[[Any], bool]:
-    return lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= low
-
-
-def _is_number(test: Callable[[float], bool]) -> Callable[[Any], bool]:
-    return lambda v: isinstance(v, int | float) and not isinstance(v, bool) and test(float(v))
-
-
-def _is_one_of(*allowed: str) -> Callable[[Any], bool]:
-    return lambda v: v in allowed
-
-
-def _is_size(v: Any) -> bool:
-    return isinstance(v, ListConfig) and len(v) == 2 and all(_is_int(32)(x) for x in v)
-
-
-def _or_null(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda v: v is None or test(v)
-
-
-def _is_name(v: Any) -> bool:
-    return isinstance(v, str) and re.fullmatch(r"[\w][\w.\- ]*", v) is not None
-
-
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "study": (_or_null(_is_name), "a folder's name: letters, digits, '.', '_', '-'"),
-    "seed": (_is_int(0), "a whole number, 0 or more"),
-    "frac": (_is_number(lambda v: 0 < v <= 1), "a number above 0 and at most 1"),
-    "epochs": (_is_int(1), "a whole number, 1 or more"),
-    "batch_size": (_is_int(1), "a whole number, 1 or more"),
-    "threshold": (_is_number(lambda v: 0 < v < 1), "a probability between 0 and 1"),
-    "force": (lambda v: isinstance(v, bool), "true or false"),
-    "optimizer.lr": (_is_number(lambda v: v > 0), "a number above 0"),
-    "optimizer.betas": (
-        lambda v: (
-            isinstance(v, ListConfig)
-            and len(v) == 2
-            and all(_is_number(lambda b: 0 <= b < 1)(b) for b in v)
-        ),
-        "two numbers from 0 to below 1, as in [0.99,0.99]",
-    ),
-    "early_stopping.patience": (_or_null(_is_int(1)), "a whole number of epochs, or null"),
-    "data.split": (_is_one_of("random", "official"), "random, official"),
-    "data.split_seed": (_is_int(0), "a whole number, 0 or more"),
-    "data.subset": (_is_one_of("all", "defective"), "all, defective"),
-    "data.size": (_or_null(_is_size), "[height,width], both 32 or more, or null"),
-    "data.residency": (_is_one_of("auto", "gpu", "memmap"), "auto, gpu, memmap"),
-    "data.workers": (_or_null(_is_int(0)), "a whole number, or null to choose by the hardware"),
-    "data.on_error": (_is_one_of("stop", "skip"), "stop, skip"),
-    "data.n": (_is_int(8), "a whole number, 8 or more"),
-    "data.seed": (_is_int(0), "a whole number, 0 or more"),
-    "data.balance": (_is_one_of("even", "severstal"), "even, severstal"),
-    "data.classes": (
-        lambda v: isinstance(v, ListConfig) and all(isinstance(c, str) for c in v),
-        "a list of names, as in [scratch,dent]",
-    ),
-    "init.n": (_is_int(8), "a whole number, 8 or more"),
-    "init.size": (_is_size, "[height,width], both 32 or more"),
-    "init.epochs": (_is_int(1), "a whole number, 1 or more"),
-    "init.seed": (_is_int(0), "a whole number, 0 or more"),
-    "trainer.accelerator": (_is_one_of("auto", "cuda", "mps", "cpu"), "auto, cuda, mps, cpu"),
-    "trainer.precision": (
-        _is_one_of("auto", "bf16-mixed", "32-true"),
-        "auto, bf16-mixed, 32-true",
-    ),
-    "trainer.threads": (_or_null(_is_int(1)), "a whole number, or null for one a core"),
-    "trainer.compile": (lambda v: isinstance(v, bool), "true or false"),
-    "logger.mode": (_is_one_of("auto", "online", "offline"), "auto, online, offline"),
-}
-
-
-def check(cfg: DictConfig) -> list[str]:
-    """What is wrong with the values of one cell, a line a fault; nothing is read from disk.
-
-    >>> check(OmegaConf.create({"frac": 1.5}))
-    ['frac=1.5: expected a number above 0 and at most 1']
-    """
-    faults = []
-    for key, (is_right, expected) in _RULES.items():
-        parent, _, last = key.rpartition(".")
-        node = OmegaConf.select(cfg, parent) if parent else cfg
-        if node is None or last not in node:
-            continue
-        value = node[last]
-        if not is_right(value):
-            shown = "null" if value is None else value
-            faults.append(f"{key}={shown}: expected {expected}")
-    faults += check_targets(cfg)
-    if OmegaConf.select(cfg, "init.name") == "checkpoint" and not cfg.init.path:
-        faults.append("init=checkpoint: init.path is not set; expected a run folder or a .ckpt")
-    return faults
-
-
-def check_targets(node: Any) -> list[str]:
-    """Each ``_target_`` below a node that is not on the allow-list, a line a fault."""
-    allowed = ", ".join(target.rstrip(".") for target in ALLOWED_TARGETS)
-    return [
-        f"{where}={target}: not allowed; a configuration may name parts of {allowed}"
-        for where, target in _targets(node)
-        if not target.startswith(ALLOWED_TARGETS)
-    ]
-
-
-def _targets(node: Any, where: str = "") -> list[tuple[str, str]]:
-    """Every ``_target_`` below a node, with its key."""
-    if isinstance(node, DictConfig):
-        found = [(f"{where}_target_", str(node["_target_"]))] if "_target_" in node else []
-        return found + [
-            t for k in map(str, node) if k != "_target_" for t in _targets(node[k], f"{where}{k}.")
-        ]
-    if isinstance(node, ListConfig):
-        return [t for k, item in enumerate(node) for t in _targets(item, f"{where}{k}.")]
-    return []
+    return (str(error).splitlines() or [type(error).__name__])[0].strip().rstrip(".")

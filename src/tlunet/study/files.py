@@ -13,6 +13,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(
+                file.fileno()
+            )  # else a crash of the machine can leave the name without content
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

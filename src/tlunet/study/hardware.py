@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from tlunet.errors import ConfigError
+from tlunet.study.limits import memory_left
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,13 @@ class Hardware:
     name: str  # as its maker calls it
     threads: int
     compile: bool = False  # the network, for full batches
+    devices: int = 1  # processes on this machine, each with its device
+    nodes: int = 1  # machines
+
+    @property
+    def processes(self) -> int:
+        """That train and test one cell together."""
+        return self.devices * self.nodes
 
     @property
     def device(self) -> torch.device:
@@ -59,6 +67,8 @@ def choose(
     precision: str = "auto",
     threads: int | None = None,
     compile: bool = False,
+    devices: int | str = 1,
+    nodes: int = 1,
 ) -> Hardware:
     """The device asked for, or the best there is; sets the thread counts of this process.
 
@@ -68,9 +78,11 @@ def choose(
             ``bf16-mixed`` or ``32-true``.
         threads: of the CPU; by default one a core this process may use.
         compile: whether full batches run through compiled code (``torch.compile``).
+        devices: of one cell on each machine; ``auto``: every GPU, or one CPU process.
+        nodes: machines.
 
     Raises:
-        ConfigError: the device asked for is not there.
+        ConfigError: the device asked for is not there, or not as often.
     """
     there = {
         "cuda": torch.cuda.is_available(),
@@ -86,12 +98,16 @@ def choose(
         )
     if precision == "auto":
         precision = "bf16-mixed" if _does_bf16_well(accelerator) else "32-true"
-    threads = threads or _cores()
+    there_are = torch.cuda.device_count() if accelerator == "cuda" else 1
+    count = there_are if devices == "auto" else int(devices)
+    if accelerator != "cpu" and count > there_are:
+        raise ConfigError(f"trainer.devices={devices}: {there_are} {accelerator} device(s) here")
+    threads = threads or max(1, _cores() // (count if accelerator == "cpu" else 1))
     torch.set_num_threads(threads)
     _quieten_libraries()
     os.environ.setdefault("OPENCV_NUM_THREADS", "1")  # albumentations: read when cv2 is imported
     keep_freed_memory()
-    return Hardware(accelerator, precision, _name(accelerator), threads, compile)
+    return Hardware(accelerator, precision, _name(accelerator), threads, compile, count, nodes)
 
 
 def _quieten_libraries() -> None:
@@ -101,6 +117,12 @@ def _quieten_libraries() -> None:
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
     # There are no workers on purpose: a batch of the pack is a slice of a memory map.
     warnings.filterwarnings("ignore", message=r".*does not have many workers")
+    # It is: not the loader but its sampler knows where the epoch was broken off.
+    warnings.filterwarnings("ignore", message=r".*your dataloader is not resumable")
+    # Scores and losses are logged when all processes have put theirs together.
+    warnings.filterwarnings("ignore", message=r".*recommended to use `self.log\(.*sync_dist=True")
+    # Cells become Slurm jobs with hydra/launcher=slurm; on a login node srun is not missed.
+    warnings.filterwarnings("ignore", message=r".*`srun` command is available")
 
 
 def _does_bf16_well(accelerator: str) -> bool:
@@ -156,7 +178,7 @@ def free_memory(accelerator: str) -> int | None:
         with open("/proc/meminfo") as file:  # noqa: PTH123
             for line in file:
                 if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
+                    return min(int(line.split()[1]) * 1024, *memory_left(), sys.maxsize)
     return None
 
 

@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from tlunet.data.rle import encode
+from tlunet.study.ranks import gather
 
 FILE = "test_masks.parquet"
 COLUMNS = ("image_id", "class_id", "runs")
@@ -49,6 +50,7 @@ class PredictedMasks(Callback):
             image_ids: names of *all* the data set's images.
 
         Returns:
+            Of all processes, in the first of them.
             Columns ``image_id, class_id, runs``: 1-based and column-major runs at the size that
             the network saw; an image × class without a row has no predicted pixel.
         """
@@ -56,6 +58,7 @@ class PredictedMasks(Callback):
         for batch in self.found:
             runs |= batch.result()
         self.pool.shutdown()
+        runs = gather(runs)
         rows = [(image_ids[i], c, code) for (i, c), code in sorted(runs.items())]
         return pd.DataFrame(rows, columns=list(COLUMNS))
 

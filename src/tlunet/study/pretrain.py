@@ -8,10 +8,11 @@ import fcntl
 import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pytorch_lightning as pl
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.plugins.io import AsyncCheckpointIO
 from safetensors.torch import save_file
 
@@ -82,7 +83,8 @@ class Recipe:
         network = TLUNet(self.encoder, len(data.pack.classes), data.mean, data.std)
         task = DefectTask(network.to(memory_format=hardware.memory_format))
         shown = Progress(title, self.epochs)
-        trainer = make_trainer(hardware, epochs=self.epochs, callbacks=[shown], validate=False)
+        alone = replace(hardware, devices=1, nodes=1)
+        trainer = make_trainer(alone, epochs=self.epochs, callbacks=[shown], validate=False)
         trainer.fit(task, data)
         encoder = {k: v.cpu().contiguous() for k, v in task.network.encoder.state_dict().items()}
         about = {"recipe": json.dumps(asdict(self)), "hardware": hardware.name}
@@ -101,7 +103,11 @@ def make_trainer(
     """Lightning's trainer, as every fit here wants it."""
     return pl.Trainer(
         accelerator=hardware.accelerator,
-        devices=1,
+        devices=hardware.devices,
+        num_nodes=hardware.nodes,
+        strategy="auto" if hardware.processes == 1 else "ddp",
+        # Batch normalisation over the whole batch; on CPUs torch has it a process only.
+        sync_batchnorm=hardware.processes > 1 and hardware.accelerator == "cuda",
         precision=hardware.precision,  # type: ignore[arg-type]
         max_epochs=epochs,
         callbacks=callbacks,
@@ -110,7 +116,8 @@ def make_trainer(
         num_sanity_val_steps=0,
         log_every_n_steps=1,
         enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
-        plugins=[AsyncCheckpointIO(WholeFiles())],
+        # A cell's processes are ours (tlunet.study.ranks), a Slurm job not Lightning's affair.
+        plugins=[AsyncCheckpointIO(WholeFiles()), LightningEnvironment()],
         benchmark=hardware.accelerator == "cuda",  # cuDNN tries its kernels once a shape
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -15,6 +15,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from tlunet.study import jobs
 from tlunet.study.cell import Cell
 from tlunet.study.console import complain
 from tlunet.study.files import read_json, write_json, write_text, write_whole
@@ -46,16 +47,25 @@ def set_state(folder: Path, state: str, error: str | None = None) -> None:
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "host": socket.gethostname(),
         "pid": os.getpid(),
+        "job": jobs.current(),
     }
     write_json(folder / "status.json", status)
 
 
-def begin(cell: Cell) -> dict[str, Any]:
-    """Clear the folder if the cell starts over, and write down what is about to be run.
+def give_up(folder: Path) -> None:
+    """Say of a running cell that it failed, if its process is gone; where it ran stays known."""
+    status = read_json(folder / "status.json")
+    if status.get("state") != "running":
+        return
+    with lock(folder) as is_mine:
+        if is_mine:
+            error = "its process is gone (killed, out of memory, or its machine is); the same "
+            error += "command goes on from the last checkpoint"
+            write_json(folder / "status.json", status | {"state": "failed", "error": error})
 
-    Returns:
-        The facts of ``meta.json``.
-    """
+
+def begin(cell: Cell) -> None:
+    """Clear the folder if the cell starts over, and write down what is about to be run."""
     folder = cell.folder
     known = read_json(folder / "meta.json")
     attempt = int(known.get("attempt", 0))
@@ -65,6 +75,8 @@ def begin(cell: Cell) -> dict[str, Any]:
             if path.name != ".lock":
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         known = {}
+    for leftover in folder.glob(".*.*"):  # of a process that was killed while it wrote
+        leftover.unlink()
     _warn_of_other_versions(known.get("versions", {}))
     _forget_failed_kin(cell)
     meta = _facts(cell) | {"attempt": attempt, "starting_weights": known.get("starting_weights")}
@@ -73,7 +85,6 @@ def begin(cell: Cell) -> dict[str, Any]:
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(cell.config)))
     write_whole(folder / "split.csv", lambda path: split.to_csv(path, index=False))
     write_json(folder / "meta.json", meta)
-    return meta
 
 
 def _facts(cell: Cell) -> dict[str, Any]:

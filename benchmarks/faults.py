@@ -1,0 +1,279 @@
+"""Faults at random moments of a real sweep, and whether anything was lost or came out wrong.
+
+    python benchmarks/faults.py [--times 24] [--jobs 2] [--out benchmarks/results/faults.csv]
+
+A small study (two cells, one of them pre-trained, with its report) runs once undisturbed. Then each
+fault strikes the same study in a folder of its own, the same command is typed again until it ends
+with 0, and the two are compared: weights, history but for its seconds, scores, predictions of every
+test image, split, and the W&B runs. *lost*: a trial that did not end with 0, or in which an epoch
+was missing or stood twice. *wrong*: a trial with any other difference.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+ROOT = Path(__file__).parent.parent
+LINE = (
+    "-m", "init=random,synthetic", "data=synthetic", "data.n=48", "data.size=[32,64]", "epochs=3",
+    "batch_size=4", "init.n=16", "init.epochs=1", "trainer=cpu", "trainer.threads=1",
+    "checkpoint_minutes=0", "logger.mode=offline", "study=s",
+)  # fmt: skip
+TIMED = ("seconds", "images_per_second")
+GRACE = 30.0  # seconds that a signal leaves
+TYPED_AGAIN = 3  # times at most
+
+
+@dataclass
+class Trial:
+    """One strike: when, where the sweep was then, and what came of it."""
+
+    fault: str
+    second: float
+    moment: str
+    grace: float | None  # seconds from a signal to the end
+    lost: str
+    wrong: str
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    """The command, as a user types it, in a folder of its own."""
+    env = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    with (folder / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "run.py"), *LINE],
+            cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+
+
+def finish(folder: Path) -> str:
+    """Type the line until it ends with 0; what went wrong otherwise."""
+    for _ in range(TYPED_AGAIN):
+        if (code := start(folder).wait()) == 0:
+            return ""
+    last = (folder / "log.txt").read_text(errors="replace").splitlines()[-1:]
+    return f"exit code {code}: {' '.join(last)}"
+
+
+def moment(folder: Path) -> str:
+    """What the sweep was about, by the files that are there."""
+    runs = sorted((folder / "runs/s").glob("*/status.json"), key=lambda p: p.stat().st_mtime)
+    if not (folder / "data/packs").exists():
+        return "before the data"
+    if not runs:
+        return "data"
+    cell = runs[-1].parent
+    state = json.loads(runs[-1].read_text())["state"]
+    if state == "finished":
+        return "report" if len(runs) == 2 else "between cells"
+    if (cell / "metrics.json").exists():
+        return "end of a cell"
+    if not (cell / "last.ckpt").exists():
+        return "start of a cell"
+    epochs = len(pd.read_csv(cell / "history.csv")) if (cell / "history.csv").exists() else 0
+    return "test" if epochs == 3 else f"epoch {epochs + 1}"
+
+
+def contents(folder: Path) -> dict[str, dict[str, str]]:
+    """What must come out: cell → part → fingerprint."""
+    found = {}
+    for run in sorted((folder / "runs/s").glob("*/")):
+        if not (run / "metrics.json").exists():
+            continue
+        history = pd.read_csv(run / "history.csv")
+        parts = {
+            "history": history.drop(columns=list(TIMED)).to_csv(),
+            "metrics": (run / "metrics.json").read_text(),
+            "images": pd.read_parquet(run / "test_images.parquet").to_csv(),
+            "masks": pd.read_parquet(run / "test_masks.parquet").to_csv(),
+            "split": (run / "split.csv").read_text(),
+            "wandb": str(sorted({p.name[-16:] for p in run.glob("wandb/offline-run-*")})),
+        }
+        for name in ("best", "last"):
+            state = torch.load(run / f"{name}.ckpt", weights_only=True)["state_dict"]
+            parts[name] = "".join(
+                hashlib.sha256(v.contiguous().view(torch.uint8).numpy()).hexdigest()
+                if v.ndim
+                else str(v)
+                for v in state.values()
+            )
+        found[run.name] = {k: hashlib.sha256(v.encode()).hexdigest() for k, v in parts.items()}
+    return found
+
+
+def compare(folder: Path, whole: dict[str, dict[str, str]], lost: str) -> tuple[str, str]:
+    """(lost, wrong), each "" if nothing is."""
+    ours = contents(folder)
+    wrong = [
+        f"{cell}: {part}"
+        for cell in whole
+        for part in whole[cell]
+        if ours.get(cell, {}).get(part) != whole[cell][part]
+    ]
+    for cell in whole:
+        file = folder / "runs/s" / cell / "history.csv"
+        epochs = pd.read_csv(file)["epoch"].tolist() if file.exists() else []
+        if epochs != [0, 1, 2]:
+            lost = lost or f"{cell}: epochs {epochs}"
+    if not (folder / "runs/s/report.html").exists():
+        lost = lost or "no report"
+    return lost, "; ".join(wrong)
+
+
+def kill(signum: int) -> Callable[[Path, float], tuple[str, float | None]]:
+    """A signal after so many seconds."""
+
+    def strike(folder: Path, second: float) -> tuple[str, float | None]:
+        process = start(folder)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(second)
+        at = moment(folder)
+        struck = time.perf_counter()
+        process.send_signal(signum)
+        process.wait(2 * GRACE)
+        return at, None if signum == signal.SIGKILL else time.perf_counter() - struck
+
+    return strike
+
+
+def damage(name: str) -> Callable[[Path, float], tuple[str, float | None]]:
+    """SIGKILL, then a checkpoint cut off somewhere."""
+
+    def strike(folder: Path, second: float) -> tuple[str, float | None]:
+        at, _ = kill(signal.SIGKILL)(folder, second)
+        files = list((folder / "runs/s").glob(f"*/{name}"))
+        for file in files:
+            if json.loads((file.parent / "status.json").read_text())["state"] != "finished":
+                os.truncate(file, random.Random(second).randrange(file.stat().st_size))
+        return at, None
+
+    return strike
+
+
+def twice(folder: Path, second: float) -> tuple[str, float | None]:
+    """The same line typed in a second window while the first runs."""
+    first = start(folder)
+    with suppress(subprocess.TimeoutExpired):
+        first.wait(second)
+    at = moment(folder)
+    second_code = start(folder).wait()
+    if first.wait() != 0 or second_code not in (0, 1):
+        return f"{at}: exit codes {first.returncode}, {second_code}", None
+    return at, None
+
+
+def full_disk(folder: Path, second: float) -> tuple[str, float | None]:
+    """The runs on a disk that is full after some megabytes; then it is enlarged."""
+    size = 20 + int(second * 12)
+    (folder / "runs").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", str(folder / "runs")]
+    subprocess.run(mount, check=True)
+    try:
+        code = start(folder).wait()
+        at = moment(folder) if code else "it was large enough"
+        subprocess.run(["mount", "-o", "remount,size=2g", str(folder / "runs")], check=True)
+        finish(folder)
+        shutil.copytree(folder / "runs", folder / "kept")
+    finally:
+        subprocess.run(["umount", str(folder / "runs")], check=True)
+    (folder / "runs").rmdir()
+    (folder / "kept").rename(folder / "runs")
+    return at, None
+
+
+FAULTS: dict[str, tuple[Callable[[Path, float], tuple[str, float | None]], float]] = {
+    "SIGKILL": (kill(signal.SIGKILL), 1.0),
+    "SIGTERM": (kill(signal.SIGTERM), 0.5),
+    "SIGINT (Ctrl+C)": (kill(signal.SIGINT), 0.5),
+    "SIGKILL, then last.ckpt cut off": (damage("last.ckpt"), 0.25),
+    "SIGKILL, then best.ckpt cut off": (damage("best.ckpt"), 0.25),
+    "the same line twice at a time": (twice, 0.25),
+    "disk full": (full_disk, 0.25),
+}
+
+
+def counted(moments: pd.Series) -> str:
+    """Each moment and how often, the most frequent first."""
+    return ", ".join(f"{moment} {n}" for moment, n in moments.value_counts().items())
+
+
+def main() -> None:
+    """Strike, compare, record."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--times", type=int, default=24, help="of SIGKILL; fewer of the others")
+    parser.add_argument("--jobs", type=int, default=2, help="trials at a time")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--only", nargs="*", help="faults by name")
+    parser.add_argument("--out", type=Path, help="CSV, a row a fault; every trial beside it")
+    args = parser.parse_args()
+    home = Path(tempfile.mkdtemp(prefix="faults-"))
+    draw = random.Random(args.seed)
+    (home / "whole").mkdir()
+    began = time.perf_counter()
+    if lost := finish(home / "whole"):
+        raise SystemExit(f"the undisturbed run fails: {lost}")
+    seconds = time.perf_counter() - began
+    whole = contents(home / "whole")
+    print(f"undisturbed: {seconds:.0f} s, {len(whole)} cells", flush=True)
+
+    def trial(k: int, fault: str, second: float) -> Trial:
+        folder = home / str(k)
+        folder.mkdir()
+        at, grace = FAULTS[fault][0](folder, second)
+        found = Trial(fault, second, at, grace, *compare(folder, whole, finish(folder)))
+        if grace is not None and grace > GRACE:
+            found.lost = found.lost or f"{grace:.0f} s to end"
+        print(found, flush=True)
+        if not (found.lost or found.wrong):
+            shutil.rmtree(folder)
+        return found
+
+    plan = [
+        (fault, draw.uniform(1, seconds if args.jobs == 1 else 1.3 * seconds))
+        for fault, (_, share) in FAULTS.items()
+        if not args.only or fault in args.only
+        for _ in range(max(1, round(share * args.times)))
+    ]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        trials = pd.DataFrame(pool.map(lambda k: trial(k, *plan[k]), range(len(plan))))
+    table = (
+        trials.groupby("fault", sort=False)
+        .agg(
+            times=("second", "size"),
+            moments=(
+                "moment",
+                lambda m: ", ".join(f"{k} {n}" for k, n in m.value_counts().items()),
+            ),
+            longest_grace=("grace", "max"),
+            lost=("lost", lambda x: int((x != "").sum())),
+            wrong=("wrong", lambda x: int((x != "").sum())),
+        )
+        .reset_index()
+    )
+    table["longest_grace"] = table["longest_grace"].round(1)
+    print(table.to_string(index=False))
+    if args.out:
+        table.to_csv(args.out, index=False)
+        trials.to_csv(args.out.with_name(args.out.stem + "_trials.csv"), index=False)
+    if not (trials["lost"] + trials["wrong"]).any():
+        shutil.rmtree(home)
+
+
+if __name__ == "__main__":
+    main()

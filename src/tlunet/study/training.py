@@ -1,0 +1,162 @@
+"""A cell's training and test, in one process or in each of several."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping
+
+from tlunet.model.init import Source, fetch, load_encoder, read_weights
+from tlunet.model.memory import forward_flops
+from tlunet.model.network import TLUNet, library_unet
+from tlunet.model.scores import per_image, summarise
+from tlunet.model.task import DefectTask
+from tlunet.study import ranks
+from tlunet.study.callbacks import Checkpoints, History, Progress
+from tlunet.study.cell import Cell, instantiate
+from tlunet.study.console import say
+from tlunet.study.failures import step_bytes
+from tlunet.study.files import read_json, write_json, write_whole
+from tlunet.study.hardware import forget_peak_memory, free_memory, peak_memory
+from tlunet.study.loggers import open_logger
+from tlunet.study.masks import FILE, PredictedMasks
+from tlunet.study.pretrain import Recipe, make_trainer
+from tlunet.study.stopping import Stopping
+
+
+def train_and_test(cell: Cell, stopping: Stopping) -> None:
+    """Train, test, and write down what came out; each process its share, rank 0 the files.
+
+    Args:
+        cell: begun; its folder holds ``meta.json``.
+        stopping: where signals are noted.
+
+    Raises:
+        Stopped: by a signal, after a checkpoint.
+        UserError: the loss is no number any more.
+    """
+    forget_peak_memory(cell.hardware.accelerator)
+    task = _make_task(cell)
+    attempt = read_json(cell.folder / "meta.json")["attempt"]
+    with open_logger(cell, attempt) if ranks.rank() == 0 else nullcontext() as logger:
+        trainer, history, checkpoints = _train(task, cell, logger, stopping)
+        _test(task, trainer, cell)
+    assert checkpoints.best_loss is not None  # or there was no best.ckpt to test
+    if ranks.rank() == 0:
+        meta = read_json(cell.folder / "meta.json") | {
+            "epochs": len(history.rows),
+            "best_epoch": checkpoints.best_epoch,
+            "best_val_loss": checkpoints.best_loss,
+            "seconds": sum(row["seconds"] for row in history.rows),
+            "images_per_second": history.images_per_second,
+            "peak_memory": peak_memory(cell.hardware.accelerator),
+            "parameters": sum(p.numel() for p in task.network.parameters()),
+            "encoder_parameters": sum(p.numel() for p in task.network.encoder.parameters()),
+            "gflop_per_image": _gflop_per_image(cell),
+        }
+        write_json(cell.folder / "meta.json", meta)
+
+
+def _make_task(cell: Cell) -> DefectTask:
+    """The network with its starting weights; everything else random follows from the seed."""
+    config, data = cell.config, cell.data
+    pl.seed_everything(cell.seed, workers=True, verbose=False)
+    network = TLUNet(config["encoder"]["name"], len(data.pack.classes), data.mean, data.std)
+    # A broken-off cell gets its weights from its checkpoint: the hub may be out of reach by now.
+    if not (cell.folder / "last.ckpt").exists():
+        loaded = _load_start(network, cell)
+        if ranks.rank() == 0:
+            meta = read_json(cell.folder / "meta.json") | {"starting_weights": loaded}
+            write_json(cell.folder / "meta.json", meta)
+    network.recompute_encoder = _is_short_of_memory(cell)
+    task = DefectTask(
+        network.to(memory_format=cell.hardware.memory_format),
+        instantiate(config["loss"]),
+        lr=config["optimizer"]["lr"],
+        betas=config["optimizer"]["betas"],
+        threshold=config["threshold"],
+        classes=data.pack.classes,
+        batch_size=config["batch_size"],
+    )
+    if cell.hardware.compile:
+        task.compile_for(data.batch_size, data.eval_batch_size)
+    return task
+
+
+def _gflop_per_image(cell: Cell) -> float:
+    unet = library_unet(cell.config["encoder"]["name"], len(cell.data.pack.classes))
+    return forward_flops(unet, (1, 3, *cell.data.pack.size)) / 1e9
+
+
+def _is_short_of_memory(cell: Cell) -> bool:
+    """Whether a step's activations would not fit; recomputing the encoder's changes no number."""
+    free = free_memory(cell.hardware.accelerator)
+    needed = step_bytes(cell, cell.config["batch_size"])
+    if free is None or needed < free:
+        return False
+    say(
+        f"  {cell.title}: a step takes {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; "
+        "the encoder is computed twice instead (slower, the same numbers)"
+    )
+    return True
+
+
+def _load_start(network: TLUNet, cell: Cell) -> dict[str, Any]:
+    """Put the starting weights into the encoder; decoder and heads stay as the seed made them."""
+    if cell.start is None:
+        return {"identity": "random"}
+    path = starting_weights(cell)
+    loaded = load_encoder(network.encoder, read_weights(path), source=str(path))
+    return {"identity": cell.start.identity, "file": path.name, **loaded._asdict()}
+
+
+def starting_weights(cell: Cell) -> Path:
+    """The file of them, fetched or trained if it is not there yet."""
+    if isinstance(cell.start, Recipe):
+        return cell.start.weights(Path(cell.config["paths"]["data"]), cell.hardware)
+    assert isinstance(cell.start, Source)
+    return fetch(cell.start)
+
+
+def _train(
+    task: DefectTask, cell: Cell, logger: pl.loggers.Logger | None, stopping: Stopping
+) -> tuple[pl.Trainer, History, Checkpoints]:
+    config, folder = cell.config, cell.folder
+    bar = Progress(cell.title, config["epochs"])
+    history = History(folder / "history.csv", on_row=bar.show)
+    patience = config["early_stopping"]["patience"]
+    early = EarlyStopping("val_loss", patience=patience) if patience else None
+    checkpoints = Checkpoints(folder, early, stopping, config["checkpoint_minutes"])
+    callbacks: list[Callback] = [bar, history, checkpoints, *([early] if early else [])]
+    trainer = make_trainer(
+        cell.hardware,
+        epochs=config["epochs"],
+        callbacks=callbacks,
+        logger=logger,
+    )
+    last = folder / "last.ckpt"
+    trainer.fit(task, cell.data, ckpt_path=last if last.exists() else None, weights_only=True)
+    return trainer, history, checkpoints
+
+
+def _test(task: DefectTask, trainer: pl.Trainer, cell: Cell) -> None:
+    """Test the epoch of lowest validation loss, and write down every image."""
+    trainer.strategy.barrier()  # until the checkpoint is written
+    best = torch.load(cell.folder / "best.ckpt", map_location="cpu", weights_only=True)
+    task.load_state_dict(best["state_dict"])
+    masks = PredictedMasks()
+    trainer.callbacks.append(masks)  # type: ignore[attr-defined]
+    trainer.test(task, cell.data, verbose=False)
+    counts = task.test_metrics.counts()
+    found = masks.table(cell.data.pack.index["image_id"].tolist())
+    if ranks.rank() > 0:
+        return
+    scores = summarise(counts, cell.config["threshold"])
+    pack = cell.data.pack
+    table = per_image(counts, pack.index["image_id"].tolist(), pack.classes)
+    file = cell.folder / "test_images.parquet"
+    write_whole(file, lambda path: table.to_parquet(path, index=False))
+    write_whole(cell.folder / FILE, lambda path: found.to_parquet(path, index=False))
+    write_json(cell.folder / "metrics.json", scores)

@@ -1,0 +1,140 @@
+"""Several processes share one cell: the same images, each counted once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from tlunet.data.batches import EpochOrder
+from tlunet.model.network import TLUNet
+from tlunet.model.scores import per_image
+from tlunet.model.task import DefectTask
+from tlunet.study.cell import datamodule
+from tlunet.study.files import read_json
+from tlunet.study.hardware import Hardware
+from tlunet.study.pretrain import make_trainer
+
+ROOT = Path(__file__).parents[2]
+DDP = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "encoder.name=mobilenet_v2")
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.mark.parametrize("number", [2, 3, 5])
+def test_each_batch_of_training_is_shared_out(number: int) -> None:
+    rows = np.arange(100, 118)
+    for epoch in (0, 1):
+        orders = [EpochOrder(rows, 4, 7, True, share=(rank, number)) for rank in range(number)]
+        alone = EpochOrder(rows, 4, 7, True)
+        for order in (alone, *orders):
+            order.set_epoch(epoch)
+        assert {len(order) for order in orders} == {len(alone)}
+        for whole, *shares in zip(alone, *orders, strict=True):
+            counted = [row for s in shares for row in s.rows[: s.counted]]
+            assert sorted(counted) == sorted(whole.rows)
+            # DistributedDataParallel takes the mean over the processes of their mean losses.
+            weights = [s.weight / number for s in shares]
+            assert weights == pytest.approx([s.counted / len(whole.rows) for s in shares])
+            assert all(len(s.rows) for s in shares)  # whoever has none keeps the others company
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 7])
+def test_every_image_of_an_evaluation_is_counted_once(number: int) -> None:
+    rows = np.arange(22)
+    runs = {tuple(rows[i : i + 4]) for i in range(0, 22, 4)}
+    counted: list[int] = []
+    for rank in range(number):
+        order = EpochOrder(rows, 8, 0, False, share=(rank, number), loss_size=4)
+        for batch in order:
+            own = batch.rows[: batch.counted]
+            counted += own.tolist()
+            assert {tuple(own[i : i + 4]) for i in range(0, len(own), 4)} <= runs
+    assert sorted(counted) == rows.tolist()
+
+
+@pytest.fixture(scope="module")
+def shared(
+    run_py: Run, tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """The folder of a cell that two gloo processes have trained, and what they printed."""
+    home = tmp_path_factory.mktemp("shared")
+    line = (*DDP, *tiny, "batch_size=6", "init=synthetic")
+    done = run_py(*line, cwd=home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [folder] = home.glob("runs/synthetic/*/")
+    return folder, done
+
+
+def test_two_processes_make_one_run(
+    shared: tuple[Path, subprocess.CompletedProcess[str]], run_here: Run
+) -> None:
+    folder, done = shared
+    assert read_json(folder / "meta.json")["science"]["processes"] == 2
+    assert pd.read_csv(folder / "history.csv")["epoch"].tolist() == [0]
+    assert len(list(folder.glob("wandb/offline-run-*"))) == 1
+    assert done.stdout.count("✓") == 1
+    assert not done.stderr
+
+
+def test_the_same_checkpoint_gives_the_same_evaluation(
+    shared: tuple[Path, subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = shared
+    monkeypatch.chdir(folder.parents[2])
+    config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    config["augment"]["_target_"] = "tlunet.data.augment.Augment"
+    data = datamodule(config)
+    data.prepare_data()
+    data.setup()
+    network = TLUNet("mobilenet_v2", 4, data.mean, data.std)
+    task = DefectTask(network, batch_size=6)
+    best = torch.load(folder / "best.ckpt", weights_only=True)
+    task.load_state_dict(best["state_dict"])
+    trainer = make_trainer(Hardware("cpu", "32-true", "a CPU", 1), epochs=1, callbacks=[])
+    [alone] = trainer.validate(task, data, verbose=False)
+    trainer.test(task, data, verbose=False)
+    ids = data.pack.index["image_id"].tolist()
+    ours = per_image(task.test_metrics.counteds(), ids, data.pack.classes)
+    theirs = pd.read_parquet(folder / "test_images.parquet")
+    assert len(theirs) == 4 * len(data.rows["test"])
+    pd.testing.assert_frame_equal(ours, theirs, rtol=1e-5)
+    row = pd.read_csv(folder / "history.csv").iloc[0]
+    for score in ("val_loss", "val_dice", "val_iou", "val_mla"):
+        assert row[score] == pytest.approx(alone[score], rel=1e-5), score
+
+
+def test_a_signal_to_the_first_stops_all_and_they_go_on(
+    run_py: Run, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    line = (*DDP, *tiny, "epochs=60", "early_stopping.patience=null")
+    env = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), *line], cwd=tmp_path, env=env,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 200
+    while not list(tmp_path.glob("runs/synthetic/*/last.ckpt")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 1, out
+    [folder] = tmp_path.glob("runs/synthetic/*/")
+    status = json.loads((folder / "status.json").read_text())
+    assert status["state"] == "failed"
+    assert "SIGTERM" in status["error"]
+    assert "Traceback" not in out
+    epochs = len(pd.read_csv(folder / "history.csv"))
+    assert 0 < epochs < 60
+    last = torch.load(folder / "last.ckpt", weights_only=True)
+    assert last["epoch"] >= epochs - 1
