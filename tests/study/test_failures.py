@@ -36,12 +36,12 @@ def test_a_loss_that_is_no_number(run_here: Run, tiny: tuple[str, ...], tmp_path
 LIMITED = """
 import resource, runpy, sys
 from tlunet.study import training
-make = training._make_task
-def make_with_little_memory(cell):
+look = training.free_memory
+def limit_then_look(accelerator):
     used = int(open("/proc/self/status").read().partition("VmSize:")[2].split()[0]) * 1024
     resource.setrlimit(resource.RLIMIT_AS, (used + (1200 << 20), resource.RLIM_INFINITY))
-    return make(cell)
-training._make_task = make_with_little_memory
+    return look(accelerator)
+training.free_memory = limit_then_look
 sys.argv = ["run.py", *sys.argv[1:]]
 runpy.run_path({path!r}, run_name="__main__")
 """

@@ -1,7 +1,6 @@
 """What went wrong with a cell, in the one line that its user reads."""
 
 import errno
-import gc
 import traceback
 
 import torch
@@ -12,7 +11,6 @@ from tlunet.model.network import TLUNet
 from tlunet.study.cell import Cell
 from tlunet.study.console import complain
 from tlunet.study.files import write_text
-from tlunet.study.hardware import free_memory
 
 _ADVICE = {
     errno.ENOSPC: "free some space",
@@ -30,9 +28,6 @@ def explain(error: Exception, cell: Cell) -> str:
     if isinstance(error, OSError) and error.errno in _ADVICE:
         where = error.filename or cell.folder
         return f"{where}: {error.strerror}; {_ADVICE[error.errno]}, and {_AGAIN}"
-    if is_out_of_memory(error):
-        traceback.clear_frames(error.__traceback__)  # what the failed step holds is given back
-        return f"out of memory at batch_size={cell.config['batch_size']}; {_what_fits(cell)}"
     first = (str(error).splitlines() or [""])[0]
     try:
         write_text(cell.folder / "traceback.txt", "".join(traceback.format_exception(error)))
@@ -49,17 +44,19 @@ def is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def _what_fits(cell: Cell) -> str:
-    """The largest batch, halving, that the free memory should hold."""
-    gc.collect()
-    if cell.hardware.accelerator == "cuda":
-        torch.cuda.empty_cache()
-    free = free_memory(cell.hardware.accelerator)
+def what_fits(cell: Cell, free: int | None) -> str:
+    """That a step was too large, and the largest batch, halving, that the memory should hold.
+
+    Args:
+        cell: the one that failed.
+        free: bytes before it began.
+    """
     batch_size = cell.config["batch_size"]
+    failed = f"out of memory at batch_size={batch_size}"
     while free is not None and (batch_size := batch_size // 2):
-        if step_bytes(cell, batch_size) < free:
-            return f"by estimate batch_size={batch_size} fits into the {free / 2**30:.1f} GiB free"
-    return "a smaller data.size, or a machine with more memory"
+        if 1.25 * step_bytes(cell, batch_size) < free:  # something is left for all else
+            return f"{failed}; by estimate batch_size={batch_size} fits into {free / 2**30:.1f} GiB"
+    return f"{failed}; take a smaller data.size, or a machine with more memory"
 
 
 def step_bytes(cell: Cell, batch_size: int) -> int:

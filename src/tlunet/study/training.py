@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 
+from tlunet.errors import UserError
 from tlunet.model.init import Source, fetch, load_encoder, read_weights
 from tlunet.model.memory import forward_flops
 from tlunet.model.network import TLUNet, library_unet
@@ -17,7 +18,7 @@ from tlunet.study import ranks
 from tlunet.study.callbacks import Checkpoints, History, Progress
 from tlunet.study.cell import Cell, instantiate
 from tlunet.study.console import say
-from tlunet.study.failures import step_bytes
+from tlunet.study.failures import is_out_of_memory, step_bytes, what_fits
 from tlunet.study.files import read_json, write_json, write_whole
 from tlunet.study.hardware import forget_peak_memory, free_memory, peak_memory
 from tlunet.study.loggers import open_logger
@@ -35,14 +36,20 @@ def train_and_test(cell: Cell, stopping: Stopping) -> None:
 
     Raises:
         Stopped: by a signal, after a checkpoint.
-        UserError: the loss is no number any more.
+        UserError: the loss is no number any more, or the memory was too small.
     """
     forget_peak_memory(cell.hardware.accelerator)
-    task = _make_task(cell)
+    free = free_memory(cell.hardware.accelerator)
     attempt = read_json(cell.folder / "meta.json")["attempt"]
-    with open_logger(cell, attempt) if ranks.rank() == 0 else nullcontext() as logger:
-        trainer, history, checkpoints = _train(task, cell, logger, stopping)
-        _test(task, trainer, cell)
+    try:
+        task = _make_task(cell, free)
+        with open_logger(cell, attempt) if ranks.rank() == 0 else nullcontext() as logger:
+            trainer, history, checkpoints = _train(task, cell, logger, stopping)
+            _test(task, trainer, cell)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(what_fits(cell, free)) from error
     assert checkpoints.best_loss is not None  # or there was no best.ckpt to test
     if ranks.rank() == 0:
         meta = read_json(cell.folder / "meta.json") | {
@@ -59,7 +66,7 @@ def train_and_test(cell: Cell, stopping: Stopping) -> None:
         write_json(cell.folder / "meta.json", meta)
 
 
-def _make_task(cell: Cell) -> DefectTask:
+def _make_task(cell: Cell, free: int | None) -> DefectTask:
     """The network with its starting weights; everything else random follows from the seed."""
     config, data = cell.config, cell.data
     pl.seed_everything(cell.seed, workers=True, verbose=False)
@@ -70,7 +77,7 @@ def _make_task(cell: Cell) -> DefectTask:
         if ranks.rank() == 0:
             meta = read_json(cell.folder / "meta.json") | {"starting_weights": loaded}
             write_json(cell.folder / "meta.json", meta)
-    network.recompute_encoder = _is_short_of_memory(cell)
+    network.recompute_encoder = _is_short_of_memory(cell, free)
     task = DefectTask(
         network.to(memory_format=cell.hardware.memory_format),
         instantiate(config["loss"]),
@@ -90,9 +97,8 @@ def _gflop_per_image(cell: Cell) -> float:
     return forward_flops(unet, (1, 3, *cell.data.pack.size)) / 1e9
 
 
-def _is_short_of_memory(cell: Cell) -> bool:
+def _is_short_of_memory(cell: Cell, free: int | None) -> bool:
     """Whether a step's activations would not fit; recomputing the encoder's changes no number."""
-    free = free_memory(cell.hardware.accelerator)
     needed = step_bytes(cell, cell.config["batch_size"])
     if free is None or needed < free:
         return False
