@@ -18,6 +18,7 @@ from tlunet.errors import DataError
 from tlunet.model.metrics import predicted_masks
 from tlunet.model.network import Logits
 from tlunet.model.task import load_network
+from tlunet.model.weights import read_plain
 
 SMALLEST = 32  # pixels a side that an encoder of five stages takes
 WINDOW = 4  # batches that an image may wait for others of its size: bounds the memory
@@ -117,12 +118,14 @@ class Predictor:
         """
         network = load_network(run)
         checkpoint = run / "best.ckpt" if run.is_dir() else run
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-        known = content["hyper_parameters"]
+        known = read_plain(checkpoint)["hyper_parameters"]
         M = network.spec["classes"]
         classes = known.get("classes") or [f"class {m + 1}" for m in range(M)]
         size = _training_size(checkpoint.with_name("meta.json"), required=run.is_dir())
-        found = {"threshold": known.get("threshold", 0.5), "size": size}
+        threshold = known.get("threshold", 0.5)
+        if not isinstance(classes, list) or len(classes) != M or not isinstance(threshold, float):
+            raise DataError(f"{checkpoint}: its classes or its threshold do not fit its network")
+        found = {"threshold": threshold, "size": size}
         return cls(network, classes, **found | options)
 
     def logits(self, images: Tensor) -> Logits:

@@ -13,7 +13,7 @@ from tlunet.errors import DataError
 from tlunet.model.losses import PaperLoss
 from tlunet.model.metrics import DefectMetrics, MeanLoss, predicted_masks
 from tlunet.model.network import Logits, TLUNet
-from tlunet.model.weights import wanted_code
+from tlunet.model.weights import read_plain, wanted_code
 
 
 class DefectTask(pl.LightningModule):
@@ -180,7 +180,7 @@ def load_network(checkpoint: Path) -> TLUNet:
     """
     path = checkpoint / "best.ckpt" if checkpoint.is_dir() else checkpoint
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_plain(path)
         spec = content["hyper_parameters"]["network"]
         if not 1 <= spec["classes"] <= MAX_CLASSES:
             raise ValueError(f"{spec['classes']} classes")

@@ -5,7 +5,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
@@ -68,15 +68,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        with warnings.catch_warnings():  # on other pickle protocols; what counts is the outcome
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_plain(path)
     except Exception as error:  # each reader and each kind of damage has a class of its own
-        wants = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if isinstance(error, pickle.UnpicklingError) and (wants or _is_pickle(path)):
+        if code := wanted_code(error, path):
             raise WeightsError(
-                f"{path}: refused, it wants to run code when it is read "
-                f"({wants[1] if wants else 'more than tensors are pickled in it'}); where you "
+                f"{path}: refused, it wants to run code when it is read ({code}); where you "
                 "trust it, convert it once: safetensors.torch.save_file("
                 "torch.load(FILE, weights_only=False)['state_dict'], 'FILE.safetensors')"
             ) from error
@@ -88,9 +84,26 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return _unwrap(content, path)
 
 
-def _is_pickle(path: Path) -> bool:
+def read_plain(path: Path) -> Any:
+    """Tensors and plain values from a pickle, on the CPU; nothing in it is run.
+
+    Raises:
+        Exception: of a class of its own for each kind of damage; see `wanted_code`.
+    """
+    with warnings.catch_warnings():  # on other pickle protocols; what counts is the outcome
+        warnings.simplefilter("ignore")
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def wanted_code(error: Exception, path: Path) -> str | None:
+    """What a file would have had run, where `torch.load` has refused it for that."""
+    if not isinstance(error, pickle.UnpicklingError):
+        return None
+    if wanted := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return wanted[1]
     with path.open("rb") as file:
-        return file.read(1) == b"\x80"
+        is_pickle = file.read(1) == b"\x80"
+    return "more than tensors are pickled in it" if is_pickle else None
 
 
 def _unwrap(content: object, path: Path) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ Imports nothing heavy: a wrong key is answered in under a second.
 """
 
 import difflib
+import functools
 import re
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -184,6 +185,7 @@ def config_dir(argv: Sequence[str]) -> Path | None:
 def _hydra(search_path: ConfigSearchPath) -> Iterator[None]:
     """Hydra set up as ``hydra.main`` will set it up, and taken down again."""
     GlobalHydra.instance().clear()
+    _composed.cache_clear()  # of other files
     version.setbase("1.3")
     Hydra.create_main_hydra2("run", search_path)
     try:
@@ -243,7 +245,7 @@ def _compose(
     with_hydra: bool = False,
 ) -> DictConfig:
     try:
-        cfg = compose(name, overrides, return_hydra_config=True)
+        cfg = _composed(name, tuple(overrides)).copy()
         if faults := check_hydra(cfg.hydra):
             raise ConfigError(*faults)
         if not with_hydra:
@@ -253,6 +255,12 @@ def _compose(
         return cfg
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(error, overrides, conf, base)) from None
+
+
+@functools.cache
+def _composed(name: str, overrides: tuple[str, ...]) -> DictConfig:
+    """Hydra takes a tenth of a second for it, and is asked for the same more than once."""
+    return compose(name, list(overrides), return_hydra_config=True)
 
 
 def _explain(error: Exception, overrides: list[str], conf: Path, base: DictConfig | None) -> str:
