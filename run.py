@@ -7,6 +7,7 @@
 """
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import hydra
@@ -14,6 +15,8 @@ from omegaconf import DictConfig
 
 from tlunet.errors import UserError
 from tlunet.study.config import config_dir, help_text, read_command
+from tlunet.study.launcher import Launcher, own_gpus, register_resolvers, run_job
+from tlunet.study.stopping import Stopped
 
 ROOT = Path(__file__).parent
 
@@ -21,9 +24,7 @@ ROOT = Path(__file__).parent
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def job(cfg: DictConfig) -> float | None:
     """One cell; never raises, so that a sweep goes on (its state is in its run folder)."""
-    from tlunet.study.runner import run  # here, because it imports torch
-
-    return run(cfg)
+    return run_job(cfg)
 
 
 def main() -> int:
@@ -32,29 +33,36 @@ def main() -> int:
     Returns:
         0 if every cell asked for is finished, 1 if one is not, 2 if the command is wrong.
     """
+    command, conf = sys.argv[1:], ROOT / "conf"
+    register_resolvers()
     try:
-        if (text := help_text(sys.argv[1:], ROOT / "conf")) is not None:
+        if (text := help_text(command, conf)) is not None:
             print(text)
             return 0
-        cells = read_command(sys.argv[1:], ROOT / "conf")
+        cells = read_command(command, conf)
         if cells is None:
             job()
             return 0
-        from tlunet.report.claims import find_claims
-        from tlunet.report.report import conclude_study
-        from tlunet.study.sweep import conclude, prepare
+        launcher = Launcher.read(command, conf, cells[0].paths.runs)
+        with own_gpus(cells) if launcher.is_here else nullcontext():
+            from tlunet.report.claims import find_claims  # here: they import torch
+            from tlunet.report.report import conclude_study
+            from tlunet.study.sweep import prepare
 
-        claims = find_claims(config_dir(sys.argv[1:]) or ROOT / "experiments/tlunet_paper")
-        folders = prepare(cells)
-        job()
-        code = conclude(folders)
-        if len(folders) > 1:
-            for study in dict.fromkeys(folder.parent for folder in folders):
-                conclude_study(study, claims)
-        return code
+            claims = find_claims(config_dir(command) or ROOT / "experiments/tlunet_paper")
+            sweep = prepare(cells, launcher)
+            sweep.launch(job)
+            code = sweep.conclude()
+            if len(cells) > 1:
+                for study in sweep.studies:
+                    conclude_study(study, claims)
+            return code
     except UserError as error:
         print(*error.lines, sep="\n", file=sys.stderr)
         return 2
+    except (Stopped, KeyboardInterrupt) as stop:
+        print(f"{stop or 'interrupted'}: the same line goes on from here", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

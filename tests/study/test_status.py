@@ -107,7 +107,8 @@ def test_of_another_host_it_is_told_when_it_last_wrote(tmp_path: Path) -> None:
     assert (row.state, row.host) == ("running", "gpu07")
     assert row.silent_seconds == pytest.approx(3 * 3600, abs=5)
     assert row.seconds_left == pytest.approx(60, abs=1)  # the epoch that is late counts as done
-    assert "on gpu07, wrote 3 h 0 min ago" in shown([row])
+    assert "gpu07" in shown([row])
+    assert "wrote 3 h 0 min ago" in shown([row])
 
 
 def test_before_its_first_epoch_nothing_is_estimated(tmp_path: Path) -> None:

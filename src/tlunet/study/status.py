@@ -22,10 +22,12 @@ from rich.table import Table
 from rich.text import Text
 
 from tlunet.errors import DataError
+from tlunet.study import jobs
 from tlunet.study.files import read_json
 
-#: In the order of the summary line. ``missing``: the cell was named and never begun.
-STATES = ("finished", "running", "failed", "broken off", "missing", "unreadable")
+#: In the order of the summary line. ``queued``: its job waits to start, or to start again;
+#: ``missing``: the cell was named and never begun.
+STATES = ("finished", "running", "queued", "failed", "broken off", "missing", "unreadable")
 SIGNS_OF_LIFE = ("history.csv", "last.ckpt", "best.ckpt", "status.json", "meta.json")
 
 
@@ -43,9 +45,14 @@ class Row:
     epochs: int | None = None  # asked for; early stopping may end sooner
     val_loss: float | None = None  # of the last epoch
     val_dice: float | None = None
+    best_epoch: int | None = None  # of lowest val_loss, counted from 1
+    best_val_loss: float | None = None
+    best_val_dice: float | None = None  # of that epoch
+    seconds: float | None = None  # of training, with validation
     epoch_seconds: float | None = None  # median, with validation
     seconds_left: float | None = None  # of training, at most; running cells only
     host: str | None = None
+    job: str | None = None  # slurm 4711_3, ray 02000000
     silent_seconds: float | None = None  # since a running cell last wrote a file
     note: str = ""  # why it failed, or what cannot be read
 
@@ -67,13 +74,22 @@ def read_study(study: Path) -> list[Row]:
     if not folders:
         raise DataError(f"{study}: no run folder in it; expected a study's, as runs/synthetic")
     held = _held_locks()
-    rows = [_read_run(folder, held) for folder in folders]
+    read = [_read_run(folder) for folder in folders]
+    queue = jobs.queue(
+        {row.job for row, *_ in read if row.job and row.state in ("running", "failed")}
+    )
+    rows = []
+    for row, status, notes in read:
+        _judge(study / row.folder, row, status, held, queue, notes)
+        row.note = "; ".join(notes)
+        rows.append(row)
     rows.sort(key=lambda row: (row.init or "", row.seed or 0, row.folder))
     rows.sort(key=lambda row: (row.encoder or "", row.frac or 0), reverse=True)  # sorting is stable
     return rows
 
 
-def _read_run(folder: Path, held: set[int] | None) -> Row:
+def _read_run(folder: Path) -> tuple[Row, dict[str, Any], list[str]]:
+    """What its files say, its ``status.json``, and what is to be remarked."""
     row = Row(folder.name)
     notes: list[str] = []
     status = _object(folder / "status.json", notes)
@@ -82,16 +98,13 @@ def _read_run(folder: Path, held: set[int] | None) -> Row:
     row.encoder, row.init = _known(meta, "encoder", str), _known(meta, "init", str)
     row.frac, row.seed = _known(meta, "frac", (float, int)), _known(meta, "seed", int)
     row.epochs = _known(science, "epochs", int)
-    row.host = _known(status, "host", str)
+    row.host, row.job = _known(status, "host", str), _known(status, "job", str)
     if (folder / "status.json").exists():
         row.state = _known(status, "state", str) or "unreadable"
     if status.get("error"):
         notes.insert(0, " ".join(str(status["error"]).split()))
     _read_history(folder / "history.csv", row, notes)
-    if row.state == "running":
-        _judge_running(folder, row, status, held, notes)
-    row.note = "; ".join(notes)
-    return row
+    return row, status, notes
 
 
 def _object(path: Path, notes: list[str]) -> dict[str, Any]:
@@ -129,7 +142,13 @@ def _read_history(path: Path, row: Row, notes: list[str]) -> None:
         last = epochs[-1]
         row.epoch = int(last["epoch"]) + 1
         row.val_loss, row.val_dice = _finite(last["val_loss"]), _finite(last["val_dice"])
-        row.epoch_seconds = statistics.median(float(epoch["seconds"]) for epoch in epochs)
+        seconds = [float(epoch["seconds"]) for epoch in epochs]
+        row.seconds, row.epoch_seconds = sum(seconds), statistics.median(seconds)
+        losses = [loss for epoch in epochs if (loss := _finite(epoch["val_loss"])) is not None]
+        if losses:
+            best = next(e for e in epochs if _finite(e["val_loss"]) == min(losses))
+            row.best_epoch, row.best_val_loss = int(best["epoch"]) + 1, min(losses)
+            row.best_val_dice = _finite(best["val_dice"])
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         notes.append(f"history.csv: cannot be read ({type(error).__name__}: {error})")
 
@@ -139,11 +158,28 @@ def _finite(text: str) -> float | None:
     return value if text and math.isfinite(value := float(text)) else None
 
 
-def _judge_running(
-    folder: Path, row: Row, status: dict[str, Any], held: set[int] | None, notes: list[str]
+def _judge(
+    folder: Path,
+    row: Row,
+    status: dict[str, Any],
+    held: set[int] | None,
+    queue: dict[str, str] | None,
+    notes: list[str],
 ) -> None:
-    """Whether a cell that says so runs still, since when it is silent, how long it may take."""
-    if row.host == socket.gethostname() and not _is_alive(folder, status, held):
+    """Whether a cell that says so runs still, since when it is silent, how long it may take.
+
+    The batch system knows best; a process of this host is asked after; of another host's nothing
+    is known but when it last wrote.
+    """
+    is_told = queue is not None and (row.job or "").startswith("slurm ")
+    job = (queue or {}).get(row.job or "")
+    if job in jobs.WAITING and row.state in ("running", "failed"):
+        row.state = "queued"
+        notes.append(f"{row.job}: {job.lower()}")
+    if row.state != "running":
+        return
+    is_ours = row.host == socket.gethostname()
+    if (is_told and not job) or (is_ours and not _is_alive(folder, status, held)):
         row.state = "broken off"
         notes.append("the same command goes on from its last checkpoint")
         return
@@ -181,7 +217,7 @@ def _held_locks() -> set[int] | None:
     that moment believe that another process runs it, and give up (:func:`record.lock` does not
     wait). Linux lists all locks in ``/proc/locks``; reading that takes none. Elsewhere the
     process id in ``status.json`` is asked after. Neither knows of other hosts: a cell of another
-    host stays ``running``, with its host and the time since it last wrote.
+    host that is in no queue stays ``running``, with the time since it last wrote.
 
     The device is left out of the comparison on purpose: btrfs and overlayfs report another one
     in ``stat`` than the kernel has in its list.
@@ -221,8 +257,10 @@ def show(rows: Sequence[Row]) -> Table:
     for heading in ("encoder", "init", "frac", "seed"):
         table.add_column(heading, no_wrap=True)
     table.add_column("state", no_wrap=True)
-    for heading in ("epoch", "val loss", "val Dice", "s/epoch", "left"):
+    for heading in ("epoch", "best loss", "Dice", "seconds", "left"):
         table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("host", "job"):
+        table.add_column(heading, no_wrap=True)
     table.add_column("", no_wrap=True, overflow="ellipsis")
     for row in rows:
         known = (row.encoder, row.init, row.frac, row.seed)
@@ -230,10 +268,12 @@ def show(rows: Sequence[Row]) -> Table:
             *("–" if value is None else str(value) for value in known),
             row.state,
             f"{row.epoch} of {'?' if row.epochs is None else row.epochs}",
-            _number(row.val_loss, ".4g"),
-            _number(row.val_dice, ".3f"),
-            _number(row.epoch_seconds, ".1f"),
+            _number(row.best_val_loss, ".4g"),
+            _number(row.best_val_dice, ".3f"),
+            _number(row.seconds, ".0f"),
             "" if row.seconds_left is None else f"≤ {duration(row.seconds_left)}",
+            row.host or "–",
+            row.job or "–",
             _remark(row),
         )
         table.add_row(*map(Text, cells))  # text of a file is text, not markup
@@ -249,7 +289,7 @@ def _remark(row: Row) -> str:
     if row.encoder is None:
         remarks.append(row.folder)
     if row.state == "running" and row.silent_seconds is not None:
-        remarks.append(f"on {row.host or '?'}, wrote {duration(row.silent_seconds)} ago")
+        remarks.append(f"wrote {duration(row.silent_seconds)} ago")
     return "; ".join([*remarks, *([row.note] if row.note else [])])
 
 

@@ -1,0 +1,65 @@
+"""What is wrong with a launcher is said before anything is prepared."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from tlunet.errors import ConfigError
+from tlunet.study import gpus, launcher
+from tlunet.study.launcher import Launcher, register_resolvers
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def read(*line: str) -> Launcher:
+    register_resolvers()
+    return Launcher.read(line, CONF, "there/runs")
+
+
+def test_without_a_launcher_cells_run_here() -> None:
+    assert read("-m", "seed=0,1").is_here
+    assert read("seed=1").is_here
+
+
+@pytest.mark.parametrize("name", ["slurm", "ray", "multi_gpu"])
+def test_a_launcher_that_is_not_installed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "_is_installed", lambda _: False)
+    with pytest.raises(
+        ConfigError, match=rf"{name}: .* is not installed; pip install '.\[{name}\]'"
+    ):
+        read("-m", f"hydra/launcher={name}")
+
+
+def test_a_launcher_launches_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "_is_installed", lambda _: True)
+    with pytest.raises(ConfigError, match="hydra/launcher=ray: launches a sweep's cells; add -m"):
+        read("hydra/launcher=ray")
+    found = read("-m", "hydra/launcher=ray")
+    assert (found.is_here, found.is_slurm) == (False, False)
+    assert found.folder == Path("there/runs/.hydra")
+
+
+def test_slurm_is_asked_where_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(launcher, "_is_installed", lambda _: True)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="there is no sbatch here"):
+        read("-m", "hydra/launcher=slurm")
+    (tmp_path / "sbatch").touch(mode=0o755)
+    assert read("-m", "hydra/launcher=slurm").is_slurm
+
+
+def test_the_launchers_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    register_resolvers()
+    monkeypatch.setattr(gpus, "visible", lambda: ["GPU-a", "GPU-b", "GPU-c"])
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for name, key, value in (
+            ("multi_gpu", "n_jobs", 3),
+            ("ray", "ray.remote.num_gpus", 1),
+            ("ray", "ray.init.include_dashboard", False),
+            ("ray", "ray.init._node_ip_address", "127.0.0.1"),
+            ("slurm", "submitit_folder", "runs/.hydra/.submitit/%j"),
+        ):
+            cfg = compose("config", [f"hydra/launcher={name}"], return_hydra_config=True)
+            assert OmegaConf.select(cfg.hydra.launcher, key) == value, (name, key)
