@@ -1,0 +1,332 @@
+"""W&B's real client and command line against a server on this machine that comes and goes."""
+
+import base64
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pytest
+import wandb
+
+from tlunet.study import loggers
+from tlunet.study.loggers import open_logger
+from tlunet.study.stopping import Stopped
+from wandb_server import KEY, Run, WandbServer, serve_wandb
+
+ROOT = Path(__file__).parents[2]
+WANDB = Path(sys.executable).with_name("wandb")
+
+
+class Cell(NamedTuple):
+    """As much of a cell as its logger looks at."""
+
+    folder: Path
+    digest: str
+    config: dict[str, Any]
+    study: str = "study"
+    dataset: str = "synthetic"
+    encoder: str = "resnet"
+    init: str = "random"
+    frac: float = 1.0
+    title: str = "resnet · random"
+
+
+ROWS = [{"epoch": k, "val_loss": 1 / (k + 1), "val_dice": None if k < 2 else 0.1} for k in range(4)]
+
+
+@pytest.fixture(scope="module")
+def wandb_server() -> Iterator[WandbServer]:
+    with serve_wandb() as server:
+        yield server
+
+
+@pytest.fixture
+def server(
+    wandb_server: WandbServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[WandbServer]:
+    """Up, without runs, known to the environment with the login that is right."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_BASE_URL", wandb_server.url)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(loggers, "KNOCK", 0.5)
+    monkeypatch.setattr(loggers, "FINISH", 1.0)
+    monkeypatch.chdir(tmp_path)
+    wandb_server.runs.clear()
+    yield wandb_server
+    wandb_server.down()
+    wandb_server.mode = "ok"
+    wandb_server.up()
+
+
+@pytest.fixture
+def cell(tmp_path: Path) -> Cell:
+    folder = tmp_path / "runs/study/a cell"
+    folder.mkdir(parents=True)
+    logger = {"name": "wandb", "project": "tlunet", "mode": "auto"}
+    return Cell(folder, "digest", {"logger": logger, "seed": 0})
+
+
+def log(cell: Cell, rows: list[dict[str, Any]], attempt: int = 0) -> None:
+    """A whole cell: its epochs, then its test."""
+    with open_logger(cell, attempt) as logger:
+        assert logger
+        for row in rows:
+            logger.log_epoch(row)
+        logger.log_metrics({"test_dice": 0.5, "test_auc": float("nan"), "epoch": 4})
+
+
+def sync(*arguments: str) -> None:
+    done = subprocess.run(
+        [str(WANDB), "sync", *arguments], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def only_run(server: WandbServer) -> Run:
+    [run] = server.runs.values()
+    return run
+
+
+def assert_complete(run: Run) -> None:
+    assert run.column("epoch") == run.column("_step") == [0, 1, 2, 3]
+    assert run.column("val_loss") == pytest.approx([row["val_loss"] for row in ROWS])
+    assert run.column("val_dice") == [0.1, 0.1]
+    assert run.summary["epoch"] == 3
+    assert run.summary["test_dice"] == 0.5
+    assert "test_auc" not in run.summary
+    assert run.exit_code == 0
+
+
+def assert_no_key(folder: Path, *texts: str) -> None:
+    """The login is nowhere, neither as it is nor as it travels."""
+    needles = KEY.encode(), base64.b64encode(f"api:{KEY}".encode())
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".wandb" for path in files)
+    for path in files:
+        content = path.read_bytes()
+        assert not any(needle in content for needle in needles), path
+    for text in texts:
+        assert not any(needle.decode() in text for needle in needles)
+
+
+def test_online_an_epoch_is_a_row(
+    server: WandbServer, cell: Cell, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log(cell, ROWS)
+    run = only_run(server)
+    assert_complete(run)
+    assert run.about["project"] == "tlunet"
+    assert run.about["groupName"] == "study"
+    assert run.about["displayName"] == "a cell"
+    assert run.about["tags"] == ["synthetic", "resnet", "random", "frac 1.0"]
+    assert json.loads(run.about["config"])["seed"] == {"value": 0}
+    said = capfd.readouterr()
+    assert said.out == said.err == ""
+    assert_no_key(cell.folder)
+
+
+def test_a_resumed_cell_goes_on_in_its_run_and_a_forced_one_begins_another(
+    server: WandbServer, cell: Cell
+) -> None:
+    with suppress(RuntimeError), open_logger(cell, 0) as logger:
+        for row in ROWS[:3]:
+            logger.log_epoch(row)
+        raise RuntimeError("broken off")
+    run = only_run(server)
+    assert run.exit_code == 1
+    log(cell, ROWS)  # all its epochs again, as the checkpoint has them
+    assert_complete(only_run(server))
+    assert len(run.lines("wandb-history.jsonl")) == 4
+    log(cell, ROWS, attempt=1)
+    assert len(server.runs) == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("down", "W&B cannot be reached ({url}: no connection)"),
+        ("hang", "W&B cannot be reached ({url}: no answer)"),
+        ("refuse", "W&B refuses the login ("),
+    ],
+)
+def test_out_of_reach_at_the_start_it_is_logged_offline(
+    server: WandbServer, cell: Cell, capfd: pytest.CaptureFixture[str], fault: str, says: str
+) -> None:
+    break_off(server, fault)
+    began = time.monotonic()
+    log(cell, ROWS)
+    assert time.monotonic() - began < 5
+    [line] = capfd.readouterr().out.splitlines()
+    assert says.format(url=server.url) in line
+    assert "the record is kept in the run folder; upload it later with: wandb sync " in line
+    assert not server.runs
+    mend(server)
+    sync(*shlex.split(line.partition("wandb sync ")[2]))
+    assert_complete(only_run(server))
+    assert_no_key(cell.folder, line)
+
+
+def test_a_name_that_does_not_resolve(
+    server: WandbServer,
+    cell: Cell,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "http://wandb.invalid")
+    began = time.monotonic()
+    log(cell, ROWS)
+    assert time.monotonic() - began < 5
+    assert "W&B cannot be reached (http://wandb.invalid: no " in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("fault", ["down", "hang", "refuse"])
+def test_lost_in_the_middle_the_record_is_whole(
+    server: WandbServer, cell: Cell, capfd: pytest.CaptureFixture[str], fault: str
+) -> None:
+    with suppress(RuntimeError), open_logger(cell, 0) as logger:
+        logger.log_epoch(ROWS[0])
+        raise RuntimeError("so that the server has some of it already")
+    with open_logger(cell, 0) as logger:
+        for row in ROWS[:2]:
+            logger.log_epoch(row)
+        break_off(server, fault)
+        began = time.monotonic()
+        for row in ROWS[2:]:
+            logger.log_epoch(row)
+        logger.log_metrics({"test_dice": 0.5})
+        assert time.monotonic() - began < 0.5  # training does not wait
+    assert time.monotonic() - began < 5
+    [line] = capfd.readouterr().out.splitlines()
+    assert f"W&B was lost ({server.url}): the record is kept in the run folder" in line
+    mend(server)
+    command = line.partition("wandb sync ")[2]
+    for _ in range(2):  # once more does no harm
+        sync("--include-synced", *shlex.split(command))
+        assert_complete(only_run(server))
+
+
+def test_a_signal_does_not_wait_for_a_server_that_hangs(server: WandbServer, cell: Cell) -> None:
+    began = time.monotonic()
+    with suppress(Stopped), open_logger(cell, 0) as logger:
+        logger.log_epoch(ROWS[0])
+        server.mode = "hang"
+        began = time.monotonic()
+        raise Stopped(signal.SIGTERM)
+    assert time.monotonic() - began < 1 + 3  # FINISH as it is here, and W&B's own farewell
+
+
+def test_a_died_process_of_wandb_does_no_harm(
+    server: WandbServer, cell: Cell, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with open_logger(cell, 0) as logger:
+        process = wandb.setup()._connection._proc._process
+        process.kill()
+        process.wait()
+        for row in ROWS:
+            logger.log_epoch(row)
+    [line] = capfd.readouterr().out.splitlines()
+    assert "W&B's client failed (Connection lost)" in line
+    log(cell, ROWS, attempt=1)  # the next cell is logged
+    assert_complete(list(server.runs.values())[-1])
+
+
+@pytest.mark.parametrize(
+    ("mode", "variables", "says"),
+    [
+        ("auto", {}, None),
+        ("auto", {"WANDB_MODE": "online"}, "W&B needs a login (wandb login)"),
+        ("online", {}, "W&B needs a login (wandb login)"),
+        ("auto", {"WANDB_MODE": "offline", "WANDB_API_KEY": KEY}, None),
+        ("offline", {"WANDB_API_KEY": KEY}, None),
+    ],
+)
+def test_offline_without_questions(
+    server: WandbServer,
+    cell: Cell,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    variables: dict[str, str],
+    says: str | None,
+) -> None:
+    monkeypatch.delenv("WANDB_API_KEY")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    cell.config["logger"]["mode"] = mode
+    log(cell, ROWS)
+    said = capfd.readouterr()
+    assert said.err == ""
+    assert (says in said.out) if says else said.out == ""
+    assert len(list(cell.folder.glob("wandb/offline-run-*/run-*.wandb"))) == 1
+    assert not server.runs
+
+
+def test_disabled_leaves_nothing(
+    server: WandbServer, cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    log(cell, ROWS)
+    assert not list(cell.folder.rglob("*.wandb"))
+    assert not server.runs
+
+
+def test_a_killed_cell_of_two_records_is_one_run(
+    server: WandbServer,
+    run_here: Callable[..., subprocess.CompletedProcess[str]],
+    tiny: tuple[str, ...],
+    tmp_path: Path,
+) -> None:
+    line = (*tiny, "logger=wandb", "logger.mode=offline", "epochs=3")
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), *line],
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not (found := list(tmp_path.glob("runs/synthetic/*/history.csv"))) or (
+        len(pd.read_csv(found[0])) < 1
+    ):
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    done = run_here(*line, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [folder] = [path.parent for path in found]
+    records = sorted(map(str, folder.glob("wandb/offline-run-*")))
+    assert len(records) == 2
+    assert [path.parent.name for path in folder.rglob("*.wandb.synced")] == [Path(records[0]).name]
+    sync(*records)
+    run = only_run(server)
+    history = pd.read_csv(folder / "history.csv")
+    for name in history:
+        assert run.column(name) == pytest.approx(history[name].dropna().tolist()), name
+    assert run.column("_step") == [0, 1, 2]
+    assert run.summary["test_dice"] == pytest.approx(
+        json.loads((folder / "metrics.json").read_text())["dice_image"]
+    )
+    assert run.exit_code == 0
+    assert_no_key(folder, done.stdout, done.stderr)
+
+
+def break_off(server: WandbServer, fault: str) -> None:
+    if fault == "down":
+        server.down()
+    else:
+        server.mode = fault
+
+
+def mend(server: WandbServer) -> None:
+    """All that hangs is let go, and it answers again."""
+    server.down()
+    server.mode = "ok"
+    server.up()
