@@ -67,7 +67,7 @@ def shared(
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """The folder of a cell that two gloo processes have trained, and what they printed."""
     home = tmp_path_factory.mktemp("shared")
-    line = (*DDP, *tiny, "batch_size=6", "init=synthetic")
+    line = (*DDP, *tiny, "batch_size=6", "init=synthetic", "logger=wandb", "logger.mode=offline")
     done = run_py(*line, cwd=home)
     assert done.returncode == 0, done.stdout + done.stderr
     [folder] = home.glob("runs/synthetic/*/")
