@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from tlunet.errors import UserError
 from tlunet.study.config import config_dir, help_text, read_command
-from tlunet.study.launcher import Launcher, own_gpus, register_resolvers, run_job
+from tlunet.study.launcher import Launcher, own_gpus, run_job, set_up
 from tlunet.study.stopping import Stopped
 
 ROOT = Path(__file__).parent
@@ -34,7 +34,7 @@ def main() -> int:
         0 if every cell asked for is finished, 1 if one is not, 2 if the command is wrong.
     """
     command, conf = sys.argv[1:], ROOT / "conf"
-    register_resolvers()
+    set_up()
     try:
         if (text := help_text(command, conf)) is not None:
             print(text)

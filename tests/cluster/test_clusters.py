@@ -168,9 +168,25 @@ def test_slurm_without_its_login_node(one_node: None, truth: Path, place: Path) 
     assert sum("another process runs it" in log or "finished before" in log for log in logs) >= 3
 
 
+def heard_beyond() -> set[str]:
+    """Sockets of this machine that listen on more than the loopback."""
+    found = set()
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        for line in table.read_text().splitlines()[1:]:
+            address, state = line.split()[1], line.split()[3]
+            is_loopback = address.startswith(
+                ("0100007F", "0" * 24 + "01000000", "0" * 16 + "FFFF00000100007F")
+            )
+            if state == "0A" and not is_loopback:
+                found.add(address)
+    return found
+
+
 def kill_one(place: Path, launcher: str, *more: str) -> Line:
+    before = heard_beyond()
     line = Line(place, f"study={launcher}", f"hydra/launcher={launcher}", *more)
     victim = line.cell(seed=0, epochs=1)
+    assert heard_beyond() <= before
     os.kill(victim["pid"], signal.SIGKILL)
     told(line, f"{launcher}: process {victim['pid']} killed")
     assert line.end() == 0, line.said()

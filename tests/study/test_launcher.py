@@ -8,13 +8,13 @@ from omegaconf import OmegaConf
 
 from tlunet.errors import ConfigError
 from tlunet.study import gpus, launcher
-from tlunet.study.launcher import Launcher, register_resolvers
+from tlunet.study.launcher import Launcher, set_up
 
 CONF = Path(__file__).parents[2] / "conf"
 
 
 def read(*line: str) -> Launcher:
-    register_resolvers()
+    set_up()
     return Launcher.read(line, CONF, "there/runs")
 
 
@@ -39,6 +39,9 @@ def test_a_launcher_launches_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
     found = read("-m", "hydra/launcher=ray")
     assert (found.is_here, found.is_slurm) == (False, False)
     assert found.folder == Path("there/runs/.hydra")
+    assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" in found.environment
+    cluster = read("-m", "hydra/launcher=ray", "hydra.launcher.ray.init.address=auto")
+    assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in cluster.environment
 
 
 def test_slurm_is_asked_where_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -51,14 +54,13 @@ def test_slurm_is_asked_where_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_the_launchers_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    register_resolvers()
+    set_up()
     monkeypatch.setattr(gpus, "visible", lambda: ["GPU-a", "GPU-b", "GPU-c"])
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for name, key, value in (
             ("multi_gpu", "n_jobs", 3),
             ("ray", "ray.remote.num_gpus", 1),
             ("ray", "ray.init.include_dashboard", False),
-            ("ray", "ray.init._node_ip_address", "127.0.0.1"),
             ("slurm", "submitit_folder", "runs/.hydra/.submitit/%j"),
         ):
             cfg = compose("config", [f"hydra/launcher={name}"], return_hydra_config=True)

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,8 +28,10 @@ EXTRAS = {
 }
 
 
-def register_resolvers() -> None:
+def set_up() -> None:
     """For the launchers' files: ``${gpus:}`` of this machine, 1 or 0 ``${gpus_a_cell:}``."""
+    # The Ray launcher's own settings are called ray, too; that ours are checked by them is right.
+    warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/ray' is validated against")
     OmegaConf.register_new_resolver("gpus", gpus.count, replace=True)
     OmegaConf.register_new_resolver("gpus_a_cell", gpus.a_cell, replace=True)
 
@@ -41,11 +44,13 @@ class Launcher:
         name: as one types it, ``slurm``.
         target: its class.
         folder: where Hydra, and the launcher, put what is theirs.
+        is_local_ray: whether it starts a Ray for this command alone.
     """
 
     name: str
     target: str
     folder: Path
+    is_local_ray: bool = False
 
     @property
     def is_here(self) -> bool:
@@ -56,6 +61,18 @@ class Launcher:
     def is_slurm(self) -> bool:
         """Whether each cell is a Slurm job."""
         return self.target.endswith(".SlurmLauncher")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables to launch with."""
+        wanted = {
+            "HYDRA_FULL_ERROR": "1",  # Hydra raises instead of printing a traceback
+            "RAY_DEDUP_LOGS": "0",  # every cell's lines
+            "RAY_USAGE_STATS_ENABLED": "0",  # Ray tells its makers nothing
+        }
+        if self.is_local_ray:  # else its servers listen on every interface
+            wanted["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        return wanted
 
     @classmethod
     def read(cls, argv: Sequence[str], conf: Path, runs: str) -> "Launcher":
@@ -72,7 +89,9 @@ class Launcher:
         cfg, is_sweep = hydra_settings(argv, conf)
         cfg.paths.runs = runs
         name = str(cfg.hydra.runtime.choices["hydra/launcher"])
-        launcher = cls(name, str(cfg.hydra.launcher._target_), Path(cfg.hydra.sweep.dir))
+        target, folder = str(cfg.hydra.launcher._target_), Path(cfg.hydra.sweep.dir)
+        address = OmegaConf.select(cfg.hydra.launcher, "ray.init.address")
+        launcher = cls(name, target, folder, is_local_ray=address == "local")
         if not launcher.is_here:
             launcher._check(is_sweep)
         return launcher

@@ -141,7 +141,7 @@ class Sweep:
         if self.launcher.is_slurm:
             jobs.watch_queue()
         environ = dict(os.environ)
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing a traceback
+        os.environ.update(self.launcher.environment | environ)
         try:
             job()
         except Exception as error:
