@@ -104,7 +104,8 @@ def typed(home: Path, line: str) -> tuple[str, int]:
     done = subprocess.run(
         [*first, *rest], cwd=home, env=env, capture_output=True, text=True, check=False
     )
-    return (done.stdout + done.stderr).replace(str(home), "…").strip(), done.returncode
+    lines = (done.stdout + done.stderr).replace(str(home), "…").strip().splitlines()
+    return "\n".join(line.rstrip() for line in lines), done.returncode
 
 
 def main() -> None:

@@ -128,7 +128,7 @@ def show(table: pd.DataFrame, folders: Collection[str]) -> Table:
         out.add_column(heading, justify="right", no_wrap=True)
     out.add_column("state")
     for _, row in shown.iterrows():
-        state = "finished" if row["state"] == "finished" else f"{row['state']}: {row['error']}"
+        state = row["state"]  # why it failed is a line below the table
         if row["dead_classes"]:
             state += f", never predicts class {row['dead_classes']}"
         out.add_row(*texts(row), state)
