@@ -1,6 +1,6 @@
 """Faults at random moments of a real sweep, and whether anything was lost or came out wrong.
 
-    python benchmarks/faults.py [--times 24] [--jobs 2] [--out benchmarks/results/faults.csv]
+    python benchmarks/faults.py [--times 20] [--jobs 2] [--out benchmarks/results/faults.csv]
 
 A small study (two cells, one of them pre-trained, with its report) runs once undisturbed. Then each
 fault strikes the same study in a folder of its own, the same command is typed again until it ends
@@ -199,12 +199,12 @@ def full_disk(folder: Path, second: float) -> tuple[str, float | None]:
 
 FAULTS: dict[str, tuple[Callable[[Path, float], tuple[str, float | None]], float]] = {
     "SIGKILL": (kill(signal.SIGKILL), 1.0),
-    "SIGTERM": (kill(signal.SIGTERM), 0.5),
-    "SIGINT (Ctrl+C)": (kill(signal.SIGINT), 0.5),
-    "SIGKILL, then last.ckpt cut off": (damage("last.ckpt"), 0.25),
-    "SIGKILL, then best.ckpt cut off": (damage("best.ckpt"), 0.25),
-    "the same line twice at a time": (twice, 0.25),
-    "disk full": (full_disk, 0.25),
+    "SIGTERM": (kill(signal.SIGTERM), 0.25),
+    "SIGINT (Ctrl+C)": (kill(signal.SIGINT), 0.15),
+    "SIGKILL, then last.ckpt cut off": (damage("last.ckpt"), 0.15),
+    "SIGKILL, then best.ckpt cut off": (damage("best.ckpt"), 0.1),
+    "the same line twice at a time": (twice, 0.1),
+    "disk full": (full_disk, 0.15),
 }
 
 
@@ -216,7 +216,7 @@ def counted(moments: pd.Series) -> str:
 def main() -> None:
     """Strike, compare, record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--times", type=int, default=24, help="of SIGKILL; fewer of the others")
+    parser.add_argument("--times", type=int, default=20, help="of SIGKILL; fewer of the others")
     parser.add_argument("--jobs", type=int, default=2, help="trials at a time")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--only", nargs="*", help="faults by name")
