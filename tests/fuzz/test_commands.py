@@ -11,7 +11,6 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from fuzz.mutations import fuzz
 from tlunet.errors import ConfigError
-from tlunet.study import config
 from tlunet.study.config import read_command
 from tlunet.study.rules import check
 
@@ -21,26 +20,6 @@ LINES = [
     for line in (Path(__file__).parent / "corpus/lines.txt").read_text().splitlines()
     if not line.startswith("#")
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def composed_once() -> Iterator[None]:
-    """What the files alone say is the same for every line, and takes most of the time."""
-    known: dict[tuple[str, bool], DictConfig] = {}
-    compose = config._compose
-
-    def quick(
-        name: str, overrides: list[str], conf: Path, base: object = None, with_hydra: bool = False
-    ) -> DictConfig:
-        if overrides or name != "config":
-            return compose(name, overrides, conf, base, with_hydra)
-        if (name, with_hydra) not in known:
-            known[name, with_hydra] = compose(name, overrides, conf, base, with_hydra)
-        return known[name, with_hydra].copy()
-
-    config._compose = quick
-    yield
-    config._compose = compose
 
 
 def read(line: list[str]) -> list[DictConfig] | None:
@@ -116,7 +95,7 @@ VALUE = st.one_of(
 )
 
 
-@settings(fuzz, max_examples=40)
+@settings(fuzz, max_examples=25)
 @given(
     st.lists(
         st.one_of(

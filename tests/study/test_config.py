@@ -67,7 +67,7 @@ def test_an_experiment_is_a_primary_configuration(tmp_path: Path) -> None:
 def test_help_shows_every_choice_and_key_as_hydra_would() -> None:
     text = help_text(["--help", "epochs=3"], CONF)
     assert "encoder: densenet, resnet\n" in text
-    assert "trainer: auto, cpu, gpu\n" in text
+    assert "trainer: auto, cpu, ddp, gpu\n" in text
     assert "\nepochs: 3\n" in text
     assert "\nearly_stopping:\n  patience: 5\n" in text
     assert "Exit codes: 0 all finished" in text

@@ -224,7 +224,10 @@ def _other_keys(cell: DictConfig, known: DictConfig, where: str = "") -> list[st
     ]
     for key in map(str, known):
         if key not in cell:
-            faults.append(f"{where}{key}: missing; an experiment begins with defaults: [config]")
+            faults.append(
+                f"{where}{key}: missing; none may be taken away, and an experiment begins with "
+                "defaults: [config]"
+            )
             continue
         mine, theirs = cell._get_node(key), known._get_node(key)
         if not isinstance(mine, DictConfig) or not isinstance(theirs, DictConfig):
