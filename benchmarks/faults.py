@@ -1,6 +1,6 @@
 """Faults at random moments of a real sweep, and whether anything was lost or came out wrong.
 
-    python benchmarks/faults.py [--times 20] [--jobs 2] [--out benchmarks/results/faults.csv]
+    python benchmarks/faults.py [--times 20] [--jobs 2]
 
 A small study (two cells, one of them pre-trained, with its report) runs once undisturbed. Then each
 fault strikes the same study in a folder of its own, the same command is typed again until it ends
@@ -36,6 +36,7 @@ LINE = (
     "checkpoint_minutes=0", "logger.mode=offline", "study=s",
 )  # fmt: skip
 TIMED = ("seconds", "images_per_second")
+OUT = ROOT / "benchmarks" / "results" / "faults.csv"
 GRACE = 30.0  # seconds that a signal leaves
 TYPED_AGAIN = 3  # times at most
 
@@ -213,6 +214,22 @@ def counted(moments: pd.Series) -> str:
     return ", ".join(f"{moment} {n}" for moment, n in moments.value_counts().items())
 
 
+def table(trials: pd.DataFrame) -> pd.DataFrame:
+    """A row a fault."""
+    rows = (
+        trials.fillna({"lost": "", "wrong": ""})
+        .groupby("fault", sort=False)
+        .agg(
+            times=("second", "size"),
+            moments=("moment", counted),
+            longest_grace=("grace", "max"),
+            lost=("lost", lambda x: int((x != "").sum())),
+            wrong=("wrong", lambda x: int((x != "").sum())),
+        )
+    )
+    return rows.round({"longest_grace": 1}).reset_index()
+
+
 def main() -> None:
     """Strike, compare, record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -220,10 +237,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="trials at a time")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--only", nargs="*", help="faults by name")
-    parser.add_argument("--out", type=Path, help="CSV, a row a fault; every trial beside it")
+    parser.add_argument("--out", type=Path, default=OUT, help="CSV, a row a fault")
     args = parser.parse_args()
+    file = args.out.with_name(args.out.stem + "_trials.csv")
+    done = pd.read_csv(file)["fault"].value_counts() if file.exists() else {}
     home = Path(tempfile.mkdtemp(prefix="faults-"))
-    draw = random.Random(args.seed)
     (home / "whole").mkdir()
     began = time.perf_counter()
     if lost := finish(home / "whole"):
@@ -231,6 +249,7 @@ def main() -> None:
     seconds = time.perf_counter() - began
     whole = contents(home / "whole")
     print(f"undisturbed: {seconds:.0f} s, {len(whole)} cells", flush=True)
+    draw = random.Random(f"{args.seed} {sum(done)}" if len(done) else args.seed)
 
     def trial(k: int, fault: str, second: float) -> Trial:
         folder = home / str(k)
@@ -248,30 +267,16 @@ def main() -> None:
         (fault, draw.uniform(1, seconds if args.jobs == 1 else 1.3 * seconds))
         for fault, (_, share) in FAULTS.items()
         if not args.only or fault in args.only
-        for _ in range(max(1, round(share * args.times)))
+        for _ in range(max(1, round(share * args.times)) - int(done.get(fault, 0)))
     ]
     with ThreadPoolExecutor(args.jobs) as pool:
-        trials = pd.DataFrame(pool.map(lambda k: trial(k, *plan[k]), range(len(plan))))
-    table = (
-        trials.groupby("fault", sort=False)
-        .agg(
-            times=("second", "size"),
-            moments=(
-                "moment",
-                lambda m: ", ".join(f"{k} {n}" for k, n in m.value_counts().items()),
-            ),
-            longest_grace=("grace", "max"),
-            lost=("lost", lambda x: int((x != "").sum())),
-            wrong=("wrong", lambda x: int((x != "").sum())),
-        )
-        .reset_index()
-    )
-    table["longest_grace"] = table["longest_grace"].round(1)
-    print(table.to_string(index=False))
-    if args.out:
-        table.to_csv(args.out, index=False)
-        trials.to_csv(args.out.with_name(args.out.stem + "_trials.csv"), index=False)
-    if not (trials["lost"] + trials["wrong"]).any():
+        # Written as they come: the next start goes on after them.
+        for found in pool.map(lambda k: trial(k, *plan[k]), range(len(plan))):
+            pd.DataFrame([found]).to_csv(file, mode="a", header=not file.exists(), index=False)
+            rows = table(pd.read_csv(file))
+            rows.to_csv(args.out, index=False)
+    print(rows.to_string(index=False))
+    if not rows[["lost", "wrong"]].to_numpy().any():
         shutil.rmtree(home)
 
 
