@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tlunet import data_cli
-from tlunet.errors import ConfigError, UserError
+from tlunet.errors import ConfigError, UserError, visible
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -122,13 +122,13 @@ def predict(
         threads=machine.threads,
     )
     for path, reason in faults:
-        complain(f"{path}: {reason}")
+        complain(visible(f"{path}: {reason}"))
     predicted, failed = 0, len(faults)
     with Output(out, images, predictor.classes, machine.threads) as output, bars() as bar:
         task = bar.add_task("predicting", total=len(images), note="")
         for outcome in predictor.predict(images):
             if isinstance(outcome, Unreadable):
-                complain(f"{outcome.path}: {outcome.reason}")
+                complain(visible(f"{outcome.path}: {outcome.reason}"))
                 failed += 1
             else:
                 output.add(outcome)

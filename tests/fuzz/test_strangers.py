@@ -16,6 +16,7 @@ from hypothesis import given, settings
 
 from fuzz.mutations import fuzz, spoilt
 from tlunet import cli
+from tlunet.deploy.output import list_paths
 from tlunet.deploy.predict import Predictor
 from tlunet.errors import ConfigError, UserError
 from tlunet.model.network import TLUNet
@@ -94,6 +95,22 @@ def test_predict_with_a_run_that_would_run_code(
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith(f"{tmp_path}/best.ckpt: refused, it wants to run co")
     assert not marker.exists()
+
+
+def test_what_is_predicted_lies_in_the_folder_that_was_named(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for path in (folder / "a.jpg", tmp_path / "secret.jpg"):
+        path.write_bytes(b"")
+    (folder / "b.jpg").symlink_to(tmp_path / "secret.jpg")
+    os.mkfifo(folder / "c.jpg")
+    images, faults = list_paths([folder, folder / "c.jpg"])
+    assert list(images) == [folder / "a.jpg"]
+    assert [str(path) for path, _ in faults] == [
+        str(folder / "b.jpg"),
+        str(folder / "c.jpg"),
+        str(folder / "c.jpg"),
+    ]
 
 
 TINY = ("encoder.name=mobilenet_v2", "data=synthetic", "data.n=16", "epochs=1", "logger=csv",

@@ -62,14 +62,6 @@ def list_files(folder: Path, suffixes: Collection[str], *, deep: bool = True) ->
     return listing._replace(files=dict(sorted(listing.files.items())))
 
 
-def list_images(folder: Path) -> dict[str, Path]:
-    """All images under a folder (sub-folders too): id (POSIX path below the folder) → file.
-
-    Links that lead out of the folder are not followed.
-    """
-    return list_files(folder, IMAGE_SUFFIXES).files
-
-
 def plain(name: str) -> str:
     """A name as it is compared: an accent may be written in two ways, and macOS takes the other.
 

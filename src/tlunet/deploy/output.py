@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 from PIL import Image
 
-from tlunet.data.listing import list_images
+from tlunet.data.listing import IMAGE_SUFFIXES, list_files
 from tlunet.deploy.predict import Prediction, Unreadable
 from tlunet.errors import ConfigError, DataError
 
@@ -44,11 +44,13 @@ def list_paths(paths: Iterable[Path]) -> Listing:
     faults: list[Unreadable] = []
     for path in paths:
         if path.is_dir():
-            images = list(list_images(path).values())
+            listing = list_files(path, IMAGE_SUFFIXES)
+            images = list(listing.files.values())
             roots.append(_absolute(path))
+            faults += [Unreadable(Path(p.where), p.what) for p in listing.problems]
             if not images:
                 faults.append(Unreadable(path, "no image in this folder"))
-        elif path.exists():
+        elif path.is_file():
             images = [path]
             roots.append(_absolute(path).parent)
         else:
