@@ -2,9 +2,10 @@
 
 PYTHON := .venv/bin/python
 READY := .venv/ready
+CLUSTER := .venv/cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report bench test lint check lock clean
+.PHONY: help setup run report bench test cluster lint check lock clean
 
 STUDY ?= $(firstword $(wildcard runs/severstal runs/synthetic))
 
@@ -39,6 +40,17 @@ bench: setup ## measure this machine's speed, and render benchmarks/README.md
 
 test: setup ## run the tests
 	$(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+cluster: setup $(CLUSTER)/ready ## sweep through Slurm, Ray and joblib for real: minutes (Slurm as root: apt install slurmctld slurmd munge)
+	TLUNET_CLUSTER=1 $(CLUSTER)/bin/python -m pytest -s tests/cluster
+
+# The launchers in an environment of their own on top of .venv, which stays as requirements.lock has it.
+$(CLUSTER)/ready: requirements-cluster.lock
+	@$(PYTHON) -m venv $(CLUSTER)
+	@$(PYTHON) -c "import sysconfig as s; print('import site; site.addsitedir(%r)' % s.get_path('purelib'))" \
+		> $$($(CLUSTER)/bin/python -c "import sysconfig as s; print(s.get_path('purelib'))")/base.pth
+	@$(CLUSTER)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps -r requirements-cluster.lock
+	@touch $@
 
 lint: setup
 	.venv/bin/ruff check

@@ -15,8 +15,9 @@ from omegaconf import DictConfig
 
 from tlunet.errors import UserError
 from tlunet.study.config import config_dir, help_text, read_command
-from tlunet.study.launcher import Launcher, own_gpus, run_job, set_up
+from tlunet.study.launcher import Launcher, set_up
 from tlunet.study.stopping import Stopped
+from tlunet.study.workers import own_gpus, run_job
 
 ROOT = Path(__file__).parent
 
@@ -61,7 +62,7 @@ def main() -> int:
         print(*error.lines, sep="\n", file=sys.stderr)
         return 2
     except (Stopped, KeyboardInterrupt) as stop:
-        print(f"{stop or 'interrupted'}: the same line goes on from here", file=sys.stderr)
+        print(f"{str(stop) or 'interrupted'}: the same line goes on from here", file=sys.stderr)
         return 1
 
 

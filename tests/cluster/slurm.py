@@ -23,6 +23,7 @@ SlurmdUser=root
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket,cred_expire=10
 CredType=cred/munge
+FirstJobId={first}
 SlurmctldPort={controller}
 SlurmdPort={daemon}
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
@@ -39,7 +40,7 @@ SelectTypeParameters=CR_CPU
 SchedulerParameters=sched_interval=2,batch_sched_delay=1
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
-KillWait=20
+KillWait=10
 MpiDefault=none
 ReturnToService=2
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
@@ -75,10 +76,13 @@ def one_node(folder: Path, cpus: int = 2) -> Iterator[dict[str, str]]:
     key, conf = folder / "munge.key", folder / "slurm.conf"
     key.touch(mode=0o600)
     key.write_bytes(os.urandom(128))
-    ports = {"controller": _free_port(), "daemon": _free_port()}
-    conf.write_text(
-        CONF.format(host=socket.gethostname().split(".")[0], folder=folder, cpus=cpus, **ports)
-    )
+    settings = {
+        "host": socket.gethostname().split(".")[0],
+        "first": int(time.time()) % 10**7,  # no job's number is that of an earlier one
+        "controller": _free_port(),
+        "daemon": _free_port(),
+    }
+    conf.write_text(CONF.format(folder=folder, cpus=cpus, **settings))
     env = os.environ | {"SLURM_CONF": str(conf)}
     daemons = []
 
@@ -101,6 +105,10 @@ def one_node(folder: Path, cpus: int = 2) -> Iterator[dict[str, str]]:
         yield env
     finally:
         _said("scancel", "--user=root", env=env)
+        for _ in range(100):  # at most, until every job is over or killed
+            if not _said("squeue", "--noheader", env=env):
+                break
+            time.sleep(0.2)
         for daemon in reversed(daemons):
             daemon.send_signal(signal.SIGTERM)
             try:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 import pytest
@@ -50,6 +51,16 @@ def truth(place: Path) -> Path:
     return place / "runs/local"
 
 
+@pytest.fixture(autouse=True)
+def end_of_lines() -> Iterator[None]:
+    """After a test that failed nothing goes on."""
+    yield
+    while Line.typed:
+        process = Line.typed.pop().process
+        process.kill()
+        process.wait()
+
+
 @pytest.fixture
 def one_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A Slurm of two cores that every command asks."""
@@ -63,6 +74,8 @@ def one_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 class Line:
     """A line that somebody typed, and what becomes of its cells."""
 
+    typed: ClassVar[list["Line"]] = []
+
     def __init__(self, place: Path, study: str, *more: str) -> None:
         self.study = place / "runs" / study.partition("=")[2]
         self.out = place / f"{self.study.name}.{time.monotonic_ns()}.txt"
@@ -72,6 +85,7 @@ class Line:
                 [sys.executable, str(ROOT / "run.py"), *GRID, study, *more],
                 cwd=place, env=env, stdout=out, stderr=subprocess.STDOUT,
             )  # fmt: skip
+        self.typed.append(self)
 
     def end(self) -> int:
         """Its exit code."""

@@ -23,6 +23,15 @@ def test_without_a_launcher_cells_run_here() -> None:
     assert read("seed=1").is_here
 
 
+def test_one_process_is_none_beside_this(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "_is_installed", lambda _: True)
+    line = ("-m", "hydra/launcher=multi_gpu")
+    for there, is_here in (([], True), (["GPU-a"], True), (["GPU-a", "GPU-b"], False)):
+        monkeypatch.setattr(gpus, "visible", lambda there=there: there)
+        assert read(*line).is_here == is_here
+    assert read(*line, "hydra.launcher.n_jobs=1").is_here
+
+
 @pytest.mark.parametrize("name", ["slurm", "ray", "multi_gpu"])
 def test_a_launcher_that_is_not_installed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launcher, "_is_installed", lambda _: False)

@@ -3,21 +3,18 @@
 import importlib.util
 import os
 import shutil
-import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from tlunet.errors import ConfigError
 from tlunet.study import gpus
 from tlunet.study.config import hydra_settings
-from tlunet.study.stopping import Stopped
 
+STARTED_BY = "TLUNET_STARTED_BY"  # the process in which the line was typed
 LEFT_OUT = "TLUNET_LEFT_OUT"  # numbers of the jobs that a launch leaves alone
 
 #: Where a launcher comes from → the extra that installs it.
@@ -44,18 +41,15 @@ class Launcher:
         name: as one types it, ``slurm``.
         target: its class.
         folder: where Hydra, and the launcher, put what is theirs.
+        is_here: whether the cells run in this very process, one after the other.
         is_local_ray: whether it starts a Ray for this command alone.
     """
 
     name: str
     target: str
     folder: Path
+    is_here: bool = False
     is_local_ray: bool = False
-
-    @property
-    def is_here(self) -> bool:
-        """Whether the cells run in this very process, one after the other."""
-        return self.target.endswith(".BasicLauncher")
 
     @property
     def is_slurm(self) -> bool:
@@ -63,8 +57,13 @@ class Launcher:
         return self.target.endswith(".SlurmLauncher")
 
     @property
+    def is_pool(self) -> bool:
+        """Whether the cells run in processes that this one keeps."""
+        return self.target.endswith(".JoblibLauncher") and not self.is_here
+
+    @property
     def environment(self) -> dict[str, str]:
-        """Variables to launch with."""
+        """This process's, and what a launch needs."""
         wanted = {
             "HYDRA_FULL_ERROR": "1",  # Hydra raises instead of printing a traceback
             "RAY_DEDUP_LOGS": "0",  # every cell's lines
@@ -72,7 +71,7 @@ class Launcher:
         }
         if self.is_local_ray:  # else its servers listen on every interface
             wanted["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-        return wanted
+        return wanted | os.environ | {STARTED_BY: str(os.getpid())}
 
     @classmethod
     def read(cls, argv: Sequence[str], conf: Path, runs: str) -> "Launcher":
@@ -90,71 +89,29 @@ class Launcher:
         cfg.paths.runs = runs
         name = str(cfg.hydra.runtime.choices["hydra/launcher"])
         target, folder = str(cfg.hydra.launcher._target_), Path(cfg.hydra.sweep.dir)
+        if target.endswith(".BasicLauncher"):
+            return cls(name, target, folder, is_here=True)
+        _check(name, target, is_sweep)
+        # joblib starts no process where there is but one to start
+        is_here = target.endswith(".JoblibLauncher") and cfg.hydra.launcher.n_jobs == 1
         address = OmegaConf.select(cfg.hydra.launcher, "ray.init.address")
-        launcher = cls(name, target, folder, is_local_ray=address == "local")
-        if not launcher.is_here:
-            launcher._check(is_sweep)
-        return launcher
-
-    def _check(self, is_sweep: bool) -> None:
-        package = ".".join(self.target.split(".")[:2])
-        if not _is_installed(package):
-            extra = EXTRAS.get(package)
-            way_out = f"; pip install '.[{extra}]'" if extra else ""
-            raise ConfigError(f"hydra/launcher={self.name}: {package} is not installed{way_out}")
-        if not is_sweep:
-            raise ConfigError(
-                f"hydra/launcher={self.name}: launches a sweep's cells; add -m, for one cell, too"
-            )
-        if self.is_slurm and not shutil.which("sbatch"):
-            raise ConfigError(
-                f"hydra/launcher={self.name}: there is no sbatch here; type the line on a login "
-                "node of the cluster"
-            )
+        return cls(name, target, folder, is_here, is_local_ray=address == "local")
 
 
-@contextmanager
-def own_gpus(cells: Sequence[DictConfig]) -> Iterator[None]:
-    """As many GPUs as the largest of the cells takes, before anything asks CUDA; nobody else's.
-
-    Raises:
-        ConfigError: they cannot be claimed.
-    """
-    wanted = [c.trainer.devices for c in cells if c.trainer.accelerator in ("auto", "cuda")]
-    if not wanted:
-        yield
-        return
-    with gpus.claim("auto" if "auto" in wanted else max(wanted), say=_say):
-        yield
-
-
-def run_job(cfg: DictConfig) -> float | None:
-    """One of Hydra's jobs, in whichever process its launcher has put it.
-
-    Returns:
-        As :func:`tlunet.study.runner.run`.
-    """
-    hydra = HydraConfig.get()
-    left_out = os.environ.get(LEFT_OUT, "").split()
-    if left_out and str(hydra.job.num) in left_out:
-        return None
-    os.chdir(hydra.runtime.cwd)  # where the command was typed: paths are relative to it
-    target = str(hydra.launcher._target_)
-    if not target.endswith(".BasicLauncher") and (share := os.environ.get("OMP_NUM_THREADS")):
-        cfg.trainer.threads = cfg.trainer.threads or int(share)  # of this machine's cores
-    from tlunet.study.runner import run
-
-    if not target.endswith(".JoblibLauncher"):
-        return run(cfg)
-    try:
-        with own_gpus([cfg]):
-            return run(cfg)
-    except Stopped:  # written down; the signal was this worker's, not the command's
-        return None
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def _check(name: str, target: str, is_sweep: bool) -> None:
+    package = ".".join(target.split(".")[:2])
+    if not _is_installed(package):
+        way_out = f"; pip install '.[{EXTRAS[package]}]'" if package in EXTRAS else ""
+        raise ConfigError(f"hydra/launcher={name}: {package} is not installed{way_out}")
+    if not is_sweep:
+        raise ConfigError(
+            f"hydra/launcher={name}: launches a sweep's cells; add -m, for one cell, too"
+        )
+    if target.endswith(".SlurmLauncher") and not shutil.which("sbatch"):
+        raise ConfigError(
+            f"hydra/launcher={name}: there is no sbatch here; type the line on a login node of "
+            "the cluster"
+        )
 
 
 def _is_installed(package: str) -> bool:

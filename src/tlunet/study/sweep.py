@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import compress
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from tlunet.study.files import read_json, write_text
 from tlunet.study.launcher import LEFT_OUT, Launcher
 from tlunet.study.results import state_of
 from tlunet.study.status import Row, read_study
+from tlunet.study.workers import let_workers_end
 
 TRIES = 2  # so often may a cell's process die before the others are launched without it
 PAUSE = 5.0  # seconds between two looks at cells that run elsewhere
@@ -141,9 +142,10 @@ class Sweep:
         if self.launcher.is_slurm:
             jobs.watch_queue()
         environ = dict(os.environ)
-        os.environ.update(self.launcher.environment | environ)
+        os.environ.update(self.launcher.environment)
         try:
-            job()
+            with let_workers_end() if self.launcher.is_pool else nullcontext():
+                job()
         except Exception as error:
             name, first = type(error).__name__, (str(error).splitlines() or [""])[0]
             log = self.launcher.folder / f"{self.launcher.name}.txt"
