@@ -98,6 +98,18 @@ def test_a_cell_that_always_dies_is_left_out_and_said(
     assert len((four.studies[0] / "results.csv").read_text().splitlines()) == 5
 
 
+def test_a_launcher_that_gives_up_over_a_failed_cell_is_not_the_end(four: Sweep) -> None:
+    def job() -> None:
+        for k, cell in enumerate(four.asked):
+            if k not in left_out():
+                write(cell, "failed" if k == 0 else "finished")
+                if k == 0:
+                    raise RuntimeError("its last words")
+
+    four.launch(job)
+    assert states(four) == ["failed", "finished", "finished", "finished"]
+
+
 def test_a_launcher_that_cannot_start_is_tried_once(
     four: Sweep, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -101,16 +101,15 @@ class Sweep:
             self._wait()
             if is_whole:
                 return
-            now, has_died = stamps(self.studies), False
+            now, has_moved = stamps(self.studies), False
             for k, folder in enumerate(self.folders):
                 state, is_new = state_of(folder), now.get(folder) != before.get(folder)
-                if is_new and state == "running":
-                    has_died = True
-                    deaths[k] += 1
+                has_moved |= is_new
+                deaths[k] += is_new and state == "running"
                 is_over[k] |= (
                     state == "finished" or (is_new and state == "failed") or deaths[k] >= TRIES
                 )
-            if not has_died or all(is_over):
+            if not has_moved or all(is_over):
                 return
             say(f"launched again: {is_over.count(False)} cells that are not over")
 

@@ -51,14 +51,29 @@ def run_job(cfg: DictConfig) -> float | None:
         return run(cfg)
     if share := os.environ.get("OMP_NUM_THREADS"):
         cfg.trainer.threads = cfg.trainer.threads or int(share)  # of this machine's cores
-    if not target.endswith(".JoblibLauncher"):
+    if target.endswith(".JoblibLauncher"):
+        return _run_in_pool(cfg)
+    try:
         return run(cfg)
+    except Stopped:
+        if target.endswith(".RayLauncher"):  # a task that raises is over, one that dies is retried
+            os._exit(1)
+        raise
+
+
+def _run_in_pool(cfg: DictConfig) -> float | None:
+    """A cell in one of joblib's workers, which would kill the others in their midst if it raised.
+
+    What ended the cell is written down in its folder.
+    """
+    from tlunet.study.runner import run
+
     if _is_over.is_set():
         return None
     try:
         with own_gpus([cfg]):
             return run(cfg)
-    except Stopped as stop:  # written down; joblib would kill the other workers in their midst
+    except Stopped as stop:
         if stop.signum == signal.SIGINT:
             _is_over.set()
         return None
