@@ -91,7 +91,6 @@ def test_the_same_checkpoint_gives_the_same_evaluation(
     folder, _ = shared
     monkeypatch.chdir(folder.parents[2])
     config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    config["augment"]["_target_"] = "tlunet.data.augment.Augment"
     data = datamodule(config)
     data.prepare_data()
     data.setup()
@@ -103,7 +102,7 @@ def test_the_same_checkpoint_gives_the_same_evaluation(
     [alone] = trainer.validate(task, data, verbose=False)
     trainer.test(task, data, verbose=False)
     ids = data.pack.index["image_id"].tolist()
-    ours = per_image(task.test_metrics.counteds(), ids, data.pack.classes)
+    ours = per_image(task.test_metrics.counts(), ids, data.pack.classes)
     theirs = pd.read_parquet(folder / "test_images.parquet")
     assert len(theirs) == 4 * len(data.rows["test"])
     pd.testing.assert_frame_equal(ours, theirs, rtol=1e-5)
