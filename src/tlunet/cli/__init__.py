@@ -1,0 +1,27 @@
+"""``tlunet <verb>``: everything beside training. A verb imports heavy libraries itself."""
+
+import sys
+
+import typer
+
+from tlunet.cli import bench, data, deploy, study
+from tlunet.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="TLU-Net: how much does transfer learning help steel-defect segmentation and "
+    "classification? Training is run.py's; see python run.py --help.",
+)
+app.add_typer(data.app, name="data")
+for verbs in (study.app, deploy.app, bench.app):
+    app.add_typer(verbs)
+
+
+def main() -> None:
+    """The command line; a user's mistake is one line and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(*error.lines, sep="\n", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,5 @@
+"""``python -m tlunet.cli``: the same as ``tlunet``."""
+
+from tlunet.cli import main
+
+main()

@@ -1,0 +1,74 @@
+"""``tlunet bench``: how fast this machine is."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def bench(
+    encoder: Annotated[
+        list[str] | None, typer.Option(help="May be given again. [default: the paper's two]")
+    ] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HxW", help="May be given again. [default: 64x400, 256x1600]"),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=2, help="[default: 16; of 256x1600 on a CPU 4]", show_default=False),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns a side.")] = 5,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Counted in a turn. [default: 200 on a GPU, 2 on a CPU]"),
+    ] = None,
+    strips: Annotated[
+        int | None,
+        typer.Option(min=16, help="Drawn. [default: 128 batches on a GPU, 16 on a CPU]"),
+    ] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Also: layout, decoder, memory or compile, the default path but for that. May be "
+            "given again."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, bf16-mixed or 32-true.")] = "auto",
+    cache: Annotated[Path, typer.Option(help="Where strips and packs are kept.")] = Path("data"),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for a JSON file each, as benchmarks/results.")
+    ] = None,
+) -> None:
+    """Measure training, evaluation, inference, packing and start-up on this machine.
+
+    Each encoder and size trains in turn with the plain recipe
+    (benchmarks/plain_recipe.py), A B A B …, on synthetic strips.
+    """
+    from tlunet.bench.bench import Plan, file_name, measure, show
+    from tlunet.study.console import console, say
+    from tlunet.study.files import write_json
+    from tlunet.study.hardware import choose
+
+    machine = choose(device, precision)
+    plans = [
+        Plan.of(
+            name, text, machine, batch_size=batch_size, rounds=rounds, steps=steps, strips=strips,
+            variants=tuple(variant or ()),
+        )
+        for name in encoder or ("resnet18", "densenet121")
+        for text in size or ("64x400", "256x1600")
+    ]  # fmt: skip
+    found = []
+    for plan in plans:
+        found.append(measure(plan, machine, cache, say))
+        if out:
+            file = out / file_name(found[-1])
+            out.mkdir(parents=True, exist_ok=True)
+            write_json(file, found[-1])
+            say(f"record: {file}")
+    console.print(show(found))
