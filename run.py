@@ -54,7 +54,7 @@ def main() -> int:
             sweep = prepare(cells, launcher)
             sweep.launch(job)
             code = sweep.conclude()
-            if len(cells) > 1:
+            if len(cells) > 1 or launcher.is_search:
                 for study in sweep.studies:
                     conclude_study(study, claims)
             return code

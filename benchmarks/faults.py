@@ -29,13 +29,14 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from tlunet.study.history import TIMED
+
 ROOT = Path(__file__).parent.parent
 LINE = (
     "-m", "init=random,synthetic", "data=synthetic", "data.n=48", "data.size=[32,64]", "epochs=3",
     "batch_size=4", "init.n=16", "init.epochs=1", "trainer=cpu", "trainer.threads=1",
     "checkpoint_minutes=0", "logger.mode=offline", "study=s",
 )  # fmt: skip
-TIMED = ("seconds", "images_per_second")
 OUT = ROOT / "benchmarks" / "results" / "faults.csv"
 GRACE = 30.0  # seconds that a signal leaves
 TYPED_AGAIN = 3  # times at most
@@ -154,15 +155,29 @@ def kill(signum: int) -> Callable[[Path, float], tuple[str, float | None]]:
 
 
 def damage(name: str) -> Callable[[Path, float], tuple[str, float | None]]:
-    """SIGKILL, then a checkpoint cut off somewhere."""
+    """SIGKILL once a cell under way has such a checkpoint, which is then cut off somewhere."""
+
+    def under_way(folder: Path) -> list[Path]:
+        return [
+            file
+            for file in (folder / "runs/s").glob(f"*/{name}")
+            if json.loads((file.parent / "status.json").read_text())["state"] == "running"
+        ]
 
     def strike(folder: Path, second: float) -> tuple[str, float | None]:
-        at, _ = kill(signal.SIGKILL)(folder, second)
-        files = list((folder / "runs/s").glob(f"*/{name}"))
+        process = start(folder)
+        wait = second % 5  # seconds after there is one
+        while process.poll() is None and not under_way(folder):
+            time.sleep(0.05)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(wait)
+        at = moment(folder)
+        process.kill()
+        process.wait()
+        files = under_way(folder)
         for file in files:
-            if json.loads((file.parent / "status.json").read_text())["state"] != "finished":
-                os.truncate(file, random.Random(second).randrange(file.stat().st_size))
-        return at, None
+            os.truncate(file, random.Random(second).randrange(file.stat().st_size))
+        return at if files else f"{at}: nothing to cut", None
 
     return strike
 
@@ -181,7 +196,7 @@ def twice(folder: Path, second: float) -> tuple[str, float | None]:
 
 def full_disk(folder: Path, second: float) -> tuple[str, float | None]:
     """The runs on a disk that is full after some megabytes; then it is enlarged."""
-    size = 20 + int(second * 12)
+    size = 40 + int(second * 5)  # of about 400 that it takes
     (folder / "runs").mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", str(folder / "runs")]
     subprocess.run(mount, check=True)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from tlunet.model.decoder import Stage, upsampled_conv
-from tlunet.model.network import TLUNet, library_unet
+from tlunet.model.network import TLUNet, library_network
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -51,7 +51,7 @@ def test_16_products_instead_of_36() -> None:
 def test_the_network_is_the_librarys(encoder: str, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     ours = TLUNet(encoder, mean=[0.0], std=[1.0]).double().eval()
-    library = library_unet(encoder, 4).double().eval()
+    library = library_network(encoder, 4).double().eval()
     missing = library.load_state_dict(ours.state_dict(), strict=False)
     assert missing.missing_keys == []
     assert sorted(missing.unexpected_keys) == ["mean", "std"]

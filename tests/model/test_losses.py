@@ -10,14 +10,18 @@ from tlunet.errors import ConfigError
 from tlunet.model.losses import (
     BalancedLoss,
     BCEDiceLoss,
+    FocalLoss,
+    LovaszLoss,
     PaperLoss,
     balanced_loss,
     bce_dice_loss,
     dice_loss,
+    focal_loss,
+    lovasz_loss,
     paper_loss,
 )
 
-LOSSES = [paper_loss, balanced_loss, bce_dice_loss]
+LOSSES = [paper_loss, balanced_loss, bce_dice_loss, focal_loss, lovasz_loss]
 
 
 @pytest.fixture
@@ -32,23 +36,47 @@ def batch():
 
 
 def in_numpy(masks_logits, labels_logits, masks, labels, smooth=1e-3):
-    """The same three losses from their formulas, in float64, by loops over classes."""
+    """The same losses from their formulas, in float64, by loops over classes."""
     x, y = (v.double().numpy() for v in (masks_logits, masks))
     u, v = (v.double().numpy() for v in (labels_logits, labels))
     pixels = -(y * -np.logaddexp(0, -x) + (1 - y) * -np.logaddexp(0, x))
     images = -(v * -np.logaddexp(0, -u) + (1 - v) * -np.logaddexp(0, u))
     p = 1 / (1 + np.exp(-x))
     n = x.size / x.shape[1]
-    dices = []
+    dices, hinges = [], []
     for m in range(x.shape[1]):
         both, total = (p[:, m] * y[:, m]).sum(), p[:, m].sum() + y[:, m].sum()
         dices.append((2 * both + smooth * n) / (total + smooth * n))
+        hinges.append(lovasz_by_hand(x[:, m].ravel(), y[:, m].ravel()))
     balanced = pixels.mean() + images.mean()
     return {
         paper_loss: (pixels.sum() + images.sum()) / len(x),
         balanced_loss: balanced,
         bce_dice_loss: balanced + 1 - np.mean(dices),
+        focal_loss: focal_by_hand(x, y) + focal_by_hand(u, v),
+        lovasz_loss: balanced + np.mean(hinges),
     }
+
+
+def focal_by_hand(x, y, gamma=2.0, alpha=0.25):
+    """Lin et al. 2017, eq. 5, mean over everything."""
+    p = 1 / (1 + np.exp(-x))
+    of_truth, weight = np.where(y > 0, p, 1 - p), np.where(y > 0, alpha, 1 - alpha)
+    return np.mean(-weight * (1 - of_truth) ** gamma * np.log(of_truth))
+
+
+def lovasz_by_hand(x, y):
+    """Berman et al. 2018, eq. 8 and 9: errors in falling order, each times what IoU it costs."""
+    errors = 1 - x * (2 * y - 1)
+    order = np.argsort(-errors)
+
+    def lost(k):  # 1 - IoU, were the k worst pixels wrong
+        wrong = np.isin(np.arange(len(x)), order[:k])
+        truth, found = y > 0, (y > 0) ^ wrong
+        union = (truth | found).sum()
+        return 1 - (truth & found).sum() / union if union else 0.0
+
+    return sum(max(errors[i], 0) * (lost(k + 1) - lost(k)) for k, i in enumerate(order))
 
 
 def test_by_hand():
@@ -124,7 +152,13 @@ def test_extreme_logits(loss, logit, truth):
     assert masks_logits.grad.isfinite().all()
     assert labels_logits.grad.isfinite().all()
     wrong = (logit > 0) != truth
-    per_term = {paper_loss: 3 * (4 * 5 + 1) * 100, balanced_loss: 200, bce_dice_loss: 201}[loss]
+    per_term = {
+        paper_loss: 3 * (4 * 5 + 1) * 100,
+        balanced_loss: 200,
+        bce_dice_loss: 201,
+        focal_loss: 200 * (0.25 if truth else 0.75),
+        lovasz_loss: 200 + 101,
+    }[loss]
     assert value.item() == pytest.approx(per_term if wrong else 0, rel=1e-3, abs=1e-5)
 
 
@@ -178,6 +212,16 @@ def test_classes_are_the_functions(batch):
     assert torch.equal(BCEDiceLoss(smooth=0.1)(*batch), bce_dice_loss(*batch, smooth=0.1))
     assert not torch.equal(BCEDiceLoss(smooth=0.1)(*batch), BCEDiceLoss()(*batch))
     assert "smooth=0.1" in repr(BCEDiceLoss(smooth=0.1))
+    assert torch.equal(LovaszLoss()(*batch), lovasz_loss(*batch))
+    assert torch.equal(FocalLoss()(*batch), focal_loss(*batch))
+    assert torch.equal(FocalLoss(1.0, 0.5)(*batch), focal_loss(*batch, gamma=1.0, alpha=0.5))
+    assert "gamma=1.0, alpha=0.5" in repr(FocalLoss(1.0, 0.5))
+
+
+@pytest.mark.parametrize(("name", "value"), [("gamma", -1.0), ("alpha", 1.5)])
+def test_focal_out_of_bounds(name, value):
+    with pytest.raises(ConfigError, match=rf"loss\.{name}={value}"):
+        FocalLoss(**{name: value})
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -5,7 +5,7 @@ import torch
 
 from tlunet.model.losses import paper_loss
 from tlunet.model.memory import forward_flops, kept_bytes
-from tlunet.model.network import TLUNet, library_unet
+from tlunet.model.network import TLUNet, library_network
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "densenet121"])
@@ -52,6 +52,6 @@ def test_kept_bytes_grow_with_the_batch_and_the_image() -> None:
 
 @pytest.mark.parametrize(("encoder", "gflop"), [("resnet18", 67.8), ("densenet121", 105.2)])
 def test_forward_flops_of_a_whole_strip(encoder: str, gflop: float) -> None:
-    assert forward_flops(library_unet(encoder, 4), (1, 3, 256, 1600)) / 1e9 == pytest.approx(
+    assert forward_flops(library_network(encoder, 4), (1, 3, 256, 1600)) / 1e9 == pytest.approx(
         gflop, abs=0.06
     )

@@ -60,12 +60,22 @@ def test_modern_encoders_work(encoder: str) -> None:
     check_encoder(encoder, 4, (32, 160))
 
 
+@pytest.mark.parametrize("arch", ["fpn", "unetplusplus"])
+@pytest.mark.parametrize("encoder", ["resnet18", "densenet121", "efficientnet-b0"])
+def test_other_decoders(arch: str, encoder: str) -> None:
+    check_encoder(encoder, 4, (32, 160), arch)
+    network = TLUNet("resnet18", classes=2, arch=arch).eval()
+    masks, labels = network(torch.zeros(1, 1, 64, 96))
+    assert (masks.shape, labels.shape) == ((1, 2, 64, 96), (1, 2))
+    assert network.spec["arch"] == arch
+
+
 @pytest.mark.parametrize(
     ("encoder", "says"),
     [
         ("resnt18", "no such encoder; near it: resnet18"),
         ("tu-resnet_18", "timm has no model 'resnet_18'"),
-        ("tu-vit_tiny_patch16_224", "cannot carry a U-Net of five stages"),
+        ("tu-vit_tiny_patch16_224", "cannot carry a U-Net"),
         ("tu-swin_tiny_patch4_window7_224", "fails on images of 32×160"),
     ],
 )
@@ -74,3 +84,17 @@ def test_encoders_that_cannot_work_say_why(encoder: str, says: str) -> None:
         check_encoder(encoder, 4, (32, 160))
     assert len(caught.value.lines) == 1
     assert "\n" not in caught.value.lines[0]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "arch", "says"),
+    [
+        ("resnet18", "unet3", "arch.name=unet3: expected unet, fpn, unetplusplus"),
+        ("mit_b0", "unetplusplus", r"encoder.name=mit_b0: cannot carry a U-Net\+\+"),
+        ("resnet18", "unetplusplus", "arch=unetplusplus: fails on images of 50×70"),
+        ("resnet18", "fpn", r"arch=fpn: .* images of \(?50"),
+    ],
+)
+def test_decoders_that_cannot_work_say_why(encoder: str, arch: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        check_encoder(encoder, 4, (50, 70), arch)

@@ -66,7 +66,8 @@ def test_an_experiment_is_a_primary_configuration(tmp_path: Path) -> None:
 
 def test_help_shows_every_choice_and_key_as_hydra_would() -> None:
     text = help_text(["--help", "epochs=3"], CONF)
-    assert "encoder: densenet, resnet\n" in text
+    assert "encoder: convnext_tiny, densenet, efficientnet_b0, mit_b0, resnet\n" in text
+    assert "arch: fpn, unet, unetplusplus\n" in text
     assert "trainer: auto, cpu, ddp, gpu\n" in text
     assert "\nepochs: 3\n" in text
     assert "\nearly_stopping:\n  patience: 5\n" in text
@@ -98,11 +99,12 @@ def test_what_hydra_only_shows_is_left_to_it(flag: str) -> None:
         ("force=maybe", "force=maybe: expected true or false"),
         ("study=../x", "study=../x: expected a folder's name"),
         ("optimizer.betas=[0.9]", "optimizer.betas=[0.9]: expected two numbers"),
+        ("arch.name=unet3", "arch.name=unet3: expected unet, fpn, unetplusplus"),
         ("data.split=mine", "data.split=mine: expected random, official"),
         ("data.size=[8,8]", "expected [height,width], both 32 or more"),
         ("data.residency=disk", "expected auto, gpu, memmap"),
         ("trainer.accelerator=tpu", "expected auto, cuda, mps, cpu"),
-        ("encoder=resnt", "encoder=resnt: no such choice, did you mean resnet?; allowed: densenet"),
+        ("encoder=resnt", "encoder=resnt: no such choice, did you mean resnet?; allowed: convnext_tiny, densenet"),
         ("init=imagnet", "did you mean imagenet?; allowed: checkpoint, imagenet, random"),
         ("init=checkpoint", "init.path is not set"),
         ("epoch=3", "epoch: no such key, did you mean epochs?"),

@@ -24,7 +24,8 @@ def four(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     monkeypatch.setattr(sweep, "PAUSE", 0.01)
     monkeypatch.setattr(sys, "argv", ["run.py", "-m", "seed=0,1,2,3"])
     asked = [Asked(tmp_path / f"study/cell{k}", {"seed": k}) for k in range(4)]
-    return Sweep(asked, Launcher("ray", "hydra_plugins.x.RayLauncher", tmp_path / ".hydra"))
+    launcher = Launcher("ray", "hydra_plugins.x.RayLauncher", tmp_path / ".hydra")
+    return Sweep(asked, launcher, [tmp_path / "study"])
 
 
 def write(cell: Asked, state: str) -> None:

@@ -22,7 +22,7 @@ from tlunet.data.datamodule import DefectDataModule
 from tlunet.deploy.predict import Predictor
 from tlunet.errors import ConfigError
 from tlunet.model.memory import forward_flops
-from tlunet.model.network import TLUNet, check_encoder, library_unet
+from tlunet.model.network import TLUNet, check_encoder, library_network
 from tlunet.study.hardware import Hardware, keep_freed_memory
 from tlunet.study.record import PACKAGES, commit
 
@@ -117,7 +117,7 @@ def measure(
         compared, rounds=plan.rounds, steps=plan.steps, warmup=plan.warmup,
         accelerator=machine.accelerator, progress=say,
     )  # fmt: skip
-    gflop = forward_flops(library_unet(encoder, len(data.pack.classes)), (1, 3, *size)) / 1e9
+    gflop = forward_flops(library_network(encoder, len(data.pack.classes)), (1, 3, *size)) / 1e9
     peak, bandwidth = ceilings.matrix_peak(machine), ceilings.copy_bandwidth(machine)
     ours = compared[0]
     pixels = size[0] * size[1]
@@ -207,7 +207,7 @@ def inference(
         network, data.pack.classes, device=machine.device, precision=machine.precision,
         batch_size=batch_size,
     )  # fmt: skip
-    eager = library_unet(encoder, M).to(machine.device).eval()
+    eager = library_network(encoder, M).to(machine.device).eval()
     images = channels_first(np.array(data.pack.images[:batch_size]))
 
     @torch.inference_mode()

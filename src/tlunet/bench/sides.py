@@ -14,7 +14,7 @@ from tlunet.bench.turns import Side, Watched, trainer
 from tlunet.data import synthetic
 from tlunet.data.augment import Augment
 from tlunet.data.datamodule import DefectDataModule
-from tlunet.model.network import TLUNet, library_unet
+from tlunet.model.network import TLUNet, library_network
 from tlunet.model.task import DefectTask
 from tlunet.study.hardware import Hardware, keep_freed_memory
 
@@ -69,7 +69,7 @@ def ours(
     """
     network = TLUNet(encoder, len(data.pack.classes), data.mean, data.std)
     if library_decoder:
-        network.decoder = library_unet(encoder, len(data.pack.classes)).decoder
+        network.decoder = library_network(encoder, len(data.pack.classes)).decoder
     network.to(memory_format=memory_format or machine.memory_format)
     task = DefectTask(network, batch_size=data.batch_size)
     if machine.compile:

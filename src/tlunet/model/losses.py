@@ -1,4 +1,4 @@
-"""What training minimises: eq. (1) of the paper and two alternatives.
+"""What training minimises: eq. (1) of the paper and alternatives.
 
 Every loss takes logits, casts them to float32 (under autocast too) and returns one scalar. The pure
 functions are the losses; the classes make them configurable. Shapes: B images, M classes, masks of
@@ -6,7 +6,9 @@ H × W pixels.
 """
 
 import torch.nn.functional as F
+from segmentation_models_pytorch.losses import LovaszLoss as LovaszHinge
 from torch import Tensor, nn
+from torchvision.ops import sigmoid_focal_loss
 
 from tlunet.errors import ConfigError
 
@@ -140,6 +142,78 @@ def bce_dice_loss(
     return balanced + dice_loss(masks_logits, masks, smooth)
 
 
+def focal_loss(
+    masks_logits: Tensor,
+    labels_logits: Tensor,
+    masks: Tensor,
+    labels: Tensor,
+    gamma: float = 2.0,
+    alpha: float = 0.25,
+) -> Tensor:
+    """Mean focal loss over labels plus that over pixels: what is easy hardly counts.
+
+        FL = −α_t (1 − p_t)^γ log p_t
+
+    with p_t the probability given to the truth and α_t = α for what is there, 1 − α for what is
+    not (Lin et al. 2017, eq. 5, with their γ and α; they divide by the objects' number, here it is
+    means, so that both tasks weigh the same).
+
+    Args:
+        masks_logits: (B, M, H, W), any floating type.
+        labels_logits: (B, M), any floating type.
+        masks: (B, M, H, W), bool or 0/1.
+        labels: (B, M), bool or 0/1.
+        gamma: γ ≥ 0; 0 is cross-entropy weighed by α.
+        alpha: α in [0, 1].
+
+    Returns:
+        A float32 scalar ≥ 0.
+
+    >>> import torch
+    >>> truth = torch.ones(2, 4, 3, 5), torch.ones(2, 4)
+    >>> loss = focal_loss(torch.zeros(2, 4, 3, 5), torch.zeros(2, 4), *truth)
+    >>> round(loss.item(), 4)  # 2 · α · (1/2)^γ · ln 2
+    0.0866
+    """
+    over_labels, over_pixels = (
+        sigmoid_focal_loss(logits.float(), target.float(), alpha, gamma, "mean")
+        for logits, target in ((labels_logits, labels), (masks_logits, masks))
+    )
+    return over_labels + over_pixels
+
+
+def lovasz_loss(
+    masks_logits: Tensor, labels_logits: Tensor, masks: Tensor, labels: Tensor
+) -> Tensor:
+    """`balanced_loss` plus the Lovász hinge of each class over the batch, averaged over classes.
+
+    The Lovász hinge is a convex bound on one minus the IoU (Berman, Triki and Blaschko 2018). It
+    sorts all pixels of a class. A class absent from the batch moves its worst pixel alone, which is
+    why the cross-entropy stays.
+
+    Args:
+        masks_logits: (B, M, H, W), any floating type.
+        labels_logits: (B, M), any floating type.
+        masks: (B, M, H, W), bool or 0/1.
+        labels: (B, M), bool or 0/1.
+
+    Returns:
+        A float32 scalar ≥ 0.
+
+    >>> import torch
+    >>> sure = torch.tensor([[[[9.0, -9.0]]]])
+    >>> [round(lovasz_loss(sure, torch.full((1, 1), 9.0), t, torch.ones(1, 1)).item(), 2)
+    ...  for t in (sure > 0, sure < 0)]
+    [0.0, 19.0]
+    """
+    hinge = LovaszHinge("binary", per_image=False)
+    over_classes = [
+        hinge(masks_logits[:, m].float(), masks[:, m].float()) for m in range(masks.shape[1])
+    ]
+    balanced = balanced_loss(masks_logits, labels_logits, masks, labels)
+    return balanced + sum(over_classes) / len(over_classes)
+
+
 class PaperLoss(nn.Module):
     """`paper_loss`, eq. (1), as a module."""
 
@@ -187,3 +261,43 @@ class BCEDiceLoss(nn.Module):
     def extra_repr(self) -> str:
         """The smoothing, for `print(loss)`."""
         return f"smooth={self.smooth}"
+
+
+class FocalLoss(nn.Module):
+    """`focal_loss` as a module.
+
+    Args:
+        gamma: γ ≥ 0, how much less what is easy counts.
+        alpha: α in [0, 1], the weight of what is there.
+
+    Raises:
+        ConfigError: one of them is out of bounds.
+    """
+
+    def __init__(self, gamma: float = 2.0, alpha: float = 0.25) -> None:
+        super().__init__()
+        if not gamma >= 0:
+            raise ConfigError(f"loss.gamma={gamma}: expected a number, 0 or more")
+        if not 0 <= alpha <= 1:
+            raise ConfigError(f"loss.alpha={alpha}: expected a number from 0 to 1")
+        self.gamma, self.alpha = gamma, alpha
+
+    def forward(
+        self, masks_logits: Tensor, labels_logits: Tensor, masks: Tensor, labels: Tensor
+    ) -> Tensor:
+        """See `focal_loss`."""
+        return focal_loss(masks_logits, labels_logits, masks, labels, self.gamma, self.alpha)
+
+    def extra_repr(self) -> str:
+        """γ and α, for `print(loss)`."""
+        return f"gamma={self.gamma}, alpha={self.alpha}"
+
+
+class LovaszLoss(nn.Module):
+    """`lovasz_loss` as a module."""
+
+    def forward(
+        self, masks_logits: Tensor, labels_logits: Tensor, masks: Tensor, labels: Tensor
+    ) -> Tensor:
+        """See `lovasz_loss`."""
+        return lovasz_loss(masks_logits, labels_logits, masks, labels)

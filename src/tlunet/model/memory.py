@@ -49,7 +49,7 @@ def forward_flops(network: nn.Module, shape: tuple[int, ...]) -> int:
 
     Args:
         network: moved to the meta device and of no use after. What a network costs is said of
-            :func:`tlunet.model.network.library_unet`, whatever arithmetic is saved in running it.
+            :func:`tlunet.model.network.library_network`, whatever is saved in running it.
         shape: of its input, (1, 3, H, W) for one image.
     """
     network = network.to("meta").eval()

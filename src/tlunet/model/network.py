@@ -1,4 +1,4 @@
-"""The joint U-Net of the paper's Figure 2: one encoder, one decoder, two heads."""
+"""The joint network of the paper's Figure 2: one encoder, one decoder, two heads."""
 
 import difflib
 import functools
@@ -15,6 +15,9 @@ from tlunet.model.memory import recompute
 
 #: What tables and folders call the paper's two encoders; any other is called by its own name.
 PAPER_NAMES = {"resnet18": "resnet", "densenet121": "densenet"}
+#: Decoders by the names of conf/arch/; the paper's is the first.
+ARCHITECTURES = {"unet": smp.Unet, "fpn": smp.FPN, "unetplusplus": smp.UnetPlusPlus}
+PLAIN = {"unet": "a U-Net", "fpn": "an FPN", "unetplusplus": "a U-Net++"}
 
 
 class Logits(NamedTuple):
@@ -29,7 +32,8 @@ class TLUNet(nn.Module):
 
     The encoder halves the resolution five times, the decoder brings it back over skip connections
     (channels 256, 128, 64, 32, 16), a 3×3 convolution gives one mask a class. The classifier is
-    the spatial average of the encoder's output and one linear layer.
+    the spatial average of the encoder's output and one linear layer. With another ``arch`` the
+    decoder is another, as segmentation-models-pytorch has it by default; all else is the same.
 
     Normalisation is part of the network, so that whoever has the weights needs nothing else.
 
@@ -38,9 +42,11 @@ class TLUNet(nn.Module):
         classes: M, the number of defect classes.
         mean: of the training part's pixels, in grey levels 0…255, one value or one a channel.
         std: likewise; positive.
+        arch: ``unet`` (the paper's), ``fpn`` (Kirillov et al. 2019) or ``unetplusplus`` (Zhou et
+            al. 2018).
 
     Raises:
-        ConfigError: no such encoder, or one that cannot carry a U-Net.
+        ConfigError: no such encoder or decoder, or an encoder that cannot carry it.
 
     Example:
         >>> net = TLUNet("resnet18", classes=4, mean=[80.0], std=[40.0]).eval()
@@ -62,6 +68,7 @@ class TLUNet(nn.Module):
         classes: int = 4,
         mean: list[float] | tuple[float, ...] = (0.0,),
         std: list[float] | tuple[float, ...] = (255.0,),
+        arch: str = "unet",
     ) -> None:
         super().__init__()
         self.spec: dict[str, Any] = {
@@ -69,15 +76,17 @@ class TLUNet(nn.Module):
             "classes": classes,
             "mean": [float(m) for m in mean],
             "std": [float(s) for s in std],
+            "arch": arch,
         }
         self.register_buffer("mean", torch.tensor(self.spec["mean"]).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(self.spec["std"]).view(-1, 1, 1))
         self.recompute_encoder = False  # less memory, more time, the same numbers
-        unet = library_unet(encoder, classes)
-        self.encoder, self.decoder = unet.encoder, unet.decoder
-        self.decoder.blocks = nn.ModuleList(map(Stage, unet.decoder.blocks))
-        self.segmentation_head = unet.segmentation_head
-        self.classification_head = unet.classification_head
+        library = library_network(encoder, classes, arch)
+        self.encoder, self.decoder = library.encoder, library.decoder
+        if arch == "unet":
+            self.decoder.blocks = nn.ModuleList(map(Stage, library.decoder.blocks))
+        self.segmentation_head = library.segmentation_head
+        self.classification_head = library.classification_head
 
     def forward(self, image: Tensor) -> Logits:
         """Score every pixel and every image.
@@ -104,17 +113,19 @@ class TLUNet(nn.Module):
         return is_channels_last(self.segmentation_head[0].weight)  # type: ignore[index]
 
 
-def library_unet(encoder: str, classes: int) -> Any:
+def library_network(encoder: str, classes: int, arch: str = "unet") -> Any:
     """The same network as segmentation-models-pytorch has it: images (B, 3, H, W), normalised.
 
-    Its ``decoder`` takes the plain way (compare :mod:`tlunet.model.decoder`).
+    A U-Net's ``decoder`` takes the plain way (compare :mod:`tlunet.model.decoder`).
 
     Raises:
-        ConfigError: no such encoder, or one that cannot carry a U-Net.
+        ConfigError: no such encoder or decoder, or an encoder that cannot carry it.
     """
     check_name(encoder)
+    if arch not in ARCHITECTURES:
+        raise ConfigError(f"arch.name={arch}: expected {', '.join(ARCHITECTURES)}")
     try:
-        return smp.Unet(
+        return ARCHITECTURES[arch](
             encoder,
             encoder_weights=None,  # starting weights are another step: tlunet.model.init
             in_channels=3,
@@ -124,8 +135,8 @@ def library_unet(encoder: str, classes: int) -> Any:
         )
     except Exception as error:
         raise ConfigError(
-            f"encoder.name={encoder}: cannot carry a U-Net of five stages ({_first_line(error)}); "
-            "it takes an encoder whose feature maps halve from stride 2 or 4 down to 32"
+            f"encoder.name={encoder}: cannot carry {PLAIN[arch]} ({_first_line(error)}); it takes "
+            "an encoder of five stages, whose feature maps halve from stride 2 or 4 down to 32"
         ) from error
 
 
@@ -152,28 +163,31 @@ def check_name(encoder: str) -> None:
 
 
 @functools.cache  # the cells of a sweep ask the same again
-def check_encoder(encoder: str, classes: int, size: tuple[int, int]) -> None:
+def check_encoder(encoder: str, classes: int, size: tuple[int, int], arch: str = "unet") -> None:
     """Build the network and send one image through by shapes alone: on torch's meta device.
 
     Args:
         encoder: its name.
         classes: M.
         size: (height, width) of the images.
+        arch: of the decoder.
 
     Raises:
         ConfigError: the encoder does not exist, or cannot work on images of this size.
     """
-    network = TLUNet(encoder, classes).eval().to("meta")
+    network = TLUNet(encoder, classes, arch=arch).eval().to("meta")
+    name = f"encoder.name={encoder}" + (f" arch={arch}" if arch != "unet" else "")
     try:
         masks, labels = network(torch.empty(1, 1, *size, device="meta"))
     except Exception as error:
         raise ConfigError(
-            f"encoder.name={encoder}: fails on images of {size[0]}×{size[1]} "
+            f"{name}: fails on images of {size[0]}×{size[1]} "
             f"({_first_line(error)}); give another data.size, or take another encoder"
         ) from error
     if masks.shape[-2:] != size or labels.shape[-1] != classes:
         raise ConfigError(
-            f"encoder.name={encoder}: gives masks of {tuple(masks.shape[-2:])} for images of {size}"
+            f"{name}: gives masks of {tuple(masks.shape[-2:])} for images of {size}; give another "
+            "data.size, multiples of 32"
         )
 
 

@@ -31,12 +31,14 @@ FREE = (*FACTORS, "start", "version")  # what differs between the cells of one b
 FIRST = ("resnet", "densenet", "random")  # as in the paper; the others follow by name
 #: What a person would call the protocol's keys, and where a run's config has them.
 SPOKEN = {
-    "loss": "loss._target_", "augment": "augment._target_", "split": "data.split",
-    "split_seed": "data.split_seed", "subset": "data.subset", "size": "data.size",
+    "arch": "arch.name", "loss": "loss._target_", "augment": "augment._target_",
+    "split": "data.split", "split_seed": "data.split_seed", "subset": "data.subset",
+    "size": "data.size",
     "n": "data.n", "data seed": "data.seed", "balance": "data.balance", "epochs": "epochs",
     "batch_size": "batch_size", "threshold": "threshold", "lr": "optimizer.lr",
     "betas": "optimizer.betas", "patience": "early_stopping.patience",
 }  # fmt: skip
+BEFORE = {"arch": "unet"}  # of a run from before there was the key
 RECIPES = {"synthetic": ("n", "size", "epochs", "seed"), "imagenet": ("path",),
            "checkpoint": ("path",), "random": ()}  # fmt: skip
 
@@ -210,7 +212,10 @@ def _read(folder: Path, meta: dict[str, Any], time: str) -> _Run:
     groups = _groups(folder / "split.csv", ids)
     config = OmegaConf.load(folder / "config.yaml")
     metrics = read_json(folder / "metrics.json")
-    settings = {name: _spoken(OmegaConf.select(config, at)) for name, at in SPOKEN.items()}
+    settings = {
+        name: _spoken(OmegaConf.select(config, at, default=BEFORE.get(name)))
+        for name, at in SPOKEN.items()
+    }
     settings |= {"precision": meta["precision"], "device": meta["accelerator"]}
     fixed = {k: v for k, v in meta["science"].items() if k not in FREE}
     return _Run(

@@ -108,7 +108,8 @@ def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
         ) from error
     data.setup()
     name = config["encoder"]["name"]
-    check_encoder(name, len(data.pack.classes), data.pack.size)
+    arch = config["arch"]["name"]
+    check_encoder(name, len(data.pack.classes), data.pack.size, arch)
 
     init = config["init"]
     start: Source | Recipe | None = None
@@ -139,6 +140,8 @@ def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
         "precision": machine.precision,
         "device": machine.accelerator,
     }
+    if arch != "unet":
+        science["arch"] = arch
     if machine.processes > 1:  # batch normalisation and sums are another's
         science["processes"] = machine.processes
     config["data"] |= {"name": data.dataset, "root": str(data.root)}

@@ -20,6 +20,7 @@ from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, Transformer
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -41,7 +42,8 @@ def read_command(argv: Sequence[str], conf: Path) -> list[DictConfig] | None:
         conf: the folder of the configuration.
 
     Returns:
-        One composed configuration a cell; ``None`` if Hydra is only asked to show something
+        One composed configuration a cell; of a search, whose sweeper decides as it goes what to
+        try next, only what its trials share; ``None`` if Hydra is only asked to show something
         (``--cfg``, ``--info`` …).
 
     Raises:
@@ -57,17 +59,17 @@ def read_command(argv: Sequence[str], conf: Path) -> list[DictConfig] | None:
         _refuse_new_keys(parsed, base)
         settings, is_sweep = _settings(args, parsed, conf)
         hydra = settings.hydra
+        swept = [f"{k}={v}" for k, v in (hydra.sweeper.params or {}).items()] if is_sweep else []
         if not is_sweep:
             jobs = [list(args.overrides)]
-        elif hydra.sweeper._target_.endswith("BasicSweeper"):
-            swept = [f"{k}={v}" for k, v in (hydra.sweeper.params or {}).items()]
+        elif is_search(settings):
+            jobs = _samples(_parse([*swept, *args.overrides]))
+        else:
             jobs = [
                 list(job)
                 for batch in BasicSweeper.split_arguments(_parse([*swept, *args.overrides]), None)
                 for job in batch
             ]
-        else:
-            return None  # another sweeper decides as it goes what to try next
         cells = [_compose(name, job, conf, base) for job in jobs]
         known = base if name == "config" else _compose("config", [], conf)
         folders = {key: OmegaConf.select(settings, key) for key in _FOLDERS}
@@ -78,7 +80,35 @@ def read_command(argv: Sequence[str], conf: Path) -> list[DictConfig] | None:
         faults = list(dict.fromkeys(faults))
     if faults:
         raise ConfigError(*faults)
-    return cells
+    return cells[:1] if is_sweep and is_search(settings) else cells
+
+
+def is_search(settings: DictConfig) -> bool:
+    """Whether the sweeper decides as it goes what to try next, as ``hydra/sweeper=optuna`` does."""
+    return not str(settings.hydra.sweeper._target_).endswith(".BasicSweeper")
+
+
+def _samples(parsed: Sequence[Override]) -> list[list[str]]:
+    """A search's overrides: what its trials share, then that with each limit and choice in turn."""
+    # As in the sweeper, a key that is given twice is what it is the second time.
+    by_key = {override.get_key_element(): override for override in parsed}
+    shared = [str(o.input_line) for o in by_key.values() if not o.is_sweep_override()]
+    samples = [
+        [*shared, f"{key}={value}"]
+        for key, override in by_key.items()
+        if override.is_sweep_override()
+        for value in _ends(override)
+    ]
+    return [shared, *samples]
+
+
+def _ends(override: Override) -> list[Any]:
+    """The choices of a swept key, or the first and last of its numbers."""
+    value = override.value()
+    if isinstance(value, IntervalSweep):
+        return [value.start, value.end]
+    choices = list(override.sweep_iterator(transformer=Transformer.encode))
+    return [choices[0], choices[-1]] if override.is_range_sweep() else choices
 
 
 def hydra_settings(argv: Sequence[str], conf: Path) -> tuple[DictConfig, bool]:
@@ -194,7 +224,7 @@ def _hydra(search_path: ConfigSearchPath) -> Iterator[None]:
         GlobalHydra.instance().clear()
 
 
-def _parse(overrides: Sequence[str]) -> list[Any]:
+def _parse(overrides: Sequence[str]) -> list[Override]:
     try:
         return OverridesParser.create().parse_overrides(list(overrides))
     except OverrideParseException as error:

@@ -62,7 +62,8 @@ def what_fits(cell: Cell, free: int | None) -> str:
 def step_bytes(cell: Cell, batch_size: int) -> int:
     """Memory that a training step needs, roughly, if every activation is kept."""
     with torch.device("meta"):  # there may be no memory left for it
-        network = TLUNet(cell.config["encoder"]["name"], len(cell.data.pack.classes))
+        encoder, arch = cell.config["encoder"]["name"], cell.config["arch"]["name"]
+        network = TLUNet(encoder, len(cell.data.pack.classes), arch=arch)
     kept = kept_bytes(network, batch_size, cell.data.pack.size)
     if cell.hardware.precision == "bf16-mixed":
         kept //= 2

@@ -12,23 +12,25 @@ from omegaconf import OmegaConf
 
 from tlunet.errors import ConfigError
 from tlunet.study import gpus
-from tlunet.study.config import hydra_settings
+from tlunet.study.config import hydra_settings, is_search
 
 STARTED_BY = "TLUNET_STARTED_BY"  # the process in which the line was typed
 LEFT_OUT = "TLUNET_LEFT_OUT"  # numbers of the jobs that a launch leaves alone
 
-#: Where a launcher comes from → the extra that installs it.
+#: Where a launcher or a sweeper comes from → the extra that installs it.
 EXTRAS = {
     "hydra_plugins.hydra_submitit_launcher": "slurm",
     "hydra_plugins.hydra_ray_launcher": "ray",
     "hydra_plugins.hydra_joblib_launcher": "multi_gpu",
+    "hydra_plugins.hydra_optuna_sweeper": "optuna",
 }
 
 
 def set_up() -> None:
     """For the launchers' files: ``${gpus:}`` of this machine, 1 or 0 ``${gpus_a_cell:}``."""
-    # The Ray launcher's own settings are called ray, too; that ours are checked by them is right.
-    warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/ray' is validated against")
+    # The plugins' own settings have the same names; that ours are checked by them is right.
+    ours = r"\s*'hydra/(launcher/ray|sweeper/optuna)' is validated against"
+    warnings.filterwarnings("ignore", message=ours)
     OmegaConf.register_new_resolver("gpus", gpus.count, replace=True)
     OmegaConf.register_new_resolver("gpus_a_cell", gpus.a_cell, replace=True)
 
@@ -43,6 +45,7 @@ class Launcher:
         folder: where Hydra, and the launcher, put what is theirs.
         is_here: whether the cells run in this very process, one after the other.
         is_local_ray: whether it starts a Ray for this command alone.
+        is_search: whether a sweeper decides as it goes which cells there are.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Launcher:
     folder: Path
     is_here: bool = False
     is_local_ray: bool = False
+    is_search: bool = False
 
     @property
     def is_slurm(self) -> bool:
@@ -89,20 +93,28 @@ class Launcher:
         cfg.paths.runs = runs
         name = str(cfg.hydra.runtime.choices["hydra/launcher"])
         target, folder = str(cfg.hydra.launcher._target_), Path(cfg.hydra.sweep.dir)
+        searches = is_sweep and is_search(cfg)
+        if searches:
+            sweeper = cfg.hydra.runtime.choices["hydra/sweeper"]
+            _require(f"hydra/sweeper={sweeper}", str(cfg.hydra.sweeper._target_))
         if target.endswith(".BasicLauncher"):
-            return cls(name, target, folder, is_here=True)
+            return cls(name, target, folder, is_here=True, is_search=searches)
         _check(name, target, is_sweep)
         # joblib starts no process where there is but one to start
         is_here = target.endswith(".JoblibLauncher") and cfg.hydra.launcher.n_jobs == 1
         address = OmegaConf.select(cfg.hydra.launcher, "ray.init.address")
-        return cls(name, target, folder, is_here, is_local_ray=address == "local")
+        return cls(name, target, folder, is_here, address == "local", searches)
 
 
-def _check(name: str, target: str, is_sweep: bool) -> None:
+def _require(choice: str, target: str) -> None:
     package = ".".join(target.split(".")[:2])
     if not _is_installed(package):
         way_out = f"; pip install '.[{EXTRAS[package]}]'" if package in EXTRAS else ""
-        raise ConfigError(f"hydra/launcher={name}: {package} is not installed{way_out}")
+        raise ConfigError(f"{choice}: {package} is not installed{way_out}")
+
+
+def _check(name: str, target: str, is_sweep: bool) -> None:
+    _require(f"hydra/launcher={name}", target)
     if not is_sweep:
         raise ConfigError(
             f"hydra/launcher={name}: launches a sweep's cells; add -m, for one cell, too"

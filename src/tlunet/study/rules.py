@@ -82,6 +82,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "force": (_is_bool, "true or false"),
     "encoder.name": (_is_text, "an encoder's name, as resnet18 or tu-convnext_tiny"),
+    "arch.name": (_is_one_of("unet", "fpn", "unetplusplus"), "unet, fpn, unetplusplus"),
     "optimizer.lr": (_is_number(lambda v: v > 0), "a number above 0"),
     "optimizer.betas": (_are_betas, "two numbers from 0 to below 1, as in [0.99,0.99]"),
     "early_stopping.patience": (_or_null(_is_int(1)), "a whole number of epochs, or null"),

@@ -20,7 +20,7 @@ from tlunet.study import jobs, record, results
 from tlunet.study.asked import Asked, find, is_finished, stamps
 from tlunet.study.cell import Cell, resolve
 from tlunet.study.console import banner, complain, console, progress, say
-from tlunet.study.files import read_json, write_text
+from tlunet.study.files import read_json, write_text, write_whole
 from tlunet.study.launcher import LEFT_OUT, Launcher
 from tlunet.study.results import state_of
 from tlunet.study.status import Row, read_study
@@ -50,7 +50,10 @@ def prepare(cells: Sequence[DictConfig], launcher: Launcher) -> "Sweep":
         for start in {cell.start for cell in resolved if isinstance(cell.start, Source)}:
             with suppress(WeightsError):  # the cell says so; many nodes have no way to the hub
                 fetch(start)
-    return Sweep([Asked(cell.folder, cell.science) for cell in resolved], launcher)
+    studies = list(dict.fromkeys(cell.folder.parent for cell in resolved))
+    if launcher.is_search:
+        return Sweep([], launcher, studies)
+    return Sweep([Asked(cell.folder, cell.science) for cell in resolved], launcher, studies)
 
 
 def _for_elsewhere(cfg: DictConfig) -> DictConfig:
@@ -66,20 +69,25 @@ class Sweep:
     """The cells of one command, from their launch to their table.
 
     Args:
-        asked: a cell each of Hydra's jobs, in its order.
+        asked: a cell each of Hydra's jobs, in its order; of a search nobody knows them.
         launcher: who starts them.
+        studies: the folders that hold the cells'.
     """
 
-    def __init__(self, asked: Sequence[Asked], launcher: Launcher) -> None:
+    def __init__(self, asked: Sequence[Asked], launcher: Launcher, studies: Sequence[Path]) -> None:
         self.asked = asked
         self.launcher = launcher
-        self.studies = list(dict.fromkeys(cell.folder.parent for cell in asked))
+        self.studies = studies
+        self._is_whole = True
         self._began = time.time()
         self._before = stamps(self.studies)
 
     @property
     def folders(self) -> list[Path]:
-        """Where each cell is run."""
+        """Where each cell is run; of a search those that it has run now."""
+        if self.launcher.is_search:
+            now = stamps(self.studies)
+            return [folder for folder in now if now[folder] != self._before.get(folder)]
         here = self.launcher.is_here
         return [cell.folder for cell in self.asked] if here else find(self.asked, self._before)
 
@@ -97,9 +105,9 @@ class Sweep:
         is_over = [False] * len(self.asked)
         while True:
             before = stamps(self.studies)
-            is_whole = self._attempt(job, is_over)
+            self._is_whole = self._attempt(job, is_over)
             self._wait()
-            if is_whole:
+            if self._is_whole or self.launcher.is_search:
                 return
             now, has_moved = stamps(self.studies), False
             for k, folder in enumerate(self.folders):
@@ -131,7 +139,21 @@ class Sweep:
         for folder in unfinished:
             error = read_json(folder / "status.json").get("error")
             complain(f"{folder}: {state_of(folder)}" + (f": {error}" if error else ""))
-        return 1 if unfinished else 0
+        if self.launcher.is_search and self._is_whole:
+            self._show_best()
+        is_search_broken = self.launcher.is_search and not self._is_whole
+        return 1 if unfinished or is_search_broken else 0
+
+    def _show_best(self) -> None:
+        file = self.launcher.folder / "optimization_results.yaml"  # where Optuna's sweeper puts it
+        if not file.exists() or file.stat().st_mtime < self._began:
+            return
+        found = OmegaConf.load(file)
+        for study in self.studies:
+            write_whole(study / "search.yaml", lambda path: shutil.copyfile(file, path))
+        if "best_params" in found:  # of several objectives there is no best
+            chosen = " ".join(f"{key}={value}" for key, value in found.best_params.items())
+            say(f"lowest validation loss: {found.best_value:.4g} with {chosen}")
 
     def _attempt(self, job: Callable[[], object], is_over: Sequence[bool]) -> bool:
         """Whether Hydra's launcher came to its end; if not, why is said in a line."""

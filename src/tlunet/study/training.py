@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 from tlunet.errors import UserError
 from tlunet.model.init import Source, fetch, load_encoder, read_weights
 from tlunet.model.memory import forward_flops
-from tlunet.model.network import TLUNet, library_unet
+from tlunet.model.network import TLUNet, library_network
 from tlunet.model.scores import per_image, summarise
 from tlunet.model.task import DefectTask
 from tlunet.study import ranks
@@ -70,7 +70,8 @@ def _make_task(cell: Cell, free: int | None) -> DefectTask:
     """The network with its starting weights; everything else random follows from the seed."""
     config, data = cell.config, cell.data
     pl.seed_everything(cell.seed, workers=True, verbose=False)
-    network = TLUNet(config["encoder"]["name"], len(data.pack.classes), data.mean, data.std)
+    M, arch = len(data.pack.classes), config["arch"]["name"]
+    network = TLUNet(config["encoder"]["name"], M, data.mean, data.std, arch)
     # A broken-off cell gets its weights from its checkpoint: the hub may be out of reach by now.
     if not (cell.folder / "last.ckpt").exists():
         loaded = _load_start(network, cell)
@@ -93,8 +94,9 @@ def _make_task(cell: Cell, free: int | None) -> DefectTask:
 
 
 def _gflop_per_image(cell: Cell) -> float:
-    unet = library_unet(cell.config["encoder"]["name"], len(cell.data.pack.classes))
-    return forward_flops(unet, (1, 3, *cell.data.pack.size)) / 1e9
+    encoder, arch = cell.config["encoder"]["name"], cell.config["arch"]["name"]
+    network = library_network(encoder, len(cell.data.pack.classes), arch)
+    return forward_flops(network, (1, 3, *cell.data.pack.size)) / 1e9
 
 
 def _is_short_of_memory(cell: Cell, free: int | None) -> bool:

@@ -48,6 +48,9 @@ def check_hydra(hydra: DictConfig) -> list[str]:
             faults.append(
                 f"hydra.{where}={shown(name)}: not allowed; a configuration is no program"
             )
+    for where, name in find(hydra, ("custom_search_space",)):  # Optuna's sweeper would call it
+        if name is not None:
+            faults.append(f"hydra.{where}={shown(name)}: not allowed; give hydra.sweeper.params")
     return faults
 
 
