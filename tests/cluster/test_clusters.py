@@ -18,6 +18,8 @@ import pandas as pd
 import pytest
 import torch
 
+from tlunet.study.history import TIMED
+
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -124,7 +126,7 @@ def assert_equal(study: Path, truth: Path) -> None:
         theirs = truth / ours.name
         assert (ours / "metrics.json").read_text() == (theirs / "metrics.json").read_text()
         histories = [pd.read_csv(f / "history.csv") for f in (ours, theirs)]
-        ours_, theirs_ = (h.drop(columns=["seconds", "images_per_second"]) for h in histories)
+        ours_, theirs_ = (h.drop(columns=list(TIMED)) for h in histories)
         pd.testing.assert_frame_equal(ours_, theirs_, check_exact=True)
         weights = [
             torch.load(f / "best.ckpt", weights_only=True)["state_dict"] for f in (ours, theirs)

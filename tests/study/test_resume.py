@@ -15,9 +15,11 @@ from tlunet.data.augment import Augment
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.model.network import TLUNet
 from tlunet.model.task import DefectTask
-from tlunet.study.callbacks import Checkpoints, History
+from tlunet.study.callbacks import Checkpoints
 from tlunet.study.hardware import Hardware
+from tlunet.study.history import TIMED, History
 from tlunet.study.pretrain import make_trainer
+from tlunet.study.steps import Steps
 from tlunet.study.stopping import Stopped, Stopping, heed_signals
 
 CPU = Hardware("cpu", "32-true", "a CPU", 1)
@@ -57,7 +59,7 @@ class Seen(Callback):
 def train(
     folder: Path, cache: Path, encoder: str, workers: int = 0, **strike: int
 ) -> tuple[DefectTask, list[dict[str, Any]], list[tuple[str, ...]]]:
-    """Two epochs of 6 batches and 2 of validation, or what is left of them."""
+    """Two epochs of 6 batches and 2 of validation, or what is left: rows and points, batches."""
     data = DefectDataModule(
         "synthetic", cache=cache, n=32, batch_size=4, eval_batch_size=2, seed=5,
         augment=Augment(), workers=workers,
@@ -66,16 +68,17 @@ def train(
     data.setup()
     torch.manual_seed(0)
     task = DefectTask(TLUNet(encoder, 4, data.mean, data.std), batch_size=2)
-    history, seen, stopping = History(folder / "history.csv"), Seen(), Stopping()
+    steps, seen, stopping = Steps(), Seen(), Stopping()
+    history = History(folder / "history.csv", steps=steps)
     checkpoints = Checkpoints(folder, stopping=stopping)
-    callbacks = [Strike(stopping, **strike), seen, history, checkpoints]
-    trainer = make_trainer(CPU, epochs=2, callbacks=callbacks)
+    callbacks = [Strike(stopping, **strike), seen, steps, history, checkpoints]
+    trainer = make_trainer(CPU, epochs=2, callbacks=callbacks, profiler=steps.waiting)
     last = folder / "last.ckpt"
     try:
         trainer.fit(task, data, ckpt_path=last if last.exists() else None, weights_only=True)
     except Stopped:
         assert strike
-    return task, history.rows, seen.batches
+    return task, [*history.rows, *steps.points], seen.batches
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +87,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def scores(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{k: v for k, v in r.items() if k not in ("seconds", "images_per_second")} for r in rows]
+    """Of epochs and steps, but for what a clock says."""
+    return [{k: v for k, v in row.items() if k not in TIMED} for row in rows]
 
 
 @pytest.mark.parametrize(

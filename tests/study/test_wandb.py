@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import wandb
 
-from tlunet.study import loggers
+from tlunet.study import wandb_link
 from tlunet.study.loggers import open_logger
 from tlunet.study.stopping import Stopped
 from wandb_server import KEY, Run, WandbServer, serve_wandb
@@ -40,7 +40,17 @@ class Cell(NamedTuple):
     title: str = "resnet · random"
 
 
-ROWS = [{"epoch": k, "val_loss": 1 / (k + 1), "val_dice": None if k < 2 else 0.1} for k in range(4)]
+ROWS = [
+    {"epoch": k, "step": 4 * k + 4, "val_loss": 1 / (k + 1), "val_dice": None if k < 2 else 0.1}
+    for k in range(4)
+]
+STEPS = list(range(2, 17, 2))  # of the points: two an epoch, the last one at its end
+
+
+def points(epoch: int) -> list[dict[str, Any]]:
+    """What the logger is told of the steps of an epoch."""
+    steps = STEPS[2 * epoch : 2 * epoch + 2]
+    return [{"epoch": epoch, "step": k, "samples": 16 * k, "train_loss_step": 1 / k} for k in steps]
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +69,8 @@ def server(
     monkeypatch.setenv("WANDB_BASE_URL", wandb_server.url)
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(loggers, "KNOCK", 0.5)
-    monkeypatch.setattr(loggers, "FINISH", 1.0)
+    monkeypatch.setattr(wandb_link, "KNOCK", 0.5)
+    monkeypatch.setattr(wandb_link, "FINISH", 1.0)
     monkeypatch.chdir(tmp_path)
     wandb_server.runs.clear()
     yield wandb_server
@@ -73,6 +83,8 @@ def server(
 def cell(tmp_path: Path) -> Cell:
     folder = tmp_path / "runs/study/a cell"
     folder.mkdir(parents=True)
+    scores = {"dice_image": 0.5, "auc": {"mean": 0.25, "per_class": {"1": 0.25, "2": None}}}
+    (folder / "metrics.json").write_text(json.dumps(scores))
     logger = {"name": "wandb", "project": "tlunet", "mode": "auto"}
     return Cell(folder, "digest", {"logger": logger, "seed": 0})
 
@@ -82,8 +94,8 @@ def log(cell: Cell, rows: list[dict[str, Any]], attempt: int = 0) -> None:
     with open_logger(cell, attempt) as logger:
         assert logger
         for row in rows:
-            logger.log_epoch(row)
-        logger.log_metrics({"test_dice": 0.5, "test_auc": float("nan"), "epoch": 4})
+            logger.log_epoch(row, points(row["epoch"]))
+        logger.log_test(cell)
 
 
 def sync(*arguments: str) -> None:
@@ -99,12 +111,15 @@ def only_run(server: WandbServer) -> Run:
 
 
 def assert_complete(run: Run) -> None:
-    assert run.column("epoch") == run.column("_step") == [0, 1, 2, 3]
+    assert run.column("epoch") == [0, 1, 2, 3]
+    assert run.column("_step") == run.column("step") == STEPS
+    assert run.column("train_loss_step") == pytest.approx([1 / k for k in STEPS])
     assert run.column("val_loss") == pytest.approx([row["val_loss"] for row in ROWS])
     assert run.column("val_dice") == [0.1, 0.1]
     assert run.summary["epoch"] == 3
-    assert run.summary["test_dice"] == 0.5
-    assert "test_auc" not in run.summary
+    assert run.summary["dice_image"] == 0.5
+    assert run.summary["auc/per_class/1"] == 0.25
+    assert "auc/per_class/2" not in run.summary
     assert run.exit_code == 0
 
 
@@ -141,13 +156,13 @@ def test_a_resumed_cell_goes_on_in_its_run_and_a_forced_one_begins_another(
 ) -> None:
     with suppress(RuntimeError), open_logger(cell, 0) as logger:
         for row in ROWS[:3]:
-            logger.log_epoch(row)
+            logger.log_epoch(row, points(row["epoch"]))
         raise RuntimeError("broken off")
     run = only_run(server)
     assert run.exit_code == 1
     log(cell, ROWS)  # all its epochs again, as the checkpoint has them
     assert_complete(only_run(server))
-    assert len(run.lines("wandb-history.jsonl")) == 4
+    assert len(run.lines("wandb-history.jsonl")) == len(STEPS)
     log(cell, ROWS, attempt=1)
     assert len(server.runs) == 2
 
@@ -195,16 +210,16 @@ def test_lost_in_the_middle_the_record_is_whole(
     server: WandbServer, cell: Cell, capfd: pytest.CaptureFixture[str], fault: str
 ) -> None:
     with suppress(RuntimeError), open_logger(cell, 0) as logger:
-        logger.log_epoch(ROWS[0])
+        logger.log_epoch(ROWS[0], points(0))
         raise RuntimeError("so that the server has some of it already")
     with open_logger(cell, 0) as logger:
         for row in ROWS[:2]:
-            logger.log_epoch(row)
+            logger.log_epoch(row, points(row["epoch"]))
         break_off(server, fault)
         began = time.monotonic()
         for row in ROWS[2:]:
-            logger.log_epoch(row)
-        logger.log_metrics({"test_dice": 0.5})
+            logger.log_epoch(row, points(row["epoch"]))
+        logger.log_test(cell)
         assert time.monotonic() - began < 0.5  # training does not wait
     assert time.monotonic() - began < 5
     [line] = capfd.readouterr().out.splitlines()
@@ -219,7 +234,7 @@ def test_lost_in_the_middle_the_record_is_whole(
 def test_a_signal_does_not_wait_for_a_server_that_hangs(server: WandbServer, cell: Cell) -> None:
     began = time.monotonic()
     with suppress(Stopped), open_logger(cell, 0) as logger:
-        logger.log_epoch(ROWS[0])
+        logger.log_epoch(ROWS[0], points(0))
         server.mode = "hang"
         began = time.monotonic()
         raise Stopped(signal.SIGTERM)
@@ -234,9 +249,9 @@ def test_a_died_process_of_wandb_does_no_harm(
         process.kill()
         process.wait()
         for row in ROWS:
-            logger.log_epoch(row)
+            logger.log_epoch(row, points(row["epoch"]))
     [line] = capfd.readouterr().out.splitlines()
-    assert "W&B's client failed (Connection lost)" in line
+    assert "W&B's client failed (" in line  # lost or reset: as far as it had come
     log(cell, ROWS, attempt=1)  # the next cell is logged
     assert_complete(list(server.runs.values())[-1])
 
@@ -309,9 +324,11 @@ def test_a_killed_cell_of_two_records_is_one_run(
     run = only_run(server)
     history = pd.read_csv(folder / "history.csv")
     for name in history:
-        assert run.column(name) == pytest.approx(history[name].dropna().tolist()), name
-    assert run.column("_step") == [0, 1, 2]
-    assert run.summary["test_dice"] == pytest.approx(
+        by_epoch = [row[name] for row in run.history if "epoch" in row and name in row]
+        assert by_epoch == pytest.approx(history[name].dropna().tolist()), name
+    assert run.column("_step") == sorted(set(run.column("_step")))
+    assert len(run.column("train_loss_step")) == history["step"].iloc[-1]
+    assert run.summary["dice_image"] == pytest.approx(
         json.loads((folder / "metrics.json").read_text())["dice_image"]
     )
     assert run.exit_code == 0

@@ -15,12 +15,15 @@ from tlunet.model.metrics import DefectMetrics, MeanLoss, predicted_masks
 from tlunet.model.network import Logits, TLUNet
 from tlunet.model.weights import read_plain, wanted_code
 
+BY_CLASS = ("dice_class", "auc")  # a class that is never found is seen at once
+
 
 class DefectTask(pl.LightningModule):
     """Joint segmentation and classification (paper §II, §III-B).
 
-    Logs ``train_loss`` and, for stage ``val`` or ``test``, ``<stage>_loss`` and the four scores
-    of :data:`SCORES`. The checkpoint holds plain values and tensors alone.
+    Logs ``train_loss`` and, for stage ``val`` or ``test``, ``<stage>_loss``, ``<stage>_dice``,
+    ``_iou``, ``_mla`` and ``_auc``, and the scores :data:`BY_CLASS` of each class by its id
+    (``val_dice_class/1``). The checkpoint holds plain values and tensors alone.
 
     Args:
         network: the joint U-Net.
@@ -130,12 +133,13 @@ class DefectTask(pl.LightningModule):
 
     def _log_scores(self, stage: str) -> None:
         scores = self._metrics(stage).compute()
-        named = {
+        named: dict[str, float | None] = {
             "dice": scores["dice_image"],
             "iou": scores["iou_image"],
             "mla": scores["mla"],
             "auc": scores["auc"]["mean"],
         }
+        named |= {f"{k}/{m}": v for k in BY_CLASS for m, v in scores[k]["per_class"].items()}
         # A score that is undefined here (no defect in the part, say) is logged as NaN.
         values = {f"{stage}_{k}": float("nan") if v is None else v for k, v in named.items()}
         loss = self._mean_loss(stage)

@@ -1,15 +1,12 @@
-"""What is kept of a training run while it runs: its history, its checkpoints, its progress."""
+"""What is kept and shown of a training run while it runs: its checkpoints, its progress."""
 
 import io
 import math
 import signal
-import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
@@ -19,85 +16,7 @@ from tlunet.errors import UserError
 from tlunet.study import ranks
 from tlunet.study.console import bars, console, say
 from tlunet.study.files import write_whole
-from tlunet.study.loggers import EpochLogger
 from tlunet.study.stopping import Stopped, Stopping
-
-COLUMNS = (
-    "epoch", "seconds", "train_loss", "val_loss", "val_dice", "val_iou", "val_mla", "val_auc",
-    "images_per_second",
-)  # fmt: skip
-
-
-class History(Callback):
-    """``history.csv``: one row an epoch, each epoch once, whatever broke off in between.
-
-    The rows travel in the checkpoint; the file is written from them, so an epoch that is trained
-    again after a resume replaces its own row.
-
-    Args:
-        path: of the file.
-        on_row: called with every new row.
-    """
-
-    def __init__(self, path: Path, on_row: Callable[[dict[str, Any]], None] | None = None) -> None:
-        self.path = path
-        self.on_row = on_row
-        self.rows: list[dict[str, Any]] = []
-        self.started = 0.0  # of this epoch; what came before a resume counts, the time between not
-        self.training_seconds: float | None = None  # of this epoch, once they are over
-
-    def state_dict(self) -> dict[str, Any]:  # noqa: D102
-        spent = self.training_seconds or time.perf_counter() - self.started
-        return {"rows": self.rows, "seconds": spent}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # noqa: D102
-        self.rows = list(state_dict["rows"])
-        self.started = time.perf_counter() - state_dict["seconds"]
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
-        if isinstance(trainer.logger, EpochLogger):
-            for row in self.rows:  # of a resumed run; its logger knows what to do with them
-                trainer.logger.log_epoch(row)
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
-        self.started = time.perf_counter()
-        self.training_seconds = None
-
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
-        if trainer.state.fn == "fit":
-            if pl_module.device.type == "cuda":
-                torch.cuda.synchronize()  # once an epoch: the steps are queued, not done
-            self.training_seconds = time.perf_counter() - self.started
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
-        known = {**trainer.callback_metrics, "train_loss": pl_module.train_loss.compute()}  # type: ignore[operator, union-attr]
-        row: dict[str, Any] = dict.fromkeys(COLUMNS)
-        for name in COLUMNS:
-            if name in known and not math.isnan(value := float(known[name])):
-                row[name] = value
-        row["epoch"] = trainer.current_epoch
-        row["seconds"] = time.perf_counter() - self.started
-        images = len(trainer.datamodule.rows["train"])  # type: ignore[attr-defined]
-        row["images_per_second"] = images / (self.training_seconds or row["seconds"])
-        self.rows = [*self.rows, row]
-        self.write()
-        if self.on_row:
-            self.on_row(row)
-        if isinstance(trainer.logger, EpochLogger):
-            trainer.logger.log_epoch(row)
-
-    def write(self) -> None:
-        """Write the file, whole."""
-        if ranks.rank() > 0:
-            return
-        table = pd.DataFrame(self.rows, columns=list(COLUMNS))
-        write_whole(self.path, lambda temporary: table.to_csv(temporary, index=False))
-
-    @property
-    def images_per_second(self) -> float | None:
-        """Median over the epochs of training images a second."""
-        speeds = [row["images_per_second"] for row in self.rows]
-        return statistics.median(speeds) if speeds else None
 
 
 class Checkpoints(Checkpoint):

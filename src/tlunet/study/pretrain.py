@@ -14,6 +14,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.plugins.io import AsyncCheckpointIO
+from pytorch_lightning.profilers import Profiler
 from safetensors.torch import save_file
 
 from tlunet.data import synthetic
@@ -98,6 +99,7 @@ def make_trainer(
     epochs: int,
     callbacks: list[pl.Callback],
     logger: pl.loggers.Logger | None = None,
+    profiler: Profiler | None = None,
     validate: bool = True,
 ) -> pl.Trainer:
     """Lightning's trainer, as every fit here wants it."""
@@ -112,6 +114,7 @@ def make_trainer(
         max_epochs=epochs,
         callbacks=callbacks,
         logger=logger or False,
+        profiler=profiler,
         limit_val_batches=None if validate else 0,
         num_sanity_val_steps=0,
         log_every_n_steps=1,

@@ -15,15 +15,17 @@ from tlunet.model.network import TLUNet, library_network
 from tlunet.model.scores import per_image, summarise
 from tlunet.model.task import DefectTask
 from tlunet.study import ranks
-from tlunet.study.callbacks import Checkpoints, History, Progress
+from tlunet.study.callbacks import Checkpoints, Progress
 from tlunet.study.cell import Cell, instantiate
 from tlunet.study.console import say
 from tlunet.study.failures import is_out_of_memory, step_bytes, what_fits
 from tlunet.study.files import read_json, write_json, write_whole
 from tlunet.study.hardware import forget_peak_memory, free_memory, peak_memory
-from tlunet.study.loggers import open_logger
+from tlunet.study.history import History
+from tlunet.study.loggers import EpochLogger, open_logger
 from tlunet.study.masks import FILE, PredictedMasks
 from tlunet.study.pretrain import Recipe, make_trainer
+from tlunet.study.steps import Steps
 from tlunet.study.stopping import Stopping
 
 
@@ -46,6 +48,8 @@ def train_and_test(cell: Cell, stopping: Stopping) -> None:
         with open_logger(cell, attempt) if ranks.rank() == 0 else nullcontext() as logger:
             trainer, history, checkpoints = _train(task, cell, logger, stopping)
             _test(task, trainer, cell)
+            if logger:
+                logger.log_test(cell)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -129,20 +133,22 @@ def starting_weights(cell: Cell) -> Path:
 
 
 def _train(
-    task: DefectTask, cell: Cell, logger: pl.loggers.Logger | None, stopping: Stopping
+    task: DefectTask, cell: Cell, logger: EpochLogger | None, stopping: Stopping
 ) -> tuple[pl.Trainer, History, Checkpoints]:
     config, folder = cell.config, cell.folder
     bar = Progress(cell.title, config["epochs"])
-    history = History(folder / "history.csv", on_row=bar.show)
+    steps = Steps()
+    history = History(folder / "history.csv", on_row=bar.show, steps=steps)
     patience = config["early_stopping"]["patience"]
     early = EarlyStopping("val_loss", patience=patience) if patience else None
     checkpoints = Checkpoints(folder, early, stopping, config["checkpoint_minutes"])
-    callbacks: list[Callback] = [bar, history, checkpoints, *([early] if early else [])]
+    callbacks: list[Callback] = [bar, steps, history, checkpoints, *([early] if early else [])]
     trainer = make_trainer(
         cell.hardware,
         epochs=config["epochs"],
         callbacks=callbacks,
         logger=logger,
+        profiler=steps.waiting,
     )
     last = folder / "last.ckpt"
     trainer.fit(task, cell.data, ckpt_path=last if last.exists() else None, weights_only=True)
