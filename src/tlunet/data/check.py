@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tlunet.data import duplicates, folder, severstal
+from tlunet.data import duplicates, folder, severstal, synthetic
 from tlunet.data.examine import Findings
-from tlunet.data.source import Source, require_folder
+from tlunet.data.source import Record, Source, require_folder
 from tlunet.data.split import make_split
 from tlunet.errors import ConfigError, DataError
 
@@ -31,7 +31,7 @@ def read_source(root: Path, kind: str, classes: Sequence[str] = ()) -> Source:
     kind = _kind_of(root) if kind == "auto" else kind
     match kind:
         case "severstal":
-            return severstal.read(root)
+            return synthetic.read(root) if synthetic.is_drawn(root) else severstal.read(root)
         case "folder":
             return folder.read(root, classes=classes)
         case "neu_seg":
@@ -71,13 +71,7 @@ def describe(source: Source, findings: Findings, *, frac: float, split: str) -> 
     """
     records, labels = findings.records, findings.labels
     groups = duplicates.group(findings.thumbnails)
-    ids = [record.image_id for record in records]
-    parts = [record.part for record in records] if split == "official" else None
-    try:
-        table = make_split(ids, labels, frac=frac, seed=0, groups=groups, official=parts)
-    except ValueError as error:
-        raise DataError(f"{source.root}: {error}") from error
-    require_training_image(table, frac)
+    table = default_split(source, records, labels, groups, frac=frac, split=split)
     subset = table["subset"].to_numpy()
     in_parts = [subset == part for part in ("train", "val", "test")]
     sizes = ", ".join(
@@ -107,6 +101,42 @@ def describe(source: Source, findings: Findings, *, frac: float, split: str) -> 
     return lines + gaps(table, labels, source.classes, frac)
 
 
+def default_split(
+    source: Source,
+    records: Sequence[Record],
+    labels: np.ndarray,
+    groups: np.ndarray,
+    *,
+    frac: float,
+    split: str,
+) -> pd.DataFrame:
+    """The split that ``run.py`` makes of these images unless told another seed.
+
+    Args:
+        source: the data set.
+        records: N of its images.
+        labels: bool (N, M).
+        groups: (N,), of near-duplicates.
+        frac: share of the training part that is used.
+        split: ``random`` or ``official``.
+
+    Returns:
+        As `make_split`.
+
+    Raises:
+        ConfigError: ``frac`` keeps no image.
+        DataError: too few images to be split.
+    """
+    ids = [record.image_id for record in records]
+    parts = [record.part for record in records] if split == "official" else None
+    try:
+        table = make_split(ids, labels, frac=frac, seed=0, groups=groups, official=parts)
+    except ValueError as error:
+        raise DataError(f"{source.root}: {error}") from error
+    require_training_image(table, frac)
+    return table
+
+
 def gaps(split: pd.DataFrame, labels: np.ndarray, classes: Sequence[str], frac: float) -> list[str]:
     """The classes that a part of the split has no image of, a line each.
 
@@ -118,7 +148,7 @@ def gaps(split: pd.DataFrame, labels: np.ndarray, classes: Sequence[str], frac: 
     """
     subset = split["subset"].to_numpy()
     used, val, test = (labels[subset == part].sum(0) for part in ("train", "val", "test"))
-    whole = labels[_is_training(split)].sum(0)
+    whole = labels[is_training(split)].sum(0)
     lines = []
     for m, name in enumerate(classes):
         if not labels[:, m].any():
@@ -141,7 +171,7 @@ def gaps(split: pd.DataFrame, labels: np.ndarray, classes: Sequence[str], frac: 
 
 def require_training_image(split: pd.DataFrame, frac: float) -> None:
     """Raise ConfigError if ``frac`` of the training part is less than one image."""
-    n = int(_is_training(split).sum())
+    n = int(is_training(split).sum())
     if round(frac * n) < 1:
         raise ConfigError(
             f"frac={frac:g}: no image is left of the {n} training images; expected "
@@ -149,7 +179,7 @@ def require_training_image(split: pd.DataFrame, frac: float) -> None:
         )
 
 
-def _is_training(split: pd.DataFrame) -> np.ndarray:
+def is_training(split: pd.DataFrame) -> np.ndarray:
     """The whole training part, (N,); what nearly repeats an official test image is set aside."""
     tested = split.loc[split["subset"] == "test", "group"]
     return (split["subset"].isin(["train", "unused"]) & ~split["group"].isin(tested)).to_numpy()

@@ -100,6 +100,8 @@ class DefectDataModule(pl.LightningDataModule):
         self.cache = Path(cache)
         self.dataset = resolve_name(name, self.cache)
         self.root = Path(root) if root else self.cache / self.dataset
+        if self.dataset == "severstal" and synthetic.is_drawn(self.root):
+            self.dataset = "synthetic"  # tlunet data synth: no result of it may pass for steel's
         self.frac, self.batch_size, self.seed = frac, batch_size, seed
         self.eval_batch_size = eval_batch_size or batch_size
         self.split_kind, self.split_seed, self.subset = split, split_seed, subset
@@ -168,6 +170,8 @@ class DefectDataModule(pl.LightningDataModule):
         raise ConfigError(f"data={self.dataset}: allowed are {', '.join(NAMES)}")
 
     def _synthetic(self) -> Source:
+        if synthetic.is_drawn(self.root):
+            return synthetic.read(self.root)
         height, width = self.size or SYNTHETIC_SIZE
         what = f"{self.family}-{self.n}-{height}x{width}-{self.balance}-s{self.strip_seed}"
         home = self.cache / "synthetic" / f"{what}-v{synthetic.VERSION}"
@@ -185,7 +189,7 @@ class DefectDataModule(pl.LightningDataModule):
                 )
             except ValueError as error:
                 raise ConfigError(f"data=synthetic: {error}") from None
-        return severstal.read(home, name="synthetic", classes=synthetic.CLASS_NAMES[self.family])
+        return synthetic.read(home, self.family)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled by (seed, epoch), flips drawn."""

@@ -132,7 +132,7 @@ def place(
         digest.update(np.ascontiguousarray(bits).data)
         row["digest"] = digest.hexdigest()
         if bits.shape != form.size:
-            image, bits = _resize(image, bits, form.size)
+            image, bits = resize(image, bits, form.size)
         row["labels"] = int(np.bitwise_or.reduce(bits, axis=None))
         row["sum"], row["squares"] = _sums(image, form.channels)
         entries.append({"row": row})
@@ -149,9 +149,10 @@ def place(
     return line(entries), len(entries)
 
 
-def _resize(
+def resize(
     image: np.ndarray, bits: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Image (bilinear) and mask (nearest neighbour) brought to a size, (height, width)."""
     height, width = size
     rows = (np.arange(height) + 0.5) * bits.shape[0] // height
     columns = (np.arange(width) + 0.5) * bits.shape[1] // width

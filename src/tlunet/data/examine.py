@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from tlunet.data.workers import cores
 from tlunet.errors import DataError
 
 Progress = Callable[[str, int, int], None]  # what is being done, done so far, of how many
+_Kept = TypeVar("_Kept")
 
 
 class Findings(NamedTuple):
@@ -58,23 +59,9 @@ def examine(
         size: (height, width) that every image would be brought to; without it all must have one.
         progress: told how far it is.
     """
-    problems, sound = list(source.problems), []
     one_size = usual_size(source.records) if size is None else None
     look = partial(_look, classes=len(source.classes), size=one_size)
-    pool = ThreadPoolExecutor(cores())
-    try:
-        outcomes = zip(source.records, pool.map(look, source.records), strict=True)
-        for done, (record, outcome) in enumerate(outcomes, start=1):
-            if isinstance(outcome, _Look):
-                sound.append((record, outcome))
-            else:
-                problems += outcome
-            if progress:
-                progress("checking images", done, len(source.records))
-    finally:
-        pool.shutdown(cancel_futures=True)  # after Ctrl-C, nothing more is decoded
-    bad = {problem.image_id for problem in problems}
-    sound = [(record, look) for record, look in sound if record.image_id not in bad]
+    problems, sound = look_at_each(source, look, progress)
     bits = np.array([look.bits for _, look in sound], np.uint32)[:, None]
     return Findings(
         problems,
@@ -84,6 +71,38 @@ def examine(
         coloured=sum(look.coloured for _, look in sound),
         thumbnails=np.array([look.thumbnail for _, look in sound], np.uint8),
     )
+
+
+def look_at_each(
+    source: Source,
+    look: Callable[[Record], _Kept | list[Problem]],
+    progress: Progress | None = None,
+) -> tuple[list[Problem], list[tuple[Record, _Kept]]]:
+    """Look at every image, in threads; only what the look returns is kept of it.
+
+    Args:
+        source: what a reader listed.
+        look: what is kept of an image, or all that is wrong with it.
+        progress: told how far it is.
+
+    Returns:
+        All faults, the listing's first, and what is kept of the images without one.
+    """
+    problems, kept = list(source.problems), []
+    pool = ThreadPoolExecutor(cores())
+    try:
+        outcomes = zip(source.records, pool.map(look, source.records), strict=True)
+        for done, (record, outcome) in enumerate(outcomes, start=1):
+            if isinstance(outcome, list):
+                problems += outcome
+            else:
+                kept.append((record, outcome))
+            if progress:
+                progress("checking images", done, len(source.records))
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C, nothing more is decoded
+    bad = {problem.image_id for problem in problems}
+    return problems, [(record, look) for record, look in kept if record.image_id not in bad]
 
 
 def usual_size(records: Iterable[Record]) -> tuple[int, int] | None:

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tlunet.data import rle, strips
+from tlunet.data import rle, severstal, strips
+from tlunet.data.source import Source
 from tlunet.data.workers import cores, processes
 from tlunet.errors import DataError
 
+NOTE = "SYNTHETIC.txt"  # in a folder that a user may name as if it held the Severstal data
 VERSION = 1  # of what `draw` draws; a new one makes new folders of strips
 
 #: What the classes 1 to 4 of each family are called.
@@ -151,6 +153,7 @@ def generate(
     balance: str = "even",
     family: str = "strips",
     workers: int | None = None,
+    note: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Write `root/train_images/*.jpg` and `root/train.csv`, whole or not at all.
@@ -166,6 +169,7 @@ def generate(
         balance: "even" or "severstal", see `BALANCES`.
         family: "strips" or "sheets".
         workers: processes; None takes every core for a large job and this process for a small one.
+        note: whether to leave a note in the folder by which `is_drawn` knows it.
         progress: called after every image with the number written so far.
 
     Raises:
@@ -195,12 +199,36 @@ def generate(
                 rows.writerows(defects)
                 if progress:
                     progress(done)
+        if note:
+            (new / NOTE).write_text(f"{family}\n", encoding="utf-8")
         try:
             new.rename(root)
         except OSError:
             theirs = root / "train.csv"
             if not theirs.is_file() or theirs.read_bytes() != (new / "train.csv").read_bytes():
                 raise
+
+
+def is_drawn(root: Path) -> bool:
+    """Whether a folder in Severstal's layout says that its strips are synthetic."""
+    return (root / NOTE).is_file()
+
+
+def read(root: Path, family: str | None = None) -> Source:
+    """List synthetic strips in Severstal's layout, under their own name and classes.
+
+    Args:
+        root: the folder.
+        family: of what was drawn; ``None``: the folder's note says it.
+
+    Raises:
+        DataError: it is not that layout, or the note names no family.
+    """
+    if family is None:
+        family = (root / NOTE).read_text(encoding="utf-8", errors="replace").strip()
+    if family not in CLASS_NAMES:
+        raise DataError(f"{root / NOTE}: {family[:80]!r}; expected {' or '.join(CLASS_NAMES)}")
+    return severstal.read(root, name="synthetic", classes=CLASS_NAMES[family])
 
 
 def _write(

@@ -120,7 +120,49 @@ class Browser:
     note: str
 
 
-Part = Text | Alarm | Table | Picture | Browser
+class Tile(NamedTuple):
+    """One image of a gallery, and its masks to be laid over it.
+
+    Attributes:
+        name: of the image.
+        note: what is in it.
+        jpeg: the picture.
+        masks: a PNG of the same proportions, see-through where there is no mask.
+        size: (height, width) of the image itself.
+    """
+
+    name: str
+    note: str
+    jpeg: bytes
+    masks: bytes
+    size: tuple[int, int]
+
+
+class Row(NamedTuple):
+    """Images that belong together, and what they have in common."""
+
+    title: str
+    tiles: tuple[Tile, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Rows of images whose masks can be taken away.
+
+    Attributes:
+        rule: how they were chosen.
+        classes: M names.
+        colours: M colours, ``#rrggbb``.
+        rows: the images.
+    """
+
+    rule: str
+    classes: tuple[str, ...]
+    colours: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+Part = Text | Alarm | Table | Picture | Browser | Gallery
 
 
 @dataclass(frozen=True)

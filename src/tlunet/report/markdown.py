@@ -14,6 +14,7 @@ from tlunet.report.document import (
     Column,
     Document,
     Entry,
+    Gallery,
     Part,
     Picture,
     Section,
@@ -88,6 +89,8 @@ def _part(part: Part, figures: str) -> str:
             return f"{image}\n\n*{escape(part.title)}* {escape(part.caption)}"
         case Browser():
             return _browser(part)
+        case Gallery():
+            return _gallery(part)
 
 
 def _alarm(alarm: Alarm) -> str:
@@ -148,3 +151,12 @@ def _browser(browser: Browser) -> str:
         none = f"**{escape(title)}**: none"
         blocks.append(table(Table(title, columns, entries)) if rows else none)
     return _join(blocks)
+
+
+def _gallery(gallery: Gallery) -> str:
+    """Which images a gallery shows: Markdown has no pictures inside the file."""
+    rows = [
+        f"- {escape(row.title)}: {', '.join(escape(tile.name) for tile in row.tiles)}"
+        for row in gallery.rows
+    ]
+    return _join([_paragraph(gallery.rule), "\n".join(rows)])

@@ -8,13 +8,14 @@ import base64
 import hashlib
 import json
 import re
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from tlunet.report.document import Browser, Document, Part
+from tlunet.report.document import Browser, Document, Part, Row, Tile
 
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.S)
 _REFERENCE = re.compile(r'(\sid="|href="#|url\(#)')
@@ -50,7 +51,17 @@ def _environment() -> Environment:
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters |= {"kind": _kind, "key": _key, "inline": _inline, "data": _data}
+    environment.filters |= {
+        "kind": _kind,
+        "key": _key,
+        "inline": _inline,
+        "data": _data,
+        "colour": _colour,
+        "jpeg": partial(_data_uri, kind="image/jpeg"),
+        "png": partial(_data_uri, kind="image/png"),
+        "wide": _is_wide,
+        "small": _is_small,
+    }
     environment.globals["zip"] = zip  # with strict=true: a short row is an error
     return environment
 
@@ -81,6 +92,29 @@ def _inline(svg: str, prefix: str) -> Markup:
     return Markup(_REFERENCE.sub(rf"\g<1>{prefix}-", drawing))
 
 
+def _data_uri(content: bytes, kind: str) -> str:
+    """A file as a part of the page."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _is_wide(tile: Tile) -> bool:
+    """Whether a picture takes a line for itself; as in ``page.js``."""
+    height, width = tile.size
+    return width > 2 * height
+
+
+def _is_small(row: Row) -> bool:
+    """Whether a row leaves room for another one beside it."""
+    return len(row.tiles) <= 2 and not any(map(_is_wide, row.tiles))
+
+
+def _colour(text: str) -> str:
+    """A colour, which goes into the style of an element."""
+    if not _COLOUR.fullmatch(text):
+        raise ValueError(f"colour {text!r}: expected #rrggbb")
+    return text
+
+
 def _data(browser: Browser) -> dict[str, Any]:
     """What the script needs of a browser, for Jinja's ``tojson``, which escapes <, >, & and '."""
     _check(browser)
@@ -90,7 +124,7 @@ def _data(browser: Browser) -> dict[str, Any]:
         "images": [
             {
                 "id": image.image_id,
-                "jpeg": "data:image/jpeg;base64," + base64.b64encode(image.jpeg).decode(),
+                "jpeg": _data_uri(image.jpeg, "image/jpeg"),
                 "size": image.size,
                 "truth": image.truth,
                 "predictions": image.predictions,
@@ -107,8 +141,7 @@ def _check(browser: Browser) -> None:
     if len(browser.colours) != len(browser.classes):
         raise ValueError(f"{len(browser.colours)} colours for {len(browser.classes)} classes")
     for colour in browser.colours:
-        if not _COLOUR.fullmatch(colour):
-            raise ValueError(f"colour {colour!r}: expected #rrggbb")
+        _colour(colour)
     cells = {cell for _, *pair in browser.pairs for cell in pair}
     for image in browser.images:
         if missing := cells - (image.predictions.keys() & image.scores.keys()):

@@ -171,18 +171,41 @@ def save(figure: Figure, stem: Path) -> str:
         The drawing from `<svg` on, to be put into a page.
     """
     svg, png = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("svg", "png"))
+    drawing = _svg(figure)
+    save_png(figure, png)
+    write_text(svg, drawing)
+    return drawing[drawing.index("<svg") :]
+
+
+def drawn(figure: Figure) -> str:
+    """A figure as `save` draws it, from `<svg` on; no file is written."""
+    drawing = _svg(figure)
+    return drawing[drawing.index("<svg") :]
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG (160 dpi), whole; its layout is fixed from now on."""
+    with matplotlib.style.context(["default", STYLE]):
+        _lay_out(figure)
+        figure.set_dpi(160)
+        # The canvas itself: Figure.savefig would draw everything once more beforehand.
+        canvas = FigureCanvasAgg(figure)
+        write_whole(path, lambda new: canvas.print_png(new, metadata={"Software": None}))
+
+
+def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     with matplotlib.style.context(["default", STYLE, {"svg.hashsalt": "tlunet"}]):
-        if engine := figure.get_layout_engine():
-            engine.execute(figure)
-        figure.set_layout_engine("none")  # laid out once: slow, and never quite the same again
-        # The canvases themselves: Figure.savefig would draw everything once more beforehand.
+        _lay_out(figure)
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
-        figure.set_dpi(160)
-        canvas = FigureCanvasAgg(figure)
-        write_whole(png, lambda path: canvas.print_png(path, metadata={"Software": None}))
-    write_text(svg, buffer.getvalue())
-    return buffer.getvalue()[buffer.getvalue().index("<svg") :]
+    return buffer.getvalue()
+
+
+def _lay_out(figure: Figure) -> None:
+    """Once: it is slow, and never quite the same again."""
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+    figure.set_layout_engine("none")
 
 
 def subplots(rows: int, columns: int, height: float, **kwargs: Any) -> tuple[Figure, Any]:

@@ -1,0 +1,146 @@
+"""What a survey says once it is summed up: combinations, near-duplicates, the split."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tlunet.data import duplicates
+from tlunet.data.check import default_split, gaps, is_training
+from tlunet.data.survey import Survey
+from tlunet.errors import UserError
+
+PARTS = ("train", "val", "test")
+
+
+class Combination(NamedTuple):
+    """A set of classes (from 0) that occur in one image, and the images' rows."""
+
+    classes: tuple[int, ...]
+    rows: NDArray[np.int64]
+
+
+class Repeat(NamedTuple):
+    """Images that are nearly the same picture."""
+
+    rows: tuple[int, ...]
+    is_conflict: bool  # they are labelled with different classes
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """A data set summed up.
+
+    Attributes:
+        survey: what the images hold.
+        frac: share of the training part that is used.
+        combinations: the commonest first.
+        repeats: near-duplicates, those in conflict first.
+        split: as `tlunet.data.split.make_split`, N rows; ``None`` where it cannot be made.
+        warnings: what a reader must not miss, a line each.
+    """
+
+    survey: Survey
+    frac: float
+    combinations: list[Combination]
+    repeats: list[Repeat]
+    split: pd.DataFrame | None
+    warnings: list[str]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The M classes' names."""
+        return self.survey.source.classes
+
+    @property
+    def areas(self) -> NDArray[np.int64]:
+        """Defect pixels of each image, (N,); a pixel of two classes counts twice."""
+        return self.survey.pixels.sum(1)
+
+    @property
+    def pixels_each(self) -> NDArray[np.int64]:
+        """Pixels of each image as it was counted, (N,)."""
+        if size := self.survey.counted_at:
+            return np.full(len(self.survey.records), size[0] * size[1])
+        return self.survey.sizes.prod(1)
+
+    def part(self, name: str) -> NDArray[np.bool_]:
+        """Which images are in a part of the split, (N,); the training part whatever ``frac``."""
+        if self.split is None:
+            return np.zeros(len(self.survey.records), bool)
+        if name == "train":
+            return is_training(self.split)
+        return (self.split["subset"] == name).to_numpy()
+
+    def named_row(self, row: int) -> str:
+        """The classes of an image in words."""
+        return self.named(tuple(np.flatnonzero(self.survey.labels[row]).tolist()))
+
+    def named(self, classes: tuple[int, ...]) -> str:
+        """A combination in words."""
+        return " + ".join(self.names[m] for m in classes) or "no defect"
+
+
+def sum_up(survey: Survey, *, frac: float = 1.0, split: str = "random") -> Facts:
+    """Everything that a page about a data set says.
+
+    Args:
+        survey: what the images hold.
+        frac: share of the training part that would be used.
+        split: ``random`` or ``official``.
+    """
+    groups = duplicates.group(survey.thumbnails)
+    labels, source = survey.labels, survey.source
+    table, warnings = None, _warnings(survey)
+    try:
+        table = default_split(source, survey.records, labels, groups, frac=frac, split=split)
+        warnings += gaps(table, labels, source.classes, frac)
+    except UserError as error:  # so few images, or so small a share
+        warnings += [f"no split: {line}" for line in error.lines]
+    repeats = _repeats(groups, labels)
+    if conflicts := sum(repeat.is_conflict for repeat in repeats):
+        warnings.append(
+            f"{conflicts} of the {len(repeats)} pictures that are there more than once are "
+            "labelled with different classes"
+        )
+    return Facts(survey, frac, _combinations(labels), repeats, table, warnings)
+
+
+def _warnings(survey: Survey) -> list[str]:
+    found = []
+    if survey.problems:
+        spoilt = len(survey.source.records) - len(survey.records)
+        found.append(
+            f"{len(survey.problems)} faults in the data; {spoilt} images are left out of this "
+            f"page. The first: {survey.problems[0]}"
+        )
+    kinds = Counter(map(tuple, survey.sizes.tolist())).most_common()
+    if len(kinds) > 1:
+        height, width = kinds[0][0]
+        found.append(
+            f"images of {len(kinds)} sizes: training needs one, as data.size=[{height},{width}]"
+        )
+    return found
+
+
+def _combinations(labels: NDArray[np.bool_]) -> list[Combination]:
+    sets, place = np.unique(labels, axis=0, return_inverse=True)
+    found = [
+        Combination(tuple(np.flatnonzero(classes).tolist()), np.flatnonzero(place.ravel() == k))
+        for k, classes in enumerate(sets)
+    ]
+    return sorted(found, key=lambda c: (-len(c.rows), c.classes))
+
+
+def _repeats(groups: NDArray[np.int64], labels: NDArray[np.bool_]) -> list[Repeat]:
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order])) + 1
+    found = [
+        Repeat(tuple(rows.tolist()), bool((labels[rows] != labels[rows[0]]).any()))
+        for rows in np.split(order, starts)
+        if len(rows) > 1
+    ]
+    return sorted(found, key=lambda repeat: (not repeat.is_conflict, repeat.rows))

@@ -1,0 +1,170 @@
+"""Which images a page about a data set shows, and how their masks are painted."""
+
+import io
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import binary_dilation, binary_erosion
+
+from tlunet.data.decoding import decode
+from tlunet.errors import DataError
+from tlunet.report.dataset.facts import Combination, Facts
+from tlunet.report.document import Gallery, Row, Tile
+from tlunet.report.style import COLOURS
+
+COMBINATIONS = 6  # the commonest, besides those that show each class
+REPEATS = 8  # pictures that are there more than once
+COPIES = 4  # of one picture
+WIDEST = 1200  # pixels of a picture in the page
+INSIDE, EDGE, RIM = 90, 255, 150  # of 255: how much a mask hides of the steel below it
+
+RULE = (
+    "Chosen by rule: the {n} commonest combinations of classes, and the commonest one of every "
+    "class that is not among them; of each, {each} images at equal steps of their defect area (by "
+    "name where there is no defect)."
+)
+
+
+class Example(NamedTuple):
+    """An image with its masks: (H, W) or (H, W, 3), and (M, H, W)."""
+
+    image: NDArray[np.uint8]
+    masks: NDArray[np.bool_]
+
+
+def chosen(facts: Facts) -> list[tuple[Combination, list[int]]]:
+    """The combinations that are shown, and the rows of their images."""
+    shown = facts.combinations[:COMBINATIONS]
+    for m in range(len(facts.names)):
+        if not any(m in combination.classes for combination in shown):
+            shown += [c for c in facts.combinations if m in c.classes][:1]
+    return [(combination, _spread(facts, combination)) for combination in shown]
+
+
+def each(facts: Facts) -> int:
+    """How many images of a combination are shown: strips fill a line alone."""
+    height, width = np.median(facts.survey.sizes, axis=0)
+    return 2 if width > 2 * height else 4
+
+
+def _spread(facts: Facts, combination: Combination) -> list[int]:
+    rows = combination.rows[np.argsort(facts.areas[combination.rows], kind="stable")]
+    n = each(facts)
+    places = dict.fromkeys(int((k + 0.5) / n * len(rows)) for k in range(n))
+    return [int(rows[place]) for place in places]
+
+
+def examples_of(facts: Facts) -> Gallery:
+    """Images of every class and of the commonest combinations."""
+    total = len(facts.survey.records)
+    rows = []
+    for combination, picked in chosen(facts):
+        n = len(combination.rows)
+        title = f"{facts.named(combination.classes)}: {n:,} images, {100 * n / total:.2g} %"
+        rows.append(Row(title, tuple(_tile(facts, row) for row in picked)))
+    n = min(COMBINATIONS, len(facts.combinations))
+    return _gallery(facts, RULE.format(n=n, each={2: "two", 4: "four"}[each(facts)]), rows)
+
+
+def repeats_of(facts: Facts) -> Gallery:
+    """Pictures that are there more than once, side by side."""
+    rows = []
+    for repeat in facts.repeats[:REPEATS]:
+        title = " / ".join(sorted({facts.named_row(row) for row in repeat.rows}))
+        more = len(repeat.rows) - COPIES
+        title = f"{len(repeat.rows)} times the same picture: {title}" + (
+            f" ({COPIES} shown)" if more > 0 else ""
+        )
+        rows.append(Row(title, tuple(_tile(facts, row) for row in repeat.rows[:COPIES])))
+    rule = "Those that are labelled with different classes stand first."
+    if len(facts.repeats) > REPEATS:
+        rule += f" {REPEATS} of {len(facts.repeats)} are shown."
+    return _gallery(facts, rule, rows)
+
+
+def _gallery(facts: Facts, rule: str, rows: list[Row]) -> Gallery:
+    return Gallery(rule, facts.names, tuple(colours(len(facts.names))), tuple(rows))
+
+
+def colours(classes: int) -> list[str]:
+    """A colour for each class, ``#rrggbb``; with more than seven they come again."""
+    return [COLOURS[m % len(COLOURS)] for m in range(classes)]
+
+
+def read(facts: Facts, row: int) -> Example:
+    """An image and its masks once more, as they lie on disk.
+
+    Raises:
+        DataError: it has changed since it was surveyed.
+    """
+    record = facts.survey.records[row]
+    outcome = decode(record, len(facts.names))
+    if isinstance(outcome, list):
+        raise DataError(*map(str, outcome))
+    image, bits = outcome
+    layers = np.arange(len(facts.names), dtype=np.uint32)[:, None, None]
+    return Example(image, (bits[None] >> layers) & 1 == 1)
+
+
+def _tile(facts: Facts, row: int) -> Tile:
+    example = read(facts, row)
+    height, width = example.image.shape[:2]
+    found = facts.survey.pixels[row]
+    note = ", ".join(f"{facts.names[m]} {found[m]:,} px" for m in np.flatnonzero(found))
+    jpeg, masks = io.BytesIO(), io.BytesIO()
+    small, layers = shrunk(example)
+    # Small pictures are shown enlarged, and then blocks would show.
+    Image.fromarray(small).save(jpeg, "JPEG", quality=75 if width > 200 else 92)
+    painting = Image.fromarray(painted(layers))
+    painting.quantize(256, Image.Quantize.FASTOCTREE).save(masks, "PNG", optimize=True)
+    name = facts.survey.records[row].image_id
+    return Tile(name, note or "no defect", jpeg.getvalue(), masks.getvalue(), (height, width))
+
+
+def shrunk(example: Example, widest: int = WIDEST) -> Example:
+    """An image and its masks at a size to be shown; no defect is lost on the way."""
+    height, width = example.image.shape[:2]
+    if width <= widest:
+        return example
+    size = (widest, max(1, round(height * widest / width)))
+    image = np.asarray(Image.fromarray(example.image).resize(size, Image.Resampling.BOX))
+    layers = [
+        np.asarray(Image.fromarray(layer.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX))
+        for layer in example.masks
+    ]
+    return Example(image, np.stack(layers) > 0)
+
+
+def painted(layers: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Masks in their colours: see-through inside, opaque along the edge, with a dark rim.
+
+    Where several classes lie on one another the last one's inside is seen, and every edge.
+
+    Args:
+        layers: (M, H, W).
+
+    Returns:
+        RGBA, (H, W, 4).
+    """
+    picture = np.zeros((*layers.shape[1:], 4), np.uint8)
+    thick = max(1, round(layers.shape[2] / 600))
+    rim = binary_dilation(layers.any(0), iterations=thick) & ~layers.any(0)
+    picture[rim] = (0, 0, 0, RIM)
+    edges = []
+    for layer, rgb in _coloured(layers):
+        inside = binary_erosion(layer, iterations=thick)
+        picture[inside] = (*rgb, INSIDE)
+        edges.append((layer & ~inside, rgb))
+    for edge, rgb in edges:
+        picture[edge] = (*rgb, EDGE)
+    return picture
+
+
+def _coloured(layers: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.bool_], tuple[int, ...]]]:
+    for layer, colour in zip(layers, colours(len(layers)), strict=True):
+        if layer.any():
+            yield layer, tuple(round(255 * level) for level in to_rgb(colour))

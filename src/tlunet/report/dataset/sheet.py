@@ -1,0 +1,86 @@
+"""A data set as one picture, to be sent around or pinned up."""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Patch
+
+from tlunet.report.dataset import plots
+from tlunet.report.dataset.facts import Facts
+from tlunet.report.dataset.page import headline, subtitle, title
+from tlunet.report.dataset.pictures import Example, chosen, colours, painted, read, shrunk
+from tlunet.report.style import styled
+
+WIDTH = 17.0  # inches
+LEFT, RIGHT = 8.0, 9.0
+PICTURES = 12
+REPEATED = 4  # pictures of near-duplicates, two of each
+ACROSS = 4  # pictures side by side that are not wide
+WARNINGS = 3
+PIXELS = 800  # of a picture's width
+
+
+@styled
+def sheet(facts: Facts) -> Figure:
+    """Images with their masks on the left, what is known of all of them on the right.
+
+    Raises:
+        DataError: an image has changed since it was surveyed.
+    """
+    examples = [(name, shrunk(read(facts, row), PIXELS)) for name, row in _picked(facts)]
+    columns, height = _grid([example for _, example in examples])
+    rows = len(facts.names) + 1
+    figure = Figure(
+        figsize=(WIDTH, max(height + 1.6, 3 * max(2.6, plots.height_of(rows)) + 1.4)),
+        layout="constrained",
+    )
+    lines = [f"{title(facts)}: {subtitle(facts)}", *headline(facts), *facts.warnings[:WARNINGS]]
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10.5)
+    halves = figure.subfigures(1, 2, squeeze=False, width_ratios=(LEFT, RIGHT))
+    left, right = halves[0]
+    _pictures(left, examples, columns, facts)
+    panels = (
+        plots.images_by_class, plots.pixels_by_class, plots.together, plots.combinations,
+        plots.region_sizes, plots.split_balance,
+    )  # fmt: skip
+    for draw, axes in zip(panels, right.subplots(3, 2).ravel(), strict=True):
+        draw(facts, axes)
+    return figure
+
+
+def _picked(facts: Facts) -> list[tuple[str, int]]:
+    """What stands above each picture, and its row."""
+    picked = [(facts.named(found.classes), row) for found, rows in chosen(facts) for row in rows]
+    repeated = [
+        (f"near-duplicate: {facts.named_row(row)}", row)
+        for repeat in facts.repeats
+        for row in repeat.rows[:2]
+    ]
+    return picked[:PICTURES] + repeated[:REPEATED]
+
+
+def _grid(examples: list[Example]) -> tuple[int, float]:
+    """How many pictures stand side by side, and how high all of them are, in inches."""
+    height, width = examples[0].image.shape[:2]
+    columns = 1 if width > 2 * height else ACROSS
+    lines = -(-len(examples) // columns)
+    return columns, lines * (LEFT / columns * height / width + 0.3)
+
+
+def _pictures(
+    figure: SubFigure, examples: list[tuple[str, Example]], columns: int, facts: Facts
+) -> None:
+    lines = -(-len(examples) // columns)
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes, (name, example) in zip(grid, examples, strict=False):
+        _picture(axes, example)
+        axes.set_title(name, loc="left", fontsize=8, pad=2)
+    for axes in grid:
+        axes.set_axis_off()
+    legend = zip(facts.names, colours(len(facts.names)), strict=True)
+    handles = [Patch(color=colour, label=name) for name, colour in legend]
+    figure.legend(handles=handles, loc="outside lower left", ncols=min(len(handles), 6))
+
+
+def _picture(axes: Axes, example: Example) -> None:
+    axes.imshow(example.image, cmap="gray", vmin=0, vmax=255)
+    axes.imshow(painted(example.masks))

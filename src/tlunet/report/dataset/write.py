@@ -1,0 +1,26 @@
+"""Facts about a data set, as a file."""
+
+from pathlib import Path
+
+from tlunet.errors import DataError
+from tlunet.report import page
+from tlunet.report.dataset.facts import Facts
+from tlunet.report.dataset.page import document
+from tlunet.report.dataset.sheet import sheet
+from tlunet.report.style import save_png
+from tlunet.study.files import write_text
+
+
+def write(facts: Facts, file: Path) -> None:
+    """Write a page (``.html``) or a picture (``.png``), whole or not at all.
+
+    Raises:
+        DataError: an image has changed since it was surveyed, or the file cannot be written.
+    """
+    try:
+        if file.suffix == ".png":
+            save_png(sheet(facts), file)
+        else:
+            write_text(file, page.render(document(facts)))
+    except OSError as error:
+        raise DataError(f"{file}: cannot be written ({error.strerror})") from error
