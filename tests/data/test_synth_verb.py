@@ -1,0 +1,88 @@
+"""`tlunet data synth`: strips that every reader knows for what they are."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tlunet import cli
+from tlunet.data import synthetic
+from tlunet.data.check import read_source
+from tlunet.data.datamodule import DefectDataModule
+from tlunet.errors import DataError
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def synth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tlunet", "data", "synth", *args])
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_what_was_written_is_said_and_read(synth: Run) -> None:
+    code, out, err = synth("strips", "--n", "24", "--size", "32x64", "--seed", "3")
+    assert (code, err) == (0, "")
+    plan = synthetic.plan_classes(24, seed=3)
+    counts = [sum(m in classes for classes in plan) for m in (1, 2, 3, 4)]
+    assert out.splitlines()[1:] == [
+        "strips: 24 synthetic strips of 32x64, which are not steel",
+        f"images with class: pits {counts[0]}, fine lines {counts[1]}, scratches {counts[2]}, "
+        f"patches {counts[3]}; no defect {plan.count(())}",
+        "train on it: python run.py data=severstal data.root=strips",
+    ]
+    source = read_source(Path("strips"), "auto")
+    assert (source.name, source.classes[0]) == ("synthetic", "pits")
+    labels = np.array(
+        [[m in {k for k, *_ in r.runs} for m in (1, 2, 3, 4)] for r in source.records]
+    )
+    assert labels.sum(0).tolist() == counts
+
+
+def test_as_the_severstal_data_they_are_still_called_synthetic(synth: Run) -> None:
+    synth("strips", "--n", "24", "--size", "32x64")
+    for name in ("severstal", "synthetic"):
+        data = DefectDataModule(name, "strips", "cache", frac=1.0)
+        data.prepare_data()
+        assert (data.dataset, data.pack.name, len(data.pack)) == ("synthetic", "synthetic", 24)
+
+
+def test_a_note_that_names_nothing_known_is_a_fault(synth: Run) -> None:
+    synth("strips", "--n", "8", "--size", "32x64")
+    Path("strips", synthetic.NOTE).write_text("clouds")
+    with pytest.raises(DataError, match="'clouds'; expected strips or sheets"):
+        read_source(Path("strips"), "auto")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["."], ".: exists already; remove it or choose another folder"),
+        (["out", "--balance", "odd"], "tlunet data synth: balance='odd': expected one of even"),
+        (["out", "--size", "10x10"], "tlunet data synth: size=(10, 10): expected (height, width)"),
+        (["out", "--size", "64"], "--size 64: expected height x width"),
+        (["file/out"], "file/out: cannot be written"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_and_leaves_nothing(args: list[str], said: str, synth: Run) -> None:
+    Path("file").write_text("in the way")
+    code, _, err = synth(*args)
+    assert code == 2
+    assert err.startswith(said)
+    assert err.count("\n") == 1
+    assert [path.name for path in Path().iterdir()] == ["file"]
