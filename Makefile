@@ -5,7 +5,7 @@ READY := .venv/ready
 CLUSTER := .venv/cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report bench test cluster lint check lock clean
+.PHONY: help setup run report bench test slow cluster lint check audit lock clean
 
 STUDY ?= $(firstword $(wildcard runs/severstal runs/synthetic))
 
@@ -38,8 +38,11 @@ bench: setup ## measure this machine's speed, and render benchmarks/README.md
 	.venv/bin/tlunet bench --out benchmarks/results
 	$(PYTHON) -m tlunet.bench.page benchmarks/README.md
 
-test: setup ## run the tests
-	$(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder
+test: setup ## run the tests, but for those of make slow
+	$(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
+
+slow: setup ## the tests that take their time: processes killed and resumed, several to a cell, memory exhausted
+	$(PYTHON) -m pytest -n auto --dist load -m slow
 
 cluster: setup $(CLUSTER)/ready ## sweep through Slurm, Ray and joblib for real: minutes (Slurm as root: apt install slurmctld slurmd munge)
 	TLUNET_CLUSTER=1 $(CLUSTER)/bin/python -m pytest -s tests/cluster
@@ -58,7 +61,12 @@ lint: setup
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-check: lint test ## what CI runs: lint, format, types, import contract, tests
+check: lint test slow ## what CI runs, but for the clusters: lint, format, types, import contract, tests
+
+# pip-audit asks the Python Package Index for known weaknesses: this needs the network.
+audit: setup ## look every pinned version up among the known weaknesses
+	@test -x .venv/audit/bin/pip-audit || { $(PYTHON) -m venv .venv/audit && .venv/audit/bin/python -m pip install --disable-pip-version-check --quiet pip-audit; }
+	.venv/audit/bin/pip-audit --strict --disable-pip --no-deps -r requirements.lock -r requirements-cluster.lock
 
 lock: setup ## write requirements.lock from what is installed (CUDA's libraries are pinned by torch itself)
 	$(PYTHON) -m pip freeze --all --exclude-editable | grep -viE '^(pip|nvidia|cuda|triton)[-=]' | grep -vi '^nvidia' > requirements.lock.new

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import torch
 from safetensors.torch import save
 from segmentation_models_pytorch.encoders import encoders
@@ -17,6 +18,7 @@ from torchvision.models import resnet18
 
 from hub import serve_hub
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -104,7 +104,10 @@ def test_what_hydra_only_shows_is_left_to_it(flag: str) -> None:
         ("data.size=[8,8]", "expected [height,width], both 32 or more"),
         ("data.residency=disk", "expected auto, gpu, memmap"),
         ("trainer.accelerator=tpu", "expected auto, cuda, mps, cpu"),
-        ("encoder=resnt", "encoder=resnt: no such choice, did you mean resnet?; allowed: convnext_tiny, densenet"),
+        (
+            "encoder=resnt",
+            "encoder=resnt: no such choice, did you mean resnet?; allowed: convnext_tiny, densenet",
+        ),
         ("init=imagnet", "did you mean imagenet?; allowed: checkpoint, imagenet, random"),
         ("init=checkpoint", "init.path is not set"),
         ("epoch=3", "epoch: no such key, did you mean epochs?"),

@@ -47,6 +47,7 @@ runpy.run_path({path!r}, run_name="__main__")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limit of the address space")
 def test_out_of_memory_names_a_batch_size_that_fits(tiny: tuple[str, ...], tmp_path: Path) -> None:
     line = [*tiny, *FAST, "data.size=[256,256]", "batch_size=24"]

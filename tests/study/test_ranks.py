@@ -74,6 +74,7 @@ def shared(
     return folder, done
 
 
+@pytest.mark.slow
 def test_two_processes_make_one_run(
     shared: tuple[Path, subprocess.CompletedProcess[str]], run_here: Run
 ) -> None:
@@ -85,6 +86,7 @@ def test_two_processes_make_one_run(
     assert not done.stderr
 
 
+@pytest.mark.slow
 def test_the_same_checkpoint_gives_the_same_evaluation(
     shared: tuple[Path, subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +113,7 @@ def test_the_same_checkpoint_gives_the_same_evaluation(
         assert row[score] == pytest.approx(alone[score], rel=1e-5), score
 
 
+@pytest.mark.slow
 def test_a_signal_to_the_first_stops_all_and_they_go_on(
     run_py: Run, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ def test_what_the_trials_share_is_known_beforehand() -> None:
     ("override", "says"),
     [
         ("optimizer.lrr=interval(1,2)", "optimizer.lrr: no such key, did you mean optimizer.lr?"),
-        ("optimizer.lr=interval(-1,1)", "optimizer.lr=-1: expected a number above 0"),
+        ("optimizer.lr=interval(-1,1)", "optimizer.lr=-1.0: expected a number above 0"),
         ("frac=choice(0.5,2)", "frac=2: expected a number above 0 and at most 1"),
         ("seed=range(-3,3)", "seed=-3: expected a whole number"),
         ("encoder=choice(resnet,alexnet)", "encoder=alexnet: no such choice"),

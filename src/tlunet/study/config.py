@@ -18,6 +18,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, Transformer
@@ -218,6 +219,8 @@ def _hydra(search_path: ConfigSearchPath) -> Iterator[None]:
     _composed.cache_clear()  # of other files
     version.setbase("1.3")
     Hydra.create_main_hydra2("run", search_path)
+    # The plugin's settings of the same name, which Hydra refuses to merge with conf/'s.
+    ConfigStore.instance().repo["hydra"]["sweeper"].pop("optuna.yaml", None)
     try:
         yield
     finally:

@@ -28,9 +28,8 @@ EXTRAS = {
 
 def set_up() -> None:
     """For the launchers' files: ``${gpus:}`` of this machine, 1 or 0 ``${gpus_a_cell:}``."""
-    # The plugins' own settings have the same names; that ours are checked by them is right.
-    ours = r"\s*'hydra/(launcher/ray|sweeper/optuna)' is validated against"
-    warnings.filterwarnings("ignore", message=ours)
+    # The Ray launcher's own settings are called ray, too; that ours are checked by them is right.
+    warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/ray' is validated against")
     OmegaConf.register_new_resolver("gpus", gpus.count, replace=True)
     OmegaConf.register_new_resolver("gpus_a_cell", gpus.a_cell, replace=True)
 

@@ -120,12 +120,13 @@ def show(table: pd.DataFrame, folders: Collection[str]) -> Table:
     out = Table(
         title=f"Test scores ({title or 'no cell'})",
         caption="Dice, IoU: mean over images with a defect, classes pooled within the image. "
-        "Kaggle-Dice: mean over all image × class pairs, both empty = 1.",
+        "Kaggle-Dice: mean over all image × class pairs, both empty = 1. "
+        "none: the predictor that never finds a defect.",
         title_justify="left",
         caption_justify="left",
     )
     for heading in SHOWN:
-        out.add_column(heading, justify="right", no_wrap=True)
+        out.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
     out.add_column("state")
     for _, row in shown.iterrows():
         state = row["state"]  # why it failed is a line below the table
@@ -136,5 +137,5 @@ def show(table: pd.DataFrame, folders: Collection[str]) -> Table:
     if len(finished):
         out.add_section()
         scores = texts(finished.iloc[0], "empty_")[SCORED:]
-        out.add_row("none", "", "", "", *scores, "(never finds a defect)")
+        out.add_row("none", "", "", "", *scores, "")
     return out

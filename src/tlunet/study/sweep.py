@@ -162,6 +162,8 @@ class Sweep:
             sys.argv = [*argv, f"++hydra.job.env_set.{LEFT_OUT}='{numbers}'"]
         if self.launcher.is_slurm:
             jobs.watch_queue()
+        if self.launcher.is_search:
+            _hush_optuna()
         environ = dict(os.environ)
         os.environ.update(self.launcher.environment)
         try:
@@ -202,6 +204,14 @@ class Sweep:
             }
             busy += jobs.queue(ours) or {}
         return busy
+
+
+def _hush_optuna() -> None:
+    """The cells say it all."""
+    with suppress(ImportError):  # another plugin's search
+        import optuna
+
+        optuna.logging.disable_default_handler()
 
 
 def _runs(folder: Path, row: Row) -> bool:
