@@ -6,12 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 
 from tlunet.study import limits
+from tlunet.study.failures import step_bytes
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -68,6 +70,21 @@ def test_out_of_memory_names_a_batch_size_that_fits(tiny: tuple[str, ...], tmp_p
         env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "MALLOC_ARENA_MAX": "1"},
     )  # fmt: skip
     assert again.returncode == 0, again.stdout + again.stderr
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "mit_b0", "tu-convnext_tiny"])
+@pytest.mark.parametrize("arch", ["unet", "fpn"])
+def test_the_memory_of_a_step_is_known_beforehand(encoder: str, arch: str) -> None:
+    config = {"encoder": {"name": encoder}, "arch": {"name": arch}}
+    pack = SimpleNamespace(classes=["a", "b"], size=(32, 64))
+    cell = SimpleNamespace(
+        config=config,
+        data=SimpleNamespace(pack=pack),
+        hardware=SimpleNamespace(precision="32-true"),
+    )
+    one, four = (step_bytes(cell, batch_size) for batch_size in (1, 4))
+    assert one > 2**20
+    assert 1.2 * one < four < 4 * one  # some of it is the weights'
 
 
 def test_limits_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

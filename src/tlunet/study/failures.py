@@ -2,10 +2,11 @@
 
 import errno
 import traceback
+from functools import partial
 
 import torch
 
-from tlunet.errors import UserError
+from tlunet.errors import ConfigError, UserError
 from tlunet.model.memory import kept_bytes
 from tlunet.model.network import TLUNet
 from tlunet.study.cell import Cell
@@ -61,9 +62,13 @@ def what_fits(cell: Cell, free: int | None) -> str:
 
 def step_bytes(cell: Cell, batch_size: int) -> int:
     """Memory that a training step needs, roughly, if every activation is kept."""
-    with torch.device("meta"):  # there may be no memory left for it
-        encoder, arch = cell.config["encoder"]["name"], cell.config["arch"]["name"]
-        network = TLUNet(encoder, len(cell.data.pack.classes), arch=arch)
+    encoder, arch = cell.config["encoder"]["name"], cell.config["arch"]["name"]
+    build = partial(TLUNet, encoder, len(cell.data.pack.classes), arch=arch)
+    try:
+        with torch.device("meta"):  # there may be no memory left for it
+            network = build()
+    except ConfigError:  # an encoder that computes while it is built
+        network = build()
     kept = kept_bytes(network, batch_size, cell.data.pack.size)
     if cell.hardware.precision == "bf16-mixed":
         kept //= 2
