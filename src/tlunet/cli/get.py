@@ -1,0 +1,94 @@
+"""``tlunet data get <name>``: published data sets, downloaded and checked."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tlunet.errors import DataError, visible
+
+if TYPE_CHECKING:
+    from tlunet.data.published import Published
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def get() -> None:
+    """Download a published data set, check it, and put it in place.
+
+    It appears whole or not at all; a download that is broken off goes on when
+    the same line is typed again; what is there already is checked and never
+    overwritten.
+
+    Exit code 2: something that you can mend (a token, the rules, a folder).
+    1: it cannot be had now (no network, a server's fault, a damaged archive).
+    """
+
+
+@app.command()
+def severstal(
+    root: Annotated[Path, typer.Option(help="The folder to make.")] = Path("data/severstal"),
+) -> None:
+    """Kaggle's Severstal: Steel Defect Detection, by Kaggle's own client and with your token.
+
+    12,568 strips of 256x1600. It needs a Kaggle account, an API token where
+    Kaggle's tools look for it (~/.kaggle/kaggle.json, or KAGGLE_USERNAME and
+    KAGGLE_KEY, or KAGGLE_API_TOKEN), and the competition's rules accepted once
+    in the browser; a line says which of them is missing. Sizes, counts and
+    class statistics are compared with the published ones.
+
+        tlunet data get severstal
+    """
+    from tlunet.data.get import SEVERSTAL, get_severstal
+
+    is_new = _fetched(root, lambda: get_severstal(root))
+    _say(root, is_new, SEVERSTAL, f"python run.py data=severstal data.root={root}")
+
+
+@app.command(name="neu_seg")
+def neu_seg(
+    root: Annotated[Path, typer.Option(help="The folder to make.")] = Path("data/neu_seg"),
+    url: Annotated[
+        str | None, typer.Option(help="Another ZIP file of it; by default its GitHub repository.")
+    ] = None,
+) -> None:
+    """NEU-Seg: hot-rolled steel strip, 3,630 training and 840 test images of 200x200.
+
+    From the public repository DHW-Master/NEU_Seg. Its authors state no licence.
+
+        tlunet data get neu_seg
+    """
+    from tlunet.data.get import NEU_SEG, NEU_SEG_URL, get_neu_seg
+    from tlunet.study.console import progress
+
+    with progress() as report:
+        is_new = _fetched(root, lambda: get_neu_seg(root, url or NEU_SEG_URL, report))
+    _say(root, is_new, NEU_SEG, f"python run.py data=neu_seg data.root={root} data.split=official")
+
+
+def _fetched(root: Path, fetch: Callable[[], bool]) -> bool:
+    """Whether it was downloaded now; exit code 1 where it cannot be had now."""
+    from tlunet.data.archive import FetchError
+    from tlunet.study.console import complain
+
+    try:
+        return fetch()
+    except FetchError as error:
+        complain(*error.lines)
+        raise typer.Exit(1) from error
+    except OSError as error:
+        raise DataError(f"{root}: cannot be written ({error.strerror or error})") from error
+
+
+def _say(root: Path, is_new: bool, published: "Published", line: str) -> None:
+    from tlunet.study.console import say
+
+    images = " + ".join(f"{n:,} {part}" for part, n in published.parts.items())
+    height, width = published.size
+    done = "downloaded" if is_new else "is there already"
+    say(visible(f"{root}: {done}; as published: {images} images of {height}×{width}"))
+    if published.licence:
+        say(published.licence)
+    say(visible(f"train on it: {line}"))
