@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from tlunet.cli import get
+from tlunet.cli import convert, get
 from tlunet.errors import ConfigError, DataError, UserError, visible
 
 app = typer.Typer(no_args_is_help=True, help="Data sets, before anything is trained.")
 app.add_typer(get.app, name="get")
+app.add_typer(convert.app)
 
 
 @app.callback()

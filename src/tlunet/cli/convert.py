@@ -1,0 +1,96 @@
+"""``tlunet data convert``: outlines of other tools as masks."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tlunet.errors import ConfigError, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tlunet.data.convert import Converted
+
+app = typer.Typer()
+FORMATS = ("coco", "yolo")
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        Path, typer.Argument(help="COCO: its JSON file. YOLO: the folder with data.yaml.")
+    ],
+    out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    from_: Annotated[str, typer.Option("--from", help="coco or yolo.")],
+    images: Annotated[
+        Path | None,
+        typer.Option(help="For coco: the folder of the images, where it is not beside the file."),
+    ] = None,
+) -> None:
+    """Make a folder of images and masks from COCO or YOLO polygons.
+
+    What annotation tools export, painted into PNG masks of class ids that
+    data=folder reads: COCO instances (polygons and run-length code) or YOLO
+    segmentation labels. Boxes are refused, they have no outline. A mask has one
+    class a pixel: where objects of several classes lie on one another the
+    smaller is on top, and the pixels that each class loses are counted.
+
+        tlunet data convert export/instances.json my_steel --from coco
+
+    Needs the extra: pip install 'tlunet[convert]'. Nothing is written where
+    there is any fault.
+    """
+    from tlunet.data import coco, yolo
+    from tlunet.data.convert import convert as paint
+    from tlunet.study.console import progress
+
+    if from_ not in FORMATS:
+        raise ConfigError(f"--from {from_}: allowed are {', '.join(FORMATS)}")
+    if images and from_ != "coco":
+        raise ConfigError("--images: only for --from coco; YOLO's folders say where images are")
+    labelled = coco.read(source, images) if from_ == "coco" else yolo.read(source)
+    with progress() as report:
+        done = paint(labelled, out, report)
+    _say(done, labelled.classes, labelled.unused, out)
+
+
+def _say(done: "Converted", classes: "Sequence[str]", unused: int, out: Path) -> None:
+    from tlunet.study.console import say
+
+    say(visible(
+        f"{out}: {done.images} images ({done.free} without an object), {done.objects} objects of "
+        f"{len(classes)} classes: {', '.join(f'{m} = {c}' for m, c in enumerate(classes, 1))}"
+    ))  # fmt: skip
+    if unused:
+        say(f"{unused} images have no annotation entry and are left behind")
+    if done.empty:
+        say(f"{done.empty} objects cover no pixel")
+    lost = [
+        f"{name} {gone} of {whole} pixels"
+        for name, gone, whole in zip(classes, done.lost, done.pixels, strict=True)
+        if gone
+    ]
+    say(visible(f"lost where classes overlap (the smaller is on top): {', '.join(lost) or 'none'}"))
+    say(visible(f"look at it: tlunet data show {_word(out)} --classes {_word(','.join(classes))}"))
+    say(visible(f"train on it: python run.py data=folder data.root={_word(out)} {_hydra(classes)}"))
+
+
+def _word(text: Path | str) -> str:
+    return shlex.quote(str(text))
+
+
+def _hydra(classes: "Sequence[str]") -> str:
+    """The key as Hydra reads it, for a shell.
+
+    >>> print(_hydra(["scratch", "rolled in"]))
+    'data.classes=[scratch,"rolled in"]'
+    """
+    plain = re.compile(r"(?!(?:true|false|null|nan|inf)$)[a-z_][a-z0-9_-]*", re.I)
+    names = [
+        name if plain.fullmatch(name) else json.dumps(name, ensure_ascii=False) for name in classes
+    ]
+    return shlex.quote(f"data.classes=[{','.join(names)}]")

@@ -1,0 +1,98 @@
+"""Images whose objects are outlined in a foreign format, before they are painted into masks."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlunet.data.source import Problem
+from tlunet.errors import ConfigError
+
+Draw = Callable[[tuple[int, int]], NDArray[np.bool_]]  # (height, width) → mask of that shape
+
+
+class Object(NamedTuple):
+    """One outlined object.
+
+    Attributes:
+        class_id: from 1.
+        draw: makes its mask, bool (H, W), for an image of (H, W); raises ValueError where the
+            outline does not fit such an image.
+        where: file and place of the outline.
+    """
+
+    class_id: int
+    draw: Draw
+    where: str
+
+
+class Item(NamedTuple):
+    """One image with its objects; its id is its path in the new folder."""
+
+    image_id: str
+    path: Path
+    objects: tuple[Object, ...]
+    size: tuple[int, int] | None = None  # (height, width) that its annotation says it has
+
+
+class Labelled(NamedTuple):
+    """What a reader of a foreign format has found.
+
+    Attributes:
+        classes: the names of the ids 1…M.
+        items: the images.
+        problems: faults; none of them has stopped the reader.
+        unused: images that no annotation names, and that are left behind.
+    """
+
+    classes: tuple[str, ...]
+    items: tuple[Item, ...]
+    problems: tuple[Problem, ...] = ()
+    unused: int = 0
+
+
+def draw_polygons(polygons: Sequence[NDArray[np.float64]], is_relative: bool) -> Draw:
+    """What draws an object of one or several polygons.
+
+    Args:
+        polygons: (P, 2) each, x and y; in pixels, or as shares of the width and the height.
+        is_relative: whether they are shares.
+    """
+
+    def draw(size: tuple[int, int]) -> NDArray[np.bool_]:
+        height, width = size
+        scale = np.array([width, height]) if is_relative else np.ones(2)
+        mask = np.zeros(size, bool)
+        for polygon in polygons:
+            corners = np.round(polygon * scale).astype(np.int32)
+            mask |= _library().polygon_to_mask(corners, (width, height)).astype(bool)
+        return mask
+
+    return draw
+
+
+def draw_runs(counts: list[int] | str) -> Draw:
+    """What draws an object of COCO's run-length code, plain or compressed."""
+
+    def draw(size: tuple[int, int]) -> NDArray[np.bool_]:
+        height, width = size
+        return np.asarray(_library().rle_to_mask(counts, (width, height)), bool)
+
+    return draw
+
+
+def _library() -> Any:
+    """The module `supervision`, which knows the formats.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import supervision
+    except ImportError:
+        raise ConfigError(
+            "tlunet data convert needs the library supervision: pip install 'tlunet[convert]'"
+        ) from None
+    return supervision
