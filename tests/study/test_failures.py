@@ -84,7 +84,7 @@ def test_the_memory_of_a_step_is_known_beforehand(encoder: str, arch: str) -> No
     )
     one, four = (step_bytes(cell, batch_size) for batch_size in (1, 4))
     assert one > 2**20
-    assert 1.2 * one < four < 4 * one  # some of it is the weights'
+    assert 1.2 * one < four <= 4 * one  # some of it is the weights'
 
 
 def test_limits_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

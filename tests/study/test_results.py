@@ -59,6 +59,18 @@ def test_the_console_table_names_failures_and_dead_classes(study: Path) -> None:
     assert "failed" not in console.export_text()
 
 
+def test_settings_that_differ_are_told_apart(tmp_path: Path) -> None:
+    for init, arch in (("random", "unet"), ("imagenet", "fpn")):
+        config = {"arch": {"name": arch}, "epochs": 3, "loss": {"_target_": "tlunet.x.PaperLoss"}}
+        (cell(tmp_path, init) / "config.yaml").write_text(json.dumps(config))
+    gathered = results.gather(tmp_path)
+    told = gathered.set_index("init")["settings"].to_dict()
+    assert told == {"random": "arch=unet", "imagenet": "arch=fpn"}
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(results.show(gathered, set(gathered["folder"])))
+    assert "arch=fpn" in console.export_text()
+
+
 def test_no_cell_at_all(tmp_path: Path) -> None:
     gathered = results.gather(tmp_path)
     assert len(gathered) == 0

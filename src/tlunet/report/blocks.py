@@ -25,20 +25,11 @@ from yaml import YAMLError
 from tlunet.errors import DataError
 from tlunet.model.scores import PixelCounts, from_table
 from tlunet.study.files import read_json
+from tlunet.study.settings import read_settings, spoken, what_differs
 
 FACTORS = ("encoder", "init", "frac", "seed")
 FREE = (*FACTORS, "start", "version")  # what differs between the cells of one block
 FIRST = ("resnet", "densenet", "random")  # as in the paper; the others follow by name
-#: What a person would call the protocol's keys, and where a run's config has them.
-SPOKEN = {
-    "arch": "arch.name", "loss": "loss._target_", "augment": "augment._target_",
-    "split": "data.split", "split_seed": "data.split_seed", "subset": "data.subset",
-    "size": "data.size",
-    "n": "data.n", "data seed": "data.seed", "balance": "data.balance", "epochs": "epochs",
-    "batch_size": "batch_size", "threshold": "threshold", "lr": "optimizer.lr",
-    "betas": "optimizer.betas", "patience": "early_stopping.patience",
-}  # fmt: skip
-BEFORE = {"arch": "unet"}  # of a run from before there was the key
 RECIPES = {"synthetic": ("n", "size", "epochs", "seed"), "imagenet": ("path",),
            "checkpoint": ("path",), "random": ()}  # fmt: skip
 
@@ -171,10 +162,10 @@ def collect(folder: Path) -> Study:
     protocols: dict[str, list[_Run]] = {}
     for run_ in runs:
         protocols.setdefault(run_.protocol, []).append(run_)
-    spoken = _what_differs([members[0].settings for members in protocols.values()])
+    words = what_differs([members[0].settings for members in protocols.values()])
     titles = [
-        " · ".join([members[0].meta["dataset"], *words])
-        for members, words in zip(protocols.values(), spoken, strict=True)
+        " · ".join([members[0].meta["dataset"], *own])
+        for members, own in zip(protocols.values(), words, strict=True)
     ]
     blocks = []
     for (protocol, members), title in zip(protocols.items(), titles, strict=True):
@@ -212,19 +203,15 @@ def _read(folder: Path, meta: dict[str, Any], time: str) -> _Run:
     groups = _groups(folder / "split.csv", ids)
     config = OmegaConf.load(folder / "config.yaml")
     metrics = read_json(folder / "metrics.json")
-    settings = {
-        name: _spoken(OmegaConf.select(config, at, default=BEFORE.get(name)))
-        for name, at in SPOKEN.items()
-    }
-    settings |= {"precision": meta["precision"], "device": meta["accelerator"]}
+    machine = {"precision": meta["precision"], "device": meta["accelerator"]}
     fixed = {k: v for k, v in meta["science"].items() if k not in FREE}
     return _Run(
         meta=meta,
         folder=folder.name,
         time=time,
         protocol=json.dumps([meta["dataset"], fixed], sort_keys=True),
-        settings=settings,
-        recipe={k: _spoken(config.init[k]) for k in RECIPES.get(meta["init"], ())},
+        settings=read_settings(config) | machine,
+        recipe={k: spoken(config.init[k]) for k in RECIPES.get(meta["init"], ())},
         dead_classes=metrics["dead_classes"],
         empty_predictor=metrics["empty_predictor"],
         image_ids=tuple(ids),
@@ -254,23 +241,11 @@ def _groups(file: Path, ids: list[str]) -> NDArray[np.int64]:
     return test["group"].take(place).to_numpy()
 
 
-def _spoken(value: Any) -> str:
-    """A value of a run's configuration; of a class its name alone."""
-    text = json.dumps(OmegaConf.to_container(value)) if OmegaConf.is_config(value) else str(value)
-    return text.rpartition(".")[2] if text.startswith("tlunet.") else text
-
-
-def _what_differs(settings: Sequence[dict[str, str]]) -> list[list[str]]:
-    """Per block the settings that are not the same in all blocks, as ``loss=BalancedLoss``."""
-    differing = [k for k in settings[0] if len({s[k] for s in settings}) > 1] if settings else []
-    return [[f"{k}={s[k]}" for k in differing] for s in settings]
-
-
 def _label_inits(runs: Sequence[_Run]) -> list[_Run]:
     """Name an initialisation's recipe too where one name stands for several in this block."""
     for init in {run.meta["init"] for run in runs}:
         namesakes = [run for run in runs if run.meta["init"] == init]
-        differing = _what_differs([run.recipe for run in namesakes])
+        differing = what_differs([run.recipe for run in namesakes])
         for run, words in zip(namesakes, differing, strict=True):
             run.meta["init"] = " ".join([init, *words])
     return list(runs)

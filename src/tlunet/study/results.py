@@ -1,13 +1,16 @@
 """From run folders to one table: ``results.csv``, a row a cell."""
 
 from collections.abc import Collection
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from omegaconf import OmegaConf
 from rich.table import Table
 
 from tlunet.study.files import read_json, write_whole
+from tlunet.study.settings import read_settings, what_differs
 
 CELL = ("study", "dataset", "encoder", "init", "frac", "seed")
 SCORES = (
@@ -35,14 +38,17 @@ def gather(study: Path) -> pd.DataFrame:
         One row a cell: which cell, its state, its scores (``dice_class`` is the mean over the
         classes, ``dice_class_1`` class 1's; null unless finished), ``empty_*`` the scores of the
         predictor that never finds a defect, ``dead_classes``, what the run cost and ran on,
-        its folder, and why it failed.
+        its folder, and why it failed; ``settings`` are those that are not the same in all.
     """
     rows = [_readable_row(status.parent) for status in study.glob("*/status.json")]
+    known = [row for row in rows if row["settings"]]
+    for row, words in zip(known, what_differs([row["settings"] for row in known]), strict=True):
+        row["settings"] = " ".join(words)
     table = pd.DataFrame(rows)
     if rows:
         # As in the paper: ResNet first, all data first.
         descending = ["encoder", "frac"]
-        by = ["encoder", "frac", "init", "seed", "folder"]
+        by = ["encoder", "frac", "init", "settings", "seed", "folder"]
         table = table.sort_values(by, ascending=[key not in descending for key in by])
     write_whole(study / "results.csv", lambda path: table.to_csv(path, index=False))
     return table
@@ -54,7 +60,12 @@ def _readable_row(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, AttributeError) as error:
         nothing = dict.fromkeys((*CELL, *SCORES, *BY_CLASS, *FACTS)) | {"dead_classes": ""}
         reason = f"a file of it cannot be read ({error}); run it again with force=true"
-        return nothing | {"state": "unreadable", "folder": folder.name, "error": reason}
+        return nothing | {
+            "settings": "",
+            "state": "unreadable",
+            "folder": folder.name,
+            "error": reason,
+        }
 
 
 def _row(folder: Path) -> dict[str, Any]:
@@ -62,6 +73,8 @@ def _row(folder: Path) -> dict[str, Any]:
     finished = status["state"] == "finished"
     metrics = read_json(folder / "metrics.json") if finished else {}
     row: dict[str, Any] = {key: meta.get(key) for key in CELL}
+    config = folder / "config.yaml"
+    row["settings"] = read_settings(OmegaConf.load(config)) if config.exists() else ""
     row["state"] = status["state"]
     row |= _means(metrics)
     for name in BY_CLASS:
@@ -94,6 +107,7 @@ SHOWN = {
     "training s": ("seconds", "{:.0f}"),
 }
 SCORED = 4  # the first columns say which cell it is
+UNMIXED = ("IoU", "best epoch", "training s")  # left out where settings take their place
 
 
 def texts(row: "pd.Series[Any]", prefix: str = "") -> list[str]:
@@ -125,17 +139,22 @@ def show(table: pd.DataFrame, folders: Collection[str]) -> Table:
         title_justify="left",
         caption_justify="left",
     )
-    for heading in SHOWN:
+    is_mixed = bool(len(shown)) and shown["settings"].ne("").any()
+    kept = [name not in (UNMIXED if is_mixed else ()) for name in SHOWN]
+    for heading in compress(SHOWN, kept):
         out.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
+    if is_mixed:
+        out.add_column("settings", overflow="fold")
     out.add_column("state")
     for _, row in shown.iterrows():
         state = row["state"]  # why it failed is a line below the table
         if row["dead_classes"]:
             state += f", never predicts class {row['dead_classes']}"
-        out.add_row(*texts(row), state)
+        settings = [row["settings"]] if is_mixed else []
+        out.add_row(*compress(texts(row), kept), *settings, state)
     finished = shown[shown["state"] == "finished"] if len(shown) else shown
     if len(finished):
         out.add_section()
         scores = texts(finished.iloc[0], "empty_")[SCORED:]
-        out.add_row("none", "", "", "", *scores, "")
+        out.add_row(*compress(["none", "", "", "", *scores], kept))
     return out

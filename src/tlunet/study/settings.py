@@ -1,0 +1,42 @@
+"""A run's protocol in the words in which a person would type it."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+#: What a person would call the protocol's keys, and where a run's config has them.
+SPOKEN = {
+    "arch": "arch.name", "loss": "loss._target_", "augment": "augment._target_",
+    "split": "data.split", "split_seed": "data.split_seed", "subset": "data.subset",
+    "size": "data.size",
+    "n": "data.n", "data seed": "data.seed", "balance": "data.balance", "epochs": "epochs",
+    "batch_size": "batch_size", "threshold": "threshold", "lr": "optimizer.lr",
+    "betas": "optimizer.betas", "patience": "early_stopping.patience",
+}  # fmt: skip
+BEFORE = {"arch": "unet"}  # of a run from before there was the key
+
+
+def read_settings(config: DictConfig | ListConfig) -> dict[str, str]:
+    """A run's settings beside encoder, initialisation, fraction and seed.
+
+    Args:
+        config: its ``config.yaml``.
+    """
+    return {
+        name: spoken(OmegaConf.select(config, at, default=BEFORE.get(name)))
+        for name, at in SPOKEN.items()
+    }
+
+
+def spoken(value: Any) -> str:
+    """A value of a run's configuration; of a class its name alone."""
+    text = json.dumps(OmegaConf.to_container(value)) if OmegaConf.is_config(value) else str(value)
+    return text.rpartition(".")[2] if text.startswith("tlunet.") else text
+
+
+def what_differs(settings: Sequence[dict[str, str]]) -> list[list[str]]:
+    """Of each the settings that are not the same in all, as ``loss=BalancedLoss``."""
+    differing = [k for k in settings[0] if len({s[k] for s in settings}) > 1] if settings else []
+    return [[f"{k}={s[k]}" for k in differing] for s in settings]
