@@ -1,0 +1,135 @@
+"""docs/extend.md: its files are put in place, its changes made, and the result runs."""
+
+import runpy
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from studies import write_grid
+from tlunet.data.synthetic import draw
+from tlunet.report.blocks import collect
+from tlunet.report.comparisons import Resampled, score_table
+from tlunet.report.drawings import Drawing
+
+ROOT = Path(__file__).parents[2]
+PAGE = "docs/extend.md"
+
+
+@pytest.fixture
+def checkout(fenced: Callable, tmp_path: Path) -> Path:
+    """run.py and conf/, with the page's configuration files."""
+    shutil.copy(ROOT / "run.py", tmp_path)
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    for block in fenced("extend.md"):
+        if block.language == "yaml":
+            assert not (tmp_path / block.title).exists()
+            (tmp_path / block.title).write_text(block.code)
+    return tmp_path
+
+
+@pytest.fixture
+def page(fenced: Callable, monkeypatch: pytest.MonkeyPatch) -> Iterator["Page"]:
+    with monkeypatch.context() as patch:
+        yield Page(fenced("extend.md"), patch)
+
+
+class Page:
+    """The page's Python, as if it stood in the files that it names; undone after the test."""
+
+    def __init__(self, blocks: list, patch: pytest.MonkeyPatch) -> None:
+        self.blocks, self.patch = blocks, patch
+
+    def add(self, file: str) -> None:
+        """The page's new module, or its new part of a module."""
+        [block] = [b for b in self.blocks if b.title == file and b.language == "python"]
+        if not (ROOT / file).exists():
+            self._run(file, block.code)
+            return
+        module = sys.modules[_name(file)]
+        namespace = dict(vars(module))
+        exec(block.compiled(PAGE), namespace)
+        for name in namespace.keys() - vars(module).keys():
+            self.patch.setattr(module, name, namespace[name], raising=False)
+
+    def change(self, file: str) -> ModuleType:
+        """The page's change of a module; the change must fit."""
+        [block] = [b for b in self.blocks if b.title == file and b.language == "diff"]
+        text = (ROOT / file).read_text(encoding="utf-8")
+        for hunk in block.code.split("@@\n"):
+            lines = hunk.splitlines(keepends=True)
+            before = "".join(line[1:] for line in lines if not line.startswith("+"))
+            after = "".join(line[1:] for line in lines if not line.startswith("-"))
+            assert text.count(before) == 1, f"{file} has this not once:\n{before}"
+            text = text.replace(before, after)
+        return self._run(file, text)
+
+    def _run(self, file: str, text: str) -> ModuleType:
+        module = ModuleType(_name(file))
+        self.patch.setitem(sys.modules, module.__name__, module)
+        package, _, name = module.__name__.rpartition(".")
+        self.patch.setattr(sys.modules[package], name, module, raising=False)
+        exec(compile(text, file, "exec"), vars(module))
+        return module
+
+
+def _name(file: str) -> str:
+    return file.removeprefix("src/").removesuffix(".py").replace("/", ".")
+
+
+def test_an_encoder_and_a_loss(
+    page: Page, checkout: Path, tiny: tuple[str, ...], capfd: pytest.CaptureFixture
+) -> None:
+    page.add("src/tlunet/model/losses.py")
+    page.patch.chdir(checkout)
+    page.patch.setattr(sys, "argv", ["run.py", "encoder=mobilenet", "loss=tversky", *tiny])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(checkout / "run.py"), run_name="__main__")
+    assert end.value.code == 0, capfd.readouterr()
+    [folder] = (checkout / "runs/synthetic").glob("mobilenet_v2-random-1.0-s0-*")
+    config = OmegaConf.load(folder / "config.yaml")
+    assert config.loss == {"_target_": "tlunet.model.losses.TverskyLoss", "missed": 0.7}
+
+
+def test_a_data_set(page: Page, checkout: Path, tmp_path: Path) -> None:
+    steel = tmp_path / "steel"
+    steel.mkdir()
+    for k in range(32):
+        image, masks = draw(k, size=(32, 64), seed=0, classes=[(), (1,), (2,), (1, 2)][k % 4])
+        Image.fromarray(image).save(steel / f"{k:02}.png")
+        ids = np.where(masks[1], 2, masks[0]).astype(np.uint8)
+        Image.fromarray(ids).save(steel / f"{k:02}_mask.png")
+    page.add("src/tlunet/data/beside.py")
+    datamodule = page.change("src/tlunet/data/datamodule.py")
+    rules = page.change("src/tlunet/study/rules.py")
+    choice = OmegaConf.load(checkout / "conf/data/beside.yaml")
+    assert rules.check(OmegaConf.create({"data": choice})) == []
+
+    data = datamodule.DefectDataModule(choice.name, steel, tmp_path / "cache", batch_size=8)
+    data.prepare_data()
+    data.setup()
+    batch = next(data.batches("train"))
+    assert data.pack.classes == ("scratch", "dent")
+    assert batch["mask"].shape == (8, 2, 32, 64)
+    assert batch["label"].any(0).all()
+
+    (steel / "07_mask.png").unlink()
+    data = datamodule.DefectDataModule(choice.name, steel, tmp_path / "cache")
+    with pytest.raises(datamodule.DataError, match=r"07\.png: has no mask 07_mask\.png"):
+        data.prepare_data()
+
+
+def test_a_figure(page: Page, tmp_path: Path) -> None:
+    page.add("src/tlunet/report/plots.py")
+    drawings = page.change("src/tlunet/report/drawings.py")
+    study = write_grid(tmp_path / "study", 24, encoders=("resnet",), fracs=(1.0,), seeds=(0,))
+    block = Resampled(collect(study).blocks[0], replicates=20)
+    parts = drawings.figures(block, score_table([block]), Drawing(tmp_path, "", set()))
+    assert "shares_up_to" in [part.name for part in parts]
+    assert (tmp_path / "figures/shares_up_to.png").stat().st_size > 5000
