@@ -1,0 +1,17 @@
+"""Docstrings as mkdocstrings reads them."""
+
+import re
+from typing import Any
+
+import griffe
+
+_ROLE = re.compile(r":(?:class|func|data|meth|mod|attr):(?=`)")
+
+
+class Plain(griffe.Extension):
+    """Sphinx's roles left out, ``Example:`` as the section that holds code."""
+
+    def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:  # noqa: D102
+        if obj.docstring:
+            text = _ROLE.sub("", obj.docstring.value)
+            obj.docstring.value = text.replace("Example:\n", "Examples:\n")
