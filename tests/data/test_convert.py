@@ -1,6 +1,7 @@
 """`tlunet data convert`: outlines of COCO and YOLO as masks, and what can be bad about them."""
 
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -9,15 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from tlunet import cli
+from tlunet.cli.data import _names
 from tlunet.data import folder
 from tlunet.data.pixels import read_mask
 
 pytest.importorskip("supervision", reason="the extra convert is not installed")
 
 Run = Callable[..., tuple[int, str, str]]
+CONF = Path(__file__).parents[2] / "conf"
 SIZE = (20, 30)  # height, width
 SQUARE = [2, 2, 9, 2, 9, 9, 2, 9]  # x, y: 8×8 pixels with its border
 DOT = [4, 4, 5, 4, 5, 5, 4, 5]  # 2×2, inside the square
@@ -173,6 +177,18 @@ def test_the_smaller_object_is_on_top_and_losses_are_counted(convert: Run, tmp_p
 def test_objects_of_one_class_lose_nothing(convert: Run, tmp_path: Path) -> None:
     coco(tmp_path, (7, [SQUARE]), (7, [DOT]))
     assert "on top): none" in convert("instances.json", "out", "--from", "coco")[1]
+
+
+def test_the_lines_to_type_work_for_any_name(convert: Run, tmp_path: Path) -> None:
+    names = ["rolled in, flat", 'a "b"', "null", "7", "c:d=e[f]", "ok_1"]
+    categories = [{"id": k, "name": name} for k, name in enumerate(names)]
+    coco(tmp_path, (0, [SQUARE]), categories=categories)
+    code, out, _ = convert("instances.json", "out", "--from", "coco")
+    assert code == 0
+    look, train = (shlex.split(line.partition(": ")[2]) for line in out.splitlines()[-2:])
+    assert _names(look[-1]) == names
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        assert list(compose("config", train[2:]).data.classes) == names
 
 
 def test_images_of_no_entry_are_left_behind_and_counted(convert: Run, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """``tlunet data convert``: outlines of other tools as masks."""
 
+import csv
+import io
 import json
 import re
 import shlex
@@ -75,8 +77,19 @@ def _say(done: "Converted", classes: "Sequence[str]", unused: int, out: Path) ->
         if gone
     ]
     say(visible(f"lost where classes overlap (the smaller is on top): {', '.join(lost) or 'none'}"))
-    say(visible(f"look at it: tlunet data show {_word(out)} --classes {_word(','.join(classes))}"))
+    say(visible(f"look at it: tlunet data show {_word(out)} --classes {_word(_row(classes))}"))
     say(visible(f"train on it: python run.py data=folder data.root={_word(out)} {_hydra(classes)}"))
+
+
+def _row(classes: "Sequence[str]") -> str:
+    """The names as ``--classes`` reads them.
+
+    >>> print(_row(["scratch", "rolled in, flat"]))
+    scratch,"rolled in, flat"
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(classes)
+    return text.getvalue()
 
 
 def _word(text: Path | str) -> str:

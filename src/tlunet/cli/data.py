@@ -1,5 +1,6 @@
 """``tlunet data <verb>``: data sets, before anything is trained."""
 
+import csv
 import re
 from pathlib import Path
 from typing import Annotated
@@ -178,7 +179,9 @@ def _require_split(split: str, frac: float) -> None:
 
 
 def _names(classes: str) -> list[str]:
-    return [name.strip() for name in classes.split(",") if name.strip()]
+    """Between commas; a name with a comma stands in double quotes."""
+    names = next(csv.reader([classes], skipinitialspace=True), [])
+    return [name.strip() for name in names if name.strip()]
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -79,6 +79,9 @@ def title(facts: Facts) -> str:
 def subtitle(facts: Facts) -> str:
     """How many images of which size and colour, and how many classes."""
     survey = facts.survey
+    name = survey.source.name
+    if name == "synthetic":
+        name = "synthetic strips, which are not steel"
     kinds = Counter(map(tuple, survey.sizes.tolist())).most_common()
     sizes = ", ".join(
         f"{height}×{width}" + (f" ({n:,})" if len(kinds) > 1 else "")
@@ -90,7 +93,7 @@ def subtitle(facts: Facts) -> str:
     if 0 < coloured < len(survey.records):
         colour = f"{coloured:,} of them in colour"
     return (
-        f"{survey.source.name} layout: {len(survey.records):,} images of {sizes} pixels "
+        f"{name}: {len(survey.records):,} images of {sizes} pixels "
         f"(height × width), {colour}, {len(facts.names)} "
         + ("class" if len(facts.names) == 1 else "classes")
     )

@@ -157,7 +157,7 @@ def _bars(
     ax.barh(places, values, color=tints, height=0.72)
     ax.set_yticks(places, [_short(name, 34) for name in names])
     ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.set_xlim(0, 1.32 * max([*values, 1e-9]))  # room for the numbers
+    ax.set_xlim(0, 1.45 * max([*values, 1e-9]))  # room for the numbers
     ax.grid(visible=False, axis="y")
     for place, value, text in zip(places, values, texts, strict=True):
         ax.annotate(text, (value, place), (3, 0), textcoords="offset points", va="center",

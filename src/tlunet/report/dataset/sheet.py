@@ -7,13 +7,13 @@ from matplotlib.patches import Patch
 from tlunet.report.dataset import plots
 from tlunet.report.dataset.facts import Facts
 from tlunet.report.dataset.page import headline, subtitle, title
-from tlunet.report.dataset.pictures import Example, chosen, colours, painted, read, shrunk
+from tlunet.report.dataset.pictures import Example, chosen, colours, each, painted, read, shrunk
 from tlunet.report.style import styled
 
 WIDTH = 17.0  # inches
 LEFT, RIGHT = 8.0, 9.0
-PICTURES = 12
-REPEATED = 4  # pictures of near-duplicates, two of each
+PICTURES, REPEATED = 12, 4  # pictures, and those of near-duplicates, two of each
+WIDE_PICTURES, WIDE_REPEATED = 8, 2  # the same where a strip fills a line alone
 ACROSS = 4  # pictures side by side that are not wide
 WARNINGS = 3
 PIXELS = 800  # of a picture's width
@@ -49,13 +49,22 @@ def sheet(facts: Facts) -> Figure:
 
 def _picked(facts: Facts) -> list[tuple[str, int]]:
     """What stands above each picture, and its row."""
-    picked = [(facts.named(found.classes), row) for found, rows in chosen(facts) for row in rows]
-    repeated = [
+    shown = chosen(facts)
+    most, repeated = (WIDE_PICTURES, WIDE_REPEATED) if each(facts) == 2 else (PICTURES, REPEATED)
+    # The first image of every combination, then as many others as there is room for.
+    places = [
+        (k, c) for k in range(each(facts)) for c, (_, rows) in enumerate(shown) if k < len(rows)
+    ]
+    picked = [
+        (facts.named(shown[c][0].classes), shown[c][1][k])
+        for k, c in sorted(places[:most], key=lambda place: place[::-1])
+    ]
+    twice = [
         (f"near-duplicate: {facts.named_row(row)}", row)
         for repeat in facts.repeats
         for row in repeat.rows[:2]
     ]
-    return picked[:PICTURES] + repeated[:REPEATED]
+    return picked + twice[:repeated]
 
 
 def _grid(examples: list[Example]) -> tuple[int, float]:
