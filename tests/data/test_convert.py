@@ -212,6 +212,16 @@ COCO_FAULTS: dict[str, tuple[list[tuple[int, Any]], dict[str, Any], str]] = {
         "annotations[0]: run-length code of 20×20 for an image of another size",
     ),
     "runs too short": ([(7, {"counts": [5, 5], "size": [20, 30]})], {}, "annotations[0]: "),
+    "runs too long": (
+        [(7, {"counts": [10**30], "size": [20, 30]})],
+        {},
+        "annotations[0]: run-length code with a run that is longer than any image",
+    ),
+    "runs that are no numbers": (
+        [(7, {"counts": [None, 600], "size": [20, 30]})],
+        {},
+        "annotations[0]: segmentation: run-length code needs counts",
+    ),
     "runs without size": ([(7, {"counts": [600]})], {}, "run-length code needs counts, and size"),
     "no image": (
         [],

@@ -183,3 +183,13 @@ def test_masks_are_see_through_inside_and_framed() -> None:
     assert picture[0, 0].tolist() == [0, 0, 0, 0]
     assert 0 < picture[8, 8, 3] < picture[4, 4, 3] == 255
     assert picture[3, 8, :3].tolist() == [0, 0, 0]
+
+
+def test_the_real_sample(real: Path) -> None:
+    found = sum_up(survey(severstal.read(real / "severstal_sample")))
+    assert found.survey.labels.sum(0).tolist() == [2, 0, 6, 4]
+    assert found.named(found.combinations[0].classes) == "no defect"
+    assert len(found.combinations[0].rows) == 18
+    assert (
+        "class 2: no image has it: it cannot be learnt, and its scores are null" in found.warnings
+    )

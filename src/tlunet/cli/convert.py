@@ -43,8 +43,8 @@ def convert(
 
         tlunet data convert export/instances.json my_steel --from coco
 
-    Needs the extra: pip install 'tlunet[convert]'. Nothing is written where
-    there is any fault.
+    Nothing is written where there is any fault. Needs the library supervision
+    (the extra named convert).
     """
     from tlunet.data import coco, yolo
     from tlunet.data.convert import convert as paint

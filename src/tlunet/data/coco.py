@@ -147,7 +147,7 @@ def _annotation(annotation: dict[str, Any], ids: dict[int, int]) -> tuple[Any, i
     outline = annotation.get("segmentation")
     if isinstance(outline, dict):
         counts, size = outline.get("counts"), outline.get("size")
-        if not isinstance(counts, list | str) or not _is_size(size):
+        if not _is_code(counts) or not _is_size(size):
             raise ValueError("segmentation: run-length code needs counts, and size [height, width]")
         return image_id, ids[category], _sized(draw_runs(counts), (size[0], size[1]))
     polygons = list(_polygons(outline))
@@ -182,6 +182,10 @@ def _polygons(outline: Any) -> Iterator[np.ndarray]:
 
 def _is_id(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_code(value: Any) -> TypeGuard[list[int] | str]:
+    return isinstance(value, str) or (isinstance(value, list) and all(map(_is_id, value)))
 
 
 def _is_size(value: Any) -> TypeGuard[list[int]]:

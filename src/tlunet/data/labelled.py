@@ -78,7 +78,10 @@ def draw_runs(counts: list[int] | str) -> Draw:
 
     def draw(size: tuple[int, int]) -> NDArray[np.bool_]:
         height, width = size
-        return np.asarray(_library().rle_to_mask(counts, (width, height)), bool)
+        try:
+            return np.asarray(_library().rle_to_mask(counts, (width, height)), bool)
+        except OverflowError:
+            raise ValueError("run-length code with a run that is longer than any image") from None
 
     return draw
 
