@@ -48,6 +48,7 @@ def main() -> int:
         with own_gpus(cells) if launcher.is_here else nullcontext():
             from tlunet.report.claims import find_claims  # here: they import torch
             from tlunet.report.report import conclude_study
+            from tlunet.report.wandb_report import log_report
             from tlunet.study.sweep import prepare
 
             claims = find_claims(config_dir(command) or ROOT / "experiments/tlunet_paper")
@@ -56,7 +57,8 @@ def main() -> int:
             code = sweep.conclude()
             if len(cells) > 1 or launcher.is_search:
                 for study in sweep.studies:
-                    conclude_study(study, claims)
+                    if conclude_study(study, claims):
+                        log_report(study, cells[0].logger)
             return code
     except UserError as error:
         print(*error.lines, sep="\n", file=sys.stderr)

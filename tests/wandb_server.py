@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from wandb_store import ArtifactStore
+
 KEY = "0123456789abcdef0123456789abcdef01234567"  # the one login this server knows
 ENTITY = "tester"
 
@@ -54,17 +56,20 @@ class Run:
         return [row[name] for row in self.history if name in row]
 
 
-class WandbServer:
+class WandbServer(ArtifactStore):
     """Runs by their id; goes down and up again on one port, and keeps what it has.
 
     Attributes:
         runs: what was received.
         requests: how often each operation was asked for.
+        unknown: operations that were asked for and that this server does not have.
         mode: `ok`; `hang`: connections are taken and never answered; `refuse`: no login is right.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.runs: dict[str, Run] = {}
+        self.unknown: list[str] = []
         self.requests: list[str] = []
         self.mode = "ok"
         self._lock = threading.Lock()
@@ -110,6 +115,7 @@ class WandbServer:
             self.requests.append(operation)
             answer = getattr(self, f"_{operation}", None)
             if answer is None:
+                self.unknown.append(operation)
                 return {"errors": [{"message": f"this server does not know {operation}"}]}
             return {"data": answer(variables)}
 
@@ -213,6 +219,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         if (match := re.match(r"/storage/([^/]+)/(.+)", self.path)) and self._is_awake():
             self.server.wandb.runs[match[1]].uploads[match[2]] = body
+        elif match := re.match(r"/artifacts/([^/]+)/(.+)", self.path):
+            self.server.wandb.receive(match[1], match[2], body)
         self._answer(b"")
 
     def do_POST(self) -> None:

@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
-from numpy.typing import NDArray
 
+from tlunet.model.curves import Floats, Labels, precision_points, roc_points
 from tlunet.model.scores import average_precision, roc_auc
 from tlunet.report.style import (
     COLOURS,
@@ -30,43 +30,9 @@ from tlunet.report.style import (
     subplots,
 )
 
-Floats = NDArray[np.float64]
-Labels = NDArray[np.bool_]
-
 LINES = ("-", "--", "-.", ":")  # a second mark of the class, for print in grey
 MAX_COLUMNS = 4
 FEWEST = 5  # predictions a bin needs to be drawn
-
-
-def roc_points(label: Labels, prob: Floats) -> tuple[Floats, Floats]:
-    """(false positive rate, true positive rate) at every distinct score, from (0, 0) to (1, 1).
-
-    Args:
-        label: (N,) the truth, with both positives and negatives.
-        prob: (N,) the scores.
-    """
-    hits, others = _as_high(label, prob)
-    zero = np.zeros(1)
-    return np.append(zero, others / others[-1]), np.append(zero, hits / hits[-1])
-
-
-def precision_points(label: Labels, prob: Floats) -> tuple[Floats, Floats]:
-    """(recall, precision) at every distinct score, the highest score first.
-
-    Args:
-        label: (N,) the truth, with at least one positive.
-        prob: (N,) the scores.
-    """
-    hits, others = _as_high(label, prob)
-    return hits / hits[-1], hits / (hits + others)
-
-
-def _as_high(label: Labels, prob: Floats) -> tuple[Floats, Floats]:
-    """Positives and negatives at or above each distinct score, the highest score first."""
-    scores = -np.unique(-prob)
-    hits, others = (np.sort(prob[label == truth]) for truth in (True, False))
-    above = [len(part) - np.searchsorted(part, scores, side="left") for part in (hits, others)]
-    return above[0].astype(np.float64), above[1].astype(np.float64)
 
 
 def mean_roc(curves: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:

@@ -92,23 +92,28 @@ def write_report(folder: Path, claims: Path | None = None) -> Path:
     return folder / "report.html"
 
 
-def conclude_study(folder: Path, claims: Path | None) -> None:
+def conclude_study(folder: Path, claims: Path | None) -> bool:
     """Write the report at a sweep's end, unless it says already all there is to say.
 
     Args:
         folder: of the study.
         claims: what it is judged by; see :func:`write_report`.
+
+    Returns:
+        Whether it was written.
     """
     report = folder / "report.html"
     written = report.stat().st_mtime if report.exists() else 0.0
-    if any(status.stat().st_mtime >= written for status in folder.glob("*/status.json")):
+    is_due = any(s.stat().st_mtime >= written for s in folder.glob("*/status.json"))
+    if is_due:
         say("writing the report")
         try:
             write_report(folder, claims)
         except OSError as error:  # a full disk, say: the runs are safe
             complain(f"report: cannot be written ({error}); tlunet report {folder} tries again")
-            return
+            return False
     say(f"report: {report}")
+    return is_due
 
 
 def _title(study: Study) -> str:

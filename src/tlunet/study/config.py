@@ -268,7 +268,7 @@ def _other_keys(cell: DictConfig, known: DictConfig, where: str = "") -> list[st
         if "_target_" in theirs:  # whose class says what else it takes
             if "_target_" not in mine:
                 faults.append(f"{where}{key}._target_: missing; expected a class")
-        elif OmegaConf.select(mine, "name") != "csv":  # a logger without settings
+        elif OmegaConf.select(mine, "name") not in ("csv", "tensorboard"):  # without settings
             faults += _other_keys(mine, theirs, f"{where}{key}.")
     return faults
 

@@ -133,9 +133,11 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "trainer.nodes": (_is_int(1, _MOST_AT_ONCE), "a whole number, 1 or more"),
     "trainer.compile": (_is_bool, "true or false"),
-    "logger.name": (_is_one_of("wandb", "csv"), "wandb, csv"),
+    "logger.name": (_is_one_of("wandb", "tensorboard", "csv"), "wandb, tensorboard, csv"),
     "logger.mode": (_is_one_of("auto", "online", "offline"), "auto, online, offline"),
     "logger.project": (_is_text, "a project's name"),
+    "logger.images": (_is_int(0, 1000), "a whole number, at most 1000; 0 for none"),
+    "logger.checkpoint": (_is_bool, "true or false"),
 }
 #: Keys that hold others, where a single value has no meaning.
 _GROUPS = tuple(dict.fromkeys(key.partition(".")[0] for key in _RULES if "." in key))

@@ -6,6 +6,9 @@ Secrets stay where ``wandb login`` has put them; a record holds none.
 import os
 import re
 import shlex
+import signal
+import subprocess
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 KNOCK = 4.0  # seconds a W&B server has to answer at all, or the run is logged offline
 INIT = 10.0  # seconds to open a run there (WANDB_INIT_TIMEOUT)
 FINISH = 8.0  # seconds to take the rest at the end (WANDB_FINISH_TIMEOUT); a stopped cell has 30
+UPLOAD = 60.0  # seconds that pictures and files have to arrive
+REFUSED = "filestream: fatal error"  # what W&B's log says when rows did not get through
 
 
 def open_run(title: str, asked: str, folder: Path, **about: Any) -> "wandb.Run | None":
@@ -80,6 +85,15 @@ def _settings() -> "wandb.Settings":
     )
 
 
+def planned_mode(asked: str) -> str:
+    """Online, offline or disabled, whether or not the server can be reached."""
+    import wandb
+
+    settings = wandb.setup().settings
+    mode = settings.mode if asked == "auto" else asked
+    return "offline" if mode == "online" and not is_logged_in(settings) else mode
+
+
 def _choose(asked: str, settings: "wandb.Settings") -> tuple[Any, str | None]:
     """W&B's mode, and what stood against being online, if that is worth a line."""
     mode = settings.mode if asked == "auto" else asked
@@ -127,6 +141,53 @@ def knock(url: str) -> str | None:
     return found[0] if found else f"cannot be reached ({url}: no answer)"
 
 
+def close_run(run: "wandb.Run", exit_code: int) -> bool:
+    """End a run, and say whether all of it has arrived: at the server, or in an offline record."""
+    settings = run.settings
+    is_whole = settings.mode == "disabled"
+    with suppress(TimeoutError):
+        run.finish(exit_code=exit_code)
+        is_whole = REFUSED not in _read(settings.log_internal)
+    if settings.mode != "disabled":
+        # Earlier records of the run hold nothing that this one or the server has not.
+        for record in Path(settings.wandb_dir).glob(f"*run-*/run-{run.id}.wandb"):
+            if record != Path(settings.sync_file):
+                record.with_suffix(".wandb.synced").touch()
+    return is_whole
+
+
+def say_lost(run: "wandb.Run", title: str) -> None:
+    """Say that the server has not taken all of a run, and how to upload it."""
+    say(
+        f"  {title}: W&B was lost ({run.settings.base_url}): the record is kept in the run folder; "
+        f"upload it later with: {sync_command(run)}"
+    )
+
+
+def upload(run: "wandb.Run", title: str) -> None:
+    """Upload an offline record by W&B's own command; a line says so if that does not succeed.
+
+    In a process of its own, since W&B's client knows no time limit for artifacts: whatever befalls
+    the server, it is over after a minute.
+    """
+    marker = Path(f"{run.settings.sync_file}.synced")  # the command's exit code says less
+    if not knock(run.settings.base_url):
+        command = [sys.executable, "-m", "wandb", "sync", run.settings.sync_dir]
+        process = subprocess.Popen(
+            command, start_new_session=True, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(UPLOAD)
+        finally:
+            with suppress(ProcessLookupError):  # with what it has started
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if not marker.exists():
+        say_lost(run, title)
+
+
 def tear_down() -> None:
     """End W&B's process now: at the interpreter's exit it could keep that waiting."""
     import wandb
@@ -144,3 +205,9 @@ def sync_command(run: "wandb.Run") -> str:
 def first_line(error: Exception) -> str:
     """Of an error that may have many."""
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _read(path: str) -> str:
+    with suppress(OSError):
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    return ""

@@ -2,21 +2,28 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import pandas as pd
 
 from tlunet.study.console import say
 from tlunet.study.files import read_json
 from tlunet.study.loggers import EpochLogger, Row
-from tlunet.study.wandb_link import first_line, open_run, sync_command, tear_down
+from tlunet.study.wandb_artifacts import (
+    checkpoint_artifact,
+    results_artifact,
+    split_artifact,
+    use,
+)
+from tlunet.study.wandb_link import close_run, first_line, open_run, say_lost, tear_down, upload
 
 if TYPE_CHECKING:
     import wandb
 
     from tlunet.study.cell import Cell
 
-REFUSED = "filestream: fatal error"  # what W&B's log says when rows did not get through
 AXES = ("epoch", "step", "samples", "elapsed_seconds")
 BY_EPOCH = (
     "train_loss", "val_*", "seconds", "images_per_second", "learning_rate", "gradient_norm",
@@ -38,8 +45,10 @@ def open_wandb(cell: "Cell", attempt: int) -> Iterator["WandbLogger | None"]:
     exit_code = 1
     try:
         asked = cell.config["logger"]["mode"]
-        if run := open_run(cell.title, asked, cell.folder, **_about(cell, attempt)):
-            logger = WandbLogger(run, cell.title)
+        about = _about(cell, attempt)
+        if run := open_run(cell.title, asked, cell.folder, **about):
+            record = partial(open_run, cell.title, "offline", cell.folder, **about)
+            logger = WandbLogger(run, cell.title, record)
         yield logger
         exit_code = 0
     finally:
@@ -69,17 +78,27 @@ class WandbLogger(EpochLogger):
     tells all its epochs again, and each row stands there once, wherever the run was broken off
     and whatever of it has been uploaded before.
 
+    What belongs to the test (pictures, files) is never told to a server: the client would wait for
+    it without a limit. It goes to an offline record of the same run, with all else that the server
+    has not, and W&B's own command uploads that, for a minute at most.
+
     Args:
         run: open.
         title: of the cell.
+        open_record: opens the run again, offline.
     """
 
-    def __init__(self, run: "wandb.Run", title: str) -> None:
+    def __init__(
+        self, run: "wandb.Run", title: str, open_record: Callable[[], "wandb.Run | None"]
+    ) -> None:
         super().__init__()
         self.run = run
         self.title = title
+        self.open_record = open_record
+        self.rows: dict[int, Row] = {}  # by step, all that was told
+        self.tested: Cell | None = None
         self.is_lost = False  # W&B's client, for good
-        self.is_whole = False  # what the server has of it
+        self.step = 0  # of the last epoch
         self._try(self._define_axes)
 
     @property
@@ -94,30 +113,67 @@ class WandbLogger(EpochLogger):
         """An epoch and its points; W&B drops those that the resumed run has already."""
         rows: dict[int, Row] = {p["step"]: {k: p[k] for k in p if k != "epoch"} for p in points}
         known = {k: v for k, v in row.items() if v is not None}
-        rows[row["step"]] = rows.get(row["step"], {}) | known
+        self.step = row["step"]
+        rows[self.step] = rows.get(self.step, {}) | known
         for step, values in sorted(rows.items()):
-            self._try(self.run.log, values, step=step, commit=True)
+            self._log(step, values)
 
     def log_test(self, cell: "Cell") -> None:
-        """The scores, named as in ``metrics.json``."""
-        scores = read_json(cell.folder / "metrics.json")
-        self._try(self.run.summary.update, flatten(scores))
+        """Scores by their names in ``metrics.json``, curves, pictures, and the files' artifacts."""
+        self.tested = cell
+        scores = flatten(read_json(cell.folder / "metrics.json"))
+        self._try(self.run.summary.update, scores)
+        if self.run.offline:
+            self._offer("curves and pictures", self._show, cell)
+            self._offer("files", self._keep, cell, scores)
 
     def close(self, exit_code: int) -> None:
         """End the run; a line says so if the server has not taken all of it."""
-        settings = self.run.settings
-        self._try(self._finish, exit_code)
-        if self.is_lost or settings.mode == "disabled":
-            return
-        if not self.is_whole:
-            say(
-                f"  {self.title}: W&B was lost ({settings.base_url}): the record is kept in the "
-                f"run folder; upload it later with: {sync_command(self.run)}"
-            )
-        # Earlier records of the run hold nothing that this one or the server has not.
-        for record in Path(settings.wandb_dir).glob(f"*run-*/run-{self.run.id}.wandb"):
-            if record != Path(settings.sync_file):
-                record.with_suffix(".wandb.synced").touch()
+        is_complete = self.run.offline or self.run.disabled or self.tested is None
+        self._try(self._close if is_complete else self._complete, exit_code)
+
+    def _close(self, exit_code: int) -> None:
+        if not close_run(self.run, exit_code):
+            say_lost(self.run, self.title)
+
+    def _complete(self, exit_code: int) -> None:
+        """Tell what the server has not to a record, and upload that."""
+        assert self.tested
+        is_whole = close_run(self.run, exit_code)
+        record = self.open_record()
+        if record is None:
+            return  # and it was said why
+        self.run = record
+        self._define_axes()
+        last = self.rows.get(self.step, {})
+        if is_whole:
+            record.summary.update(last)  # or the test's alone would remain
+        else:
+            for step, row in self.rows.items():
+                self._log(step, row)
+        self.log_test(self.tested)
+        close_run(record, exit_code)
+        upload(record, self.title)
+
+    def _log(self, step: int, values: Row) -> None:
+        self.rows[step] = values
+        self._try(self.run.log, values, step=step, commit=True)
+
+    def _show(self, cell: "Cell") -> None:
+        from tlunet.study.exhibits import curve_charts, image_exhibits
+
+        table = pd.read_parquet(cell.folder / "test_images.parquet")
+        shown: Row = dict(curve_charts(table))
+        if most := cell.config["logger"]["images"]:
+            shown |= image_exhibits(cell.folder, cell.data.pack, most)
+        self.run.log(shown, step=self.step + 1, commit=True)
+
+    def _keep(self, cell: "Cell", scores: Row) -> None:
+        use(self.run, split_artifact(cell.folder))
+        self.run.log_artifact(results_artifact(cell.folder))
+        if cell.config["logger"]["checkpoint"]:
+            checkpoint = checkpoint_artifact(cell.folder, scores)
+            self.run.log_artifact(checkpoint, aliases=["best", "latest"])
 
     def _define_axes(self) -> None:
         """What stands below a panel's curves unless its reader chooses another axis."""
@@ -127,10 +183,14 @@ class WandbLogger(EpochLogger):
             for name in names:
                 self.run.define_metric(name, step_metric=axis, step_sync=False)
 
-    def _finish(self, exit_code: int) -> None:
-        with suppress(TimeoutError):
-            self.run.finish(exit_code=exit_code)
-            self.is_whole = REFUSED not in _read(self.run.settings.log_internal)
+    def _offer(self, what: str, tell: Callable[..., Any], *args: Any) -> None:
+        """Tell W&B what it can do without: an error is a line, and the rest is logged."""
+        if self.is_lost or self.run.disabled:
+            return
+        try:
+            tell(*args)
+        except Exception as error:
+            say(f"  {self.title}: W&B does not get the {what} ({first_line(error)})")
 
     def _try(self, tell: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Tell W&B, and no more once that has failed; the run folder has everything anyway."""
@@ -159,9 +219,3 @@ def flatten(scores: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         elif value is not None:
             flat[f"{prefix}{name}"] = value
     return flat
-
-
-def _read(path: str) -> str:
-    with suppress(OSError):
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    return ""
