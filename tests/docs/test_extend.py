@@ -9,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -130,6 +131,14 @@ def test_a_figure(page: Page, tmp_path: Path) -> None:
     drawings = page.change("src/tlunet/report/drawings.py")
     study = write_grid(tmp_path / "study", 24, encoders=("resnet",), fracs=(1.0,), seeds=(0,))
     block = Resampled(collect(study).blocks[0], replicates=20)
-    parts = drawings.figures(block, score_table([block]), Drawing(tmp_path, "", set()))
-    assert "shares_up_to" in [part.name for part in parts]
+    drawn = {}
+
+    def draw(name: str, title: str, caption: str, figure: Figure) -> None:
+        drawn[name] = title, caption, figure  # saved, all of them would take seconds
+
+    drawings.figures(block, score_table([block]), draw)
+    title, caption, figure = drawn["shares_up_to"]
+    assert (title, caption) == ("Share of images up to a Dice", "Further right is better.")
+    assert len(figure.axes[0].lines) == 2  # random, imagenet
+    Drawing(tmp_path, "", set())("shares_up_to", title, caption, figure)
     assert (tmp_path / "figures/shares_up_to.png").stat().st_size > 5000
