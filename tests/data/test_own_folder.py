@@ -44,6 +44,7 @@ def test_from_images_and_masks_to_a_report(
         assert end.value.code in (0, None)
         return capfd.readouterr().out
 
+    monkeypatch.setattr("tlunet.report.report.figures", lambda *_: [])  # test_report draws them
     monkeypatch.chdir(tmp_path)
     write_folder(Path("my_steel"))
     assert "sound: no fault" in tlunet("data", "check", "my_steel", "--classes", CLASSES)
