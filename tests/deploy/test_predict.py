@@ -1,11 +1,9 @@
 """The network that predicts is made up in a moment; what it says is compared with itself, plain."""
 
 import csv
-import io
-import json
 import re
-import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,66 +12,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from tlunet import cli
-from tlunet.deploy.output import Output, list_paths, mask_names
+from deploy.networks import CLASSES, SIZE
 from tlunet.deploy.predict import Prediction, Predictor, Unreadable
-from tlunet.errors import ConfigError, DataError
+from tlunet.errors import DataError
 from tlunet.model.network import Logits, TLUNet
-from tlunet.model.task import DefectTask, load_network
 
-CLASSES = ("pits", "lines", "dents")
-SIZE = (32, 64)
-
-
-def lively(network: TLUNet) -> TLUNet:
-    """Statistics as after a training, and answers on both sides of the threshold."""
-    torch.manual_seed(0)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, 0, 0.3)
-            nn.init.uniform_(module.running_var, 0.5, 2)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.3)
-    return network.eval()
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run's folder, as far as predictions need it."""
-    folder = tmp_path_factory.mktemp("runs") / "resnet-random-1.0-s0-0123"
-    folder.mkdir()
-    task = DefectTask(
-        lively(TLUNet("resnet18", 3, [90.0], [50.0])), threshold=0.45, classes=CLASSES
-    )
-    content = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}
-    content["state_dict"] = {
-        k: v for k, v in content["state_dict"].items() if k.startswith("network.")
-    }
-    torch.save(content, folder / "best.ckpt")
-    (folder / "meta.json").write_text(json.dumps({"size": SIZE}))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Grey and in colour, of the run's size and of others, two of one name, one that is broken."""
-    root = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    shapes = {
-        "a.png": SIZE, "b.jpg": (*SIZE, 3), "c.png": (50, 90), "d.png": SIZE, "e.png": (40, 40, 3),
-        "sub/a.png": SIZE, "sub/z.png": SIZE,
-    }  # fmt: skip
-    (root / "sub").mkdir()
-    for name, shape in shapes.items():
-        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(root / name)
-    (root / "broken.jpg").write_bytes((root / "b.jpg").read_bytes()[:100])
-    return root
-
-
-@pytest.fixture(scope="module")
-def network(run: Path) -> TLUNet:
-    """The run's network, as it was trained."""
-    return load_network(run)
+Line = Callable[..., int]
 
 
 @pytest.fixture(scope="module")
@@ -202,63 +146,12 @@ def test_a_run_that_says_no_size_is_a_mistake(run: Path, tmp_path: Path) -> None
         Predictor.load(tmp_path / "nowhere")
 
 
-def test_images_are_named_below_what_holds_them_all(images: Path, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    inside = list_paths([images])
-    assert list(inside.images.values()) == [
-        "a.png", "b.jpg", "broken.jpg", "c.png", "d.png", "e.png", "sub/a.png", "sub/z.png",
-    ]  # fmt: skip
-    wanted = [images / "sub" / "a.png", images / "a.png", images / "sub" / ".." / "a.png"]
-    listing = list_paths([*wanted, images / "nowhere"])
-    assert listing.images == {wanted[0]: "sub/a.png", wanted[1]: "a.png"}
-    assert listing.faults == [Unreadable(images / "nowhere", "no such file or folder")]
-    [fault] = list_paths([images, tmp_path / "empty"]).faults
-    assert fault.reason == "no image in this folder"
-    with pytest.raises(DataError, match="no such file or folder"):
-        list_paths([tmp_path / "nowhere"])
-
-
-def test_masks_of_one_stem_have_files_of_their_own() -> None:
-    assert mask_names(["a.jpg", "b/a.jpg", "c"]) == ["a.png", "b/a.png", "c.png"]
-    assert mask_names(["a.jpg", "a.tif", "b"]) == ["a.jpg.png", "a.tif.png", "b.png"]
-
-
-def test_more_classes_than_a_png_has_bits(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="17 classes"):
-        Output(tmp_path, {}, ["x"] * 17)
-    (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="cannot be written"):
-        Output(tmp_path / "file", {}, ["x"])
-
-
-def test_what_is_broken_off_leaves_no_table(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), Output(tmp_path, {}, ["x"]):
-        raise RuntimeError
-    assert [path.name for path in tmp_path.iterdir()] == ["masks"]
-
-
-def test_a_mask_that_cannot_be_written_leaves_no_table(tmp_path: Path) -> None:
-    one = Prediction(Path("a.jpg"), np.zeros(1, np.float32), np.zeros((2, 2), np.uint8))
-    (tmp_path / "masks" / "a.png").mkdir(parents=True)
-    with pytest.raises(IsADirectoryError), Output(tmp_path, {one.path: "a.jpg"}, ["x"]) as output:
-        output.add(one)
-    assert not list(tmp_path.glob("*.csv*"))
-
-
-def tlunet(monkeypatch: pytest.MonkeyPatch, *args: str | Path, stdin: str = "") -> int:
-    monkeypatch.setattr(sys, "argv", ["tlunet", *map(str, args)])
-    monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    return int(end.value.code or 0)
-
-
 def test_the_verb_writes_a_table_and_masks(
-    run: Path, network: TLUNet, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    run: Path, network: TLUNet, images: Path, tmp_path: Path, tlunet: Line,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     options = ("--device", "cpu", "--precision", "32-true", "--batch-size", "2")
-    code = tlunet(monkeypatch, "predict", run, images, "--out", tmp_path / "out", *options)
+    code = tlunet("predict", run, images, "--out", tmp_path / "out", *options)
     out, err = capsys.readouterr()
     assert code == 1
     assert err.startswith(f"{images / 'broken.jpg'}: cannot be read as an image")
@@ -267,17 +160,17 @@ def test_the_verb_writes_a_table_and_masks(
     with (tmp_path / "out" / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     names = ["a.png", "b.jpg", "c.png", "d.png", "e.png", "sub/a.png", "sub/z.png"]
-    assert [row["image"] for row in rows[::3]] == names
-    assert [row["class_name"] for row in rows[:3]] == list(CLASSES)
+    assert [row["image"] for row in rows[::4]] == names
+    assert [row["class_name"] for row in rows[:4]] == list(CLASSES)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["masks", "predictions.csv"]
     for k, name in enumerate(names):
         probabilities, masks = plainly(network, images / name)
         with Image.open(tmp_path / "out/masks" / Path(name).with_suffix(".png")) as file:
             assert file.mode == "L"
             bits = np.asarray(file)
-        written = np.stack([bits & 1 << m > 0 for m in range(3)])
+        written = np.stack([bits & 1 << m > 0 for m in range(4)])
         assert (written == masks).mean() > 0.999
-        for m, row in enumerate(rows[3 * k : 3 * k + 3]):
+        for m, row in enumerate(rows[4 * k : 4 * k + 4]):
             assert int(row["class_id"]) == m + 1
             assert float(row["probability"]) == pytest.approx(probabilities[m], abs=1e-4)
             assert int(row["area_pixels"]) == written[m].sum()
@@ -285,14 +178,14 @@ def test_the_verb_writes_a_table_and_masks(
 
 
 def test_a_list_on_standard_input(
-    run: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    run: Path, images: Path, tmp_path: Path, tlunet: Line,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     listed = f"{images / 'd.png'}\n\n{images / 'sub'}\n"
-    code = tlunet(monkeypatch, "predict", run, "-", "--out", tmp_path, stdin=listed)
+    code = tlunet("predict", run, "-", "--out", tmp_path, stdin=listed)
     assert (code, capsys.readouterr().err) == (0, "")
     table = (tmp_path / "predictions.csv").read_text().splitlines()
-    assert [row.split(",")[0] for row in table[1::3]] == ["d.png", "sub/a.png", "sub/z.png"]
+    assert [row.split(",")[0] for row in table[1::4]] == ["d.png", "sub/a.png", "sub/z.png"]
 
 
 @pytest.mark.parametrize(
@@ -306,12 +199,12 @@ def test_a_list_on_standard_input(
     ],
 )
 def test_a_mistake_is_a_line_and_exit_code_2(
-    args: list[str], message: str, run: Path, images: Path, tmp_path: Path,
+    args: list[str], message: str, run: Path, images: Path, tmp_path: Path, tlunet: Line,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     here = [{"RUN": run, "IMAGES": images}.get(arg, arg) for arg in args]
-    assert tlunet(monkeypatch, "predict", *here, "--out", tmp_path / "out") == 2
+    assert tlunet("predict", *here, "--out", tmp_path / "out") == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 
 from fuzz.mutations import fuzz, spoilt
 from tlunet import cli
-from tlunet.deploy.output import list_paths
+from tlunet.deploy.listing import list_paths
 from tlunet.deploy.predict import Predictor
 from tlunet.errors import ConfigError, UserError
 from tlunet.model.network import TLUNet

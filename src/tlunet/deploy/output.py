@@ -1,99 +1,49 @@
-"""Which images are predicted, and the files that say what was found in them."""
+"""The files that say what was found: a table, masks, pictures, a submission."""
 
 import csv
 import os
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from PIL import Image
 
-from tlunet.data.listing import IMAGE_SUFFIXES, list_files
-from tlunet.deploy.predict import Prediction, Unreadable
+from tlunet.data.rle import encode
+from tlunet.deploy import boxes
+from tlunet.deploy.listing import Images
+from tlunet.deploy.overlay import picture
+from tlunet.deploy.stream import Prediction
 from tlunet.errors import ConfigError, DataError
 
-COLUMNS = ("image", "class_id", "class_name", "probability", "area_pixels", "area_share")
+COLUMNS = (
+    "image", "class_id", "class_name", "probability", "area_pixels", "area_share", "label", "boxes",
+)  # fmt: skip
+#: As the competition took it: a row per image and class, runs 1-based and column-major.
+SUBMISSION = ("ImageId_ClassId", "EncodedPixels")
 
 
-class Listing(NamedTuple):
-    """The images of a command.
+class Rows(NamedTuple):
+    """What one image adds to the tables."""
 
-    Attributes:
-        images: file → its name in ``predictions.csv``, in the order given, each once.
-        faults: what was asked for and is not there.
-    """
-
-    images: dict[Path, str]
-    faults: list[Unreadable]
-
-
-def list_paths(paths: Iterable[Path]) -> Listing:
-    """Every image file of some files and folders (with their sub-folders).
-
-    An image is named by its POSIX path below the folder that holds everything asked for: with one
-    folder that is its path in the folder, which a data set calls its id. No two share a name.
-
-    Raises:
-        DataError: there is no image at all; a line a fault.
-    """
-    found: dict[Path, Path] = {}  # absolute path → as it was named
-    roots: list[Path] = []
-    faults: list[Unreadable] = []
-    for path in paths:
-        if path.is_dir():
-            listing = list_files(path, IMAGE_SUFFIXES)
-            images = list(listing.files.values())
-            roots.append(_absolute(path))
-            faults += [Unreadable(Path(p.where), p.what) for p in listing.problems]
-            if not images:
-                faults.append(Unreadable(path, "no image in this folder"))
-        elif path.is_file():
-            images = [path]
-            roots.append(_absolute(path).parent)
-        else:
-            images = []
-            faults.append(Unreadable(path, "no such file or folder"))
-        for image in images:
-            found.setdefault(_absolute(image), image)
-    if not found:
-        lines = [f"{path}: {reason}" for path, reason in faults]
-        raise DataError(*lines or ["no image is named; expected files, folders or a list"])
-    base = Path(os.path.commonpath(roots))
-    names = {path: where.relative_to(base).as_posix() for where, path in found.items()}
-    return Listing(names, faults)
-
-
-def _absolute(path: Path) -> Path:
-    """Links are not resolved: a file is named as it is called, not as where it leads."""
-    return Path(os.path.abspath(path))  # noqa: PTH100
-
-
-def mask_names(images: Sequence[str]) -> list[str]:
-    """Where each image's mask goes below ``masks/``: no two to one file.
-
-    >>> mask_names(["a.jpg", "cam1/a.jpg"])
-    ['a.png', 'cam1/a.png']
-    >>> mask_names(["a.jpg", "a.tif"])  # two of one stem: all keep their suffix
-    ['a.jpg.png', 'a.tif.png']
-    """
-    stems = [str(PurePosixPath(image).with_suffix("")) for image in images]
-    stems = stems if len({*stems}) == len(stems) else list(images)
-    return [f"{stem}.png" for stem in stems]
+    predictions: list[tuple[Any, ...]]
+    submission: list[tuple[str, str]]
 
 
 class Output:
-    """``predictions.csv`` and ``masks/``, written in threads while the network goes on.
+    """A folder of results, written in threads while the network goes on.
 
-    The table appears under its name when all of it is there; each mask appears whole.
+    Tables appear under their names when all of them is there; each mask and picture appears whole.
 
     Args:
         folder: where they go; made if it is not there.
-        images: file → name, from :func:`list_paths`.
+        images: what each image is called.
         classes: names of the classes 1…M.
-        threads: that write masks.
+        overlay: style of pictures in ``overlays/``; ``None`` for none.
+        submission: whether to write ``submission.csv``.
+        threads: that write.
 
     Raises:
         ConfigError: more classes than a PNG's pixel has bits.
@@ -101,49 +51,71 @@ class Output:
     """
 
     def __init__(
-        self, folder: Path, images: dict[Path, str], classes: Sequence[str], threads: int = 2
+        self,
+        folder: Path,
+        images: Images,
+        classes: Sequence[str],
+        *,
+        overlay: str | None = None,
+        submission: bool = False,
+        threads: int = 2,
     ) -> None:
         if len(classes) > 16:
             raise ConfigError(
                 f"{len(classes)} classes: a mask is a PNG of one bit a class, at most 16 bits"
             )
-        self.table = folder / "predictions.csv"
-        self._temporary = folder / f".predictions.csv.{os.getpid()}"
-        self._images = images
-        self._masks = dict(zip(images, mask_names(list(images.values())), strict=True))
-        self._folder = folder / "masks"
-        self._classes = classes
+        self.folder = folder
+        self._images, self._classes, self._style = images, classes, overlay
         self._most = 4 * threads  # predictions that may wait to be written: bounds the memory
+        self._tables: list[_Table] = []
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._file = self._temporary.open("w", encoding="utf-8", newline="")
+            (folder / "masks").mkdir(parents=True, exist_ok=True)
+            self._tables.append(_Table(folder / "predictions.csv", COLUMNS))
+            if submission:
+                self._tables.append(_Table(folder / "submission.csv", SUBMISSION))
         except OSError as error:
             raise DataError(f"{folder}: cannot be written ({error.strerror})") from error
-        self._rows = csv.writer(self._file, lineterminator="\n")
-        self._rows.writerow(COLUMNS)
         self._pool = ThreadPoolExecutor(threads, "write")
-        self._written: deque[Future[list[tuple[Any, ...]]]] = deque()
+        self._written: deque[Future[Rows]] = deque()
+
+    @property
+    def table(self) -> Path:
+        """``predictions.csv``."""
+        return self._tables[0].path
 
     def add(self, prediction: Prediction) -> None:
         """Take one prediction; waits only if writing falls far behind."""
         self._written.append(self._pool.submit(self._write, prediction))
         if len(self._written) > self._most:
-            self._rows.writerows(self._written.popleft().result())
+            self._keep(self._written.popleft().result())
 
-    def _write(self, prediction: Prediction) -> list[tuple[Any, ...]]:
-        """Write the mask; return the rows of the table."""
-        path = self._folder / self._masks[prediction.path]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    def _keep(self, rows: Rows) -> None:
+        for table, part in zip(self._tables, rows, strict=False):
+            table.add(part)
+
+    def _write(self, one: Prediction) -> Rows:
+        """Write the image's files; return its rows of the tables."""
+        name, stem = self._images.name(one.path), self._images.mask(one.path)
+        masks = one.masks
+        mask = Image.fromarray(one.bits)
         # Level 1: masks are nearly all zeros, and a higher one takes longer than the network.
-        Image.fromarray(prediction.bits).save(temporary, "PNG", compress_level=1)
-        temporary.replace(path)
-        name, pixels = self._images[prediction.path], prediction.bits.size
-        found = zip(self._classes, prediction.probabilities, prediction.areas, strict=True)
-        return [
-            (name, m, label, f"{probability:.6g}", area, f"{area / pixels:.6g}")
-            for m, (label, probability, area) in enumerate(found, 1)
-        ]
+        _whole(
+            self.folder / "masks" / f"{stem}.png", lambda p: mask.save(p, "PNG", compress_level=1)
+        )
+        if self._style:
+            drawn = picture(one.image, masks, self._classes, one.probabilities, self._style)
+            path = self.folder / "overlays" / f"{stem}.jpg"
+            _whole(path, lambda p: drawn.save(p, "JPEG", quality=90))
+        rows, submission = [], []
+        for m, (label, mask_m, area) in enumerate(
+            zip(self._classes, masks, one.areas.tolist(), strict=True)
+        ):
+            share, found = area / one.bits.size, int(one.labels[m])
+            numbers = f"{one.probabilities[m]:.6g}", area, f"{share:.6g}", found
+            rows.append((name, m + 1, label, *numbers, boxes.as_text(mask_m)))
+            if len(self._tables) > 1:
+                submission.append((f"{name}_{m + 1}", encode(mask_m)))
+        return Rows(rows, submission)
 
     def __enter__(self) -> Self:
         return self
@@ -156,11 +128,42 @@ class Output:
     ) -> None:
         try:
             while error is None and self._written:
-                self._rows.writerows(self._written.popleft().result())
-            self._file.close()
-            if error is None:
-                self._temporary.replace(self.table)
+                self._keep(self._written.popleft().result())
+            for table in self._tables:
+                table.close(is_whole=error is None)
         finally:
             self._pool.shutdown(cancel_futures=True)
-            self._file.close()
-            self._temporary.unlink(missing_ok=True)
+            for table in self._tables:
+                table.close(is_whole=False)
+
+
+class _Table:
+    """A CSV file that appears under its name when it is whole."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self.path = path
+        self._temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        self._file = self._temporary.open("w", encoding="utf-8", newline="")
+        self._rows = csv.writer(self._file, lineterminator="\n")
+        self._rows.writerow(columns)
+
+    def add(self, rows: Iterable[Sequence[Any]]) -> None:
+        self._rows.writerows(rows)
+
+    def close(self, is_whole: bool) -> None:
+        """Give the file its name if all of it is there, else remove it; once is enough."""
+        self._file.close()
+        if is_whole:
+            self._temporary.replace(self.path)
+        self._temporary.unlink(missing_ok=True)
+
+
+def _whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a neighbouring file and rename it; no wait for the disk, there are thousands."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -83,6 +83,19 @@ def iou(
     return _ratio(intersection, truth + predicted - intersection, empty)
 
 
+def mla(label: NDArray[np.bool_], guess: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """|T ∩ P| / |T ∪ P| of each image's labels, both empty = 1 (Section III-C).
+
+    Args:
+        label: (N, M) the truth.
+        guess: (N, M) the prediction.
+
+    >>> mla(np.array([[True, True], [False, False]]), np.array([[True, False]] * 2)).tolist()
+    [0.5, 0.0]
+    """
+    return _ratio((label & guess).sum(1), (label | guess).sum(1), empty=1)
+
+
 def roc_auc(label: NDArray[np.bool_], prob: NDArray[Any]) -> float | None:
     """Area under the ROC curve: P(prob of a positive > prob of a negative), ties half.
 
@@ -140,14 +153,16 @@ def _by_class(per_class: Sequence[float | None]) -> dict[str, Any]:
     return {"mean": _mean(known), "per_class": by_id}
 
 
-def _scores(counts: PixelCounts[NDArray[Any]], threshold: float) -> dict[str, Any]:
+def _scores(
+    counts: PixelCounts[NDArray[Any]], threshold: float | Sequence[float]
+) -> dict[str, Any]:
     both, truth, predicted = counts.intersection, counts.truth, counts.predicted  # (N, M)
     label, prob = counts.label, counts.prob  # (N, M)
-    guess = np.asarray(prob > threshold)  # (N, M)
+    guess = prob > np.asarray(threshold, prob.dtype)  # (N, M)
     shown = np.asarray(truth > 0)  # (N, M)
     classes = range(label.shape[1])
     scores: dict[str, Any] = {
-        "mla": _mean(_ratio((label & guess).sum(1), (label | guess).sum(1), empty=1)),
+        "mla": _mean(mla(label, guess)),
         "label_accuracy": _mean(label == guess),
         "subset_accuracy": _mean((label == guess).all(1)),
         "auc": _by_class([roc_auc(label[:, m], prob[:, m]) for m in classes]),
@@ -165,10 +180,12 @@ def _scores(counts: PixelCounts[NDArray[Any]], threshold: float) -> dict[str, An
         scores[f"{name}_kaggle"] = _mean(pair)
     dead = shown.any(0) & ~predicted.any(0)  # (M,)
     scores["dead_classes"] = (np.flatnonzero(dead) + 1).tolist()
-    return scores | {"n_images": len(label), "threshold": float(threshold)}
+    return scores | {"n_images": len(label), "threshold": np.asarray(threshold).tolist()}
 
 
-def summarise(counts: PixelCounts[NDArray[Any]], threshold: float = 0.5) -> dict[str, Any]:
+def summarise(
+    counts: PixelCounts[NDArray[Any]], threshold: float | Sequence[float] = 0.5
+) -> dict[str, Any]:
     """Every score of `metrics.json`, from the counts alone.
 
     T and P are an image's true and predicted sets of classes (prob > threshold), X and Y its true
@@ -197,7 +214,8 @@ def summarise(counts: PixelCounts[NDArray[Any]], threshold: float = 0.5) -> dict
 
     Args:
         counts: N images × M classes as NumPy arrays, every image once.
-        threshold: a label is positive where its probability is above it (pixels are counted).
+        threshold: a label is positive where its probability is above it (pixels are counted
+            already); one for all classes, or one each.
 
     Returns:
         Plain Python values that `json.dumps` takes.
@@ -205,7 +223,8 @@ def summarise(counts: PixelCounts[NDArray[Any]], threshold: float = 0.5) -> dict
     Raises:
         ValueError: a probability is NaN, or `threshold` is out of range.
     """
-    check_threshold(threshold)
+    for one in np.ravel(threshold).tolist():
+        check_threshold(one)
     if np.isnan(counts.prob).any():
         raise ValueError("a predicted probability is NaN: the network's weights have diverged")
     nothing = np.zeros_like(counts.truth)

@@ -3,13 +3,15 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from tlunet.data.pack import Progress as Report
+if TYPE_CHECKING:  # a network in use speaks here, too: without pandas
+    from tlunet.data.pack import Progress as Report
 
 console = Console(highlight=False)
 if not console.is_terminal:
@@ -47,7 +49,7 @@ def bars() -> Progress:
 
 
 @contextmanager
-def progress() -> Iterator[Report]:
+def progress() -> "Iterator[Report]":
     """A function to report progress to: what is being done, done so far, of how many."""
     with bars() as shown:
         tasks: dict[str, int] = {}

@@ -1,0 +1,15 @@
+"""The colours of the classes, the same in every picture, page and plot."""
+
+#: One each in turn: Okabe and Ito's, told apart by colour-blind readers.
+CLASS_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2")
+
+
+def class_colour(m: int) -> tuple[int, int, int]:
+    """Red, green and blue, 0…255, of the class with the id m + 1.
+
+    >>> class_colour(0), class_colour(7) == class_colour(0)
+    ((230, 159, 0), True)
+    """
+    text = CLASS_COLOURS[m % len(CLASS_COLOURS)]
+    red, green, blue = (int(text[k : k + 2], 16) for k in (1, 3, 5))
+    return red, green, blue

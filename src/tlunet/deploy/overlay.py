@@ -1,0 +1,108 @@
+"""An image with what was found drawn over it, and a legend below."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from tlunet.data.colours import class_colour
+from tlunet.errors import ConfigError
+
+STYLES = ("tint", "outline")
+LINE, GAP = 18, 6  # pixels of a line of the legend, and between its parts
+THICKNESS = 2  # pixels of an outline
+
+
+def check_style(style: str | None) -> None:
+    """Raise ConfigError unless a style is one of :data:`STYLES`, or none at all."""
+    if style is not None and style not in STYLES:
+        raise ConfigError(f"--overlay {style}: allowed are {' and '.join(STYLES)}")
+
+
+def overlay(
+    image: NDArray[np.uint8], masks: NDArray[np.bool_], style: str = "tint"
+) -> NDArray[np.uint8]:
+    """Draw masks over their image in the colours of their classes.
+
+    Args:
+        image: (H, W) or (H, W, 3).
+        masks: (M, H, W).
+        style: ``tint`` (the steel shows through) or ``outline`` (nothing inside is covered).
+
+    Returns:
+        (H, W, 3).
+    """
+    drawn = np.repeat(image[..., None], 3, -1) if image.ndim == 2 else image.copy()
+    for m, mask in enumerate(masks):
+        if not mask.any():
+            continue
+        colour = np.array(class_colour(m), np.float32)
+        if style == "tint":
+            drawn[mask] = (0.5 * drawn[mask] + 0.5 * colour).astype(np.uint8)
+        else:
+            drawn[mask & ~_shrunk(mask)] = colour.astype(np.uint8)
+    return drawn
+
+
+def _shrunk(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A mask without its rim; beyond the image everything counts as inside."""
+    inside = mask
+    for _ in range(THICKNESS):
+        padded = np.pad(inside, 1, constant_values=True)
+        sides = padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]
+        inside = inside & np.logical_and.reduce(sides)
+    return inside
+
+
+def picture(
+    image: NDArray[np.uint8],
+    masks: NDArray[np.bool_],
+    classes: Sequence[str],
+    probabilities: NDArray[np.floating],
+    style: str = "tint",
+) -> Image.Image:
+    """An overlay with a legend: each class's colour, name, probability and share of the area.
+
+    Args:
+        image: (H, W) or (H, W, 3).
+        masks: (M, H, W).
+        classes: M names.
+        probabilities: (M,) of the labels.
+        style: of :func:`overlay`.
+    """
+    shares = masks.mean((1, 2))
+    texts = [
+        f"{name}: {probability:.0%}, {share:.2%} of the area"
+        for name, probability, share in zip(classes, probabilities, shares, strict=True)
+    ]
+    drawn = Image.fromarray(overlay(image, masks, style))
+    font = ImageFont.load_default(12)
+    widths = [LINE + font.getlength(text) + GAP for text in texts]
+    width = max(drawn.width, int(max(widths)) + GAP)  # a small image does not cut its legend
+    places = _flow(widths, width)
+    height = (places[-1][0] + 1) * LINE + GAP
+    canvas = Image.new("RGB", (width, drawn.height + height), "white")
+    canvas.paste(drawn)
+    pen = ImageDraw.Draw(canvas)
+    for m, (text, (row, x)) in enumerate(zip(texts, places, strict=True)):
+        top = drawn.height + GAP + row * LINE
+        pen.rectangle((x, top, x + 10, top + 10), fill=class_colour(m))
+        pen.text((x + LINE - 2, top - 2), text, fill="black", font=font)
+    return canvas
+
+
+def _flow(widths: Sequence[float], width: int) -> list[tuple[int, float]]:
+    """(row, x) of parts that are set one behind the other, as words are in lines.
+
+    >>> _flow([40, 40, 40], 100)
+    [(0, 6), (0, 52), (1, 6)]
+    """
+    places: list[tuple[int, float]] = []
+    row, x = 0, float(GAP)
+    for part in widths:
+        if x > GAP and x + part > width:
+            row, x = row + 1, GAP
+        places.append((row, int(x)))
+        x += part + GAP
+    return places

@@ -1,0 +1,157 @@
+"""How probabilities become masks and labels: as they stand, or tuned.
+
+Needs NumPy alone: ``tlunet tune`` fits these rules, and every way to predict applies them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlunet.errors import DataError
+
+#: Name → the axes that each view of an image (…, H, W) is turned around; their mean is taken.
+FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "none": ((),),
+    "horizontal": ((), (-1,)),
+    "vertical": ((), (-2,)),
+    "both": ((), (-1,), (-2,), (-2, -1)),
+}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is a mask, and what is a label, of M classes.
+
+    Attributes:
+        thresholds: a pixel is of class m where its probability is above ``thresholds[m]``.
+        min_areas: a mask of fewer pixels, at the network's own size, is dropped whole.
+        gates: a mask is dropped where the classifier's probability is below this.
+        labels: an image has label m where the classifier's probability is above this.
+        flips: a key of :data:`FLIPS`: the views whose mean probabilities all this is asked of.
+    """
+
+    thresholds: tuple[float, ...]
+    min_areas: tuple[int, ...]
+    gates: tuple[float, ...]
+    labels: tuple[float, ...]
+    flips: str = "none"
+
+    @classmethod
+    def plain(cls, classes: int, threshold: float = 0.5) -> Self:
+        """One threshold for all pixels and labels, and nothing else."""
+        same = (threshold,) * classes
+        return cls(same, (0,) * classes, (0.0,) * classes, same)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether these are the rules of :meth:`plain`."""
+        return self == self.plain(len(self.thresholds), self.thresholds[0])
+
+    def kept(self, areas: NDArray[Any], labels: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Which masks are not dropped.
+
+        Args:
+            areas: (…, M) pixels above the threshold.
+            labels: (…, M) the classifier's probabilities.
+
+        >>> rules = Rules((0.5,) * 3, (0, 4, 0), (0.0, 0.0, 0.3), (0.5,) * 3)
+        >>> rules.kept(np.array([1, 3, 9]), np.array([0.1, 0.9, 0.2])).tolist()
+        [True, False, False]
+        """
+        return (areas >= np.array(self.min_areas)) & (labels >= np.array(self.gates, np.float32))
+
+    def present(self, labels: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Labels (…, M) of the classifier's probabilities (…, M)."""
+        return labels > np.array(self.labels, np.float32)
+
+    def settle(
+        self, bits: NDArray[np.unsignedinteger], labels: NDArray[np.floating]
+    ) -> NDArray[np.unsignedinteger]:
+        """A bit field without the masks that are dropped.
+
+        Args:
+            bits: (H, W), bit m-1 = class m is above its threshold there.
+            labels: (M,) the classifier's probabilities.
+        """
+        if not any(self.min_areas) and not any(self.gates):
+            return bits
+        areas = class_areas(bits, len(self.thresholds))
+        keep = sum(1 << m for m in np.flatnonzero(self.kept(areas, labels)).tolist())
+        return bits & bits.dtype.type(keep)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON file; :meth:`read` takes them."""
+        return {
+            "thresholds": list(self.thresholds),
+            "min_areas": list(self.min_areas),
+            "gates": list(self.gates),
+            "labels": list(self.labels),
+            "flips": self.flips,
+        }
+
+    @classmethod
+    def read(cls, content: Any, classes: int, where: str) -> Self:
+        """The rules in a file, whoever wrote it.
+
+        Args:
+            content: what stands there.
+            classes: M, of the network.
+            where: the file, for the message.
+
+        Raises:
+            DataError: something else than rules for M classes stands there.
+        """
+        if not isinstance(content, Mapping) or content.get("flips") not in FLIPS:
+            raise DataError(f"{where}: holds no tuned rules; tlunet tune RUN writes them")
+        read = {
+            key: _numbers(content.get(key), classes, f"{where}, {key}")
+            for key in ("thresholds", "min_areas", "gates", "labels")
+        }
+        areas = tuple(int(area) for area in read.pop("min_areas"))
+        if any(value > 1 for values in read.values() for value in values):
+            raise DataError(f"{where}: a tuned threshold or gate above 1, expected probabilities")
+        return cls(min_areas=areas, flips=content["flips"], **read)
+
+
+def _numbers(values: Any, classes: int, where: str) -> tuple[float, ...]:
+    is_list = isinstance(values, Sequence) and not isinstance(values, str)
+    if not is_list or len(values) != classes:
+        raise DataError(f"{where}: expected {classes} numbers, one a class")
+    if not all(type(v) in (int, float) and 0 <= v < float("inf") for v in values):
+        raise DataError(f"{where}: expected {classes} numbers that are not negative")
+    return tuple(values)
+
+
+def bit_depth(classes: int) -> int:
+    """Bits a pixel of a bit field of so many classes takes, as in a pack: 8, 16 or 32."""
+    return next(bits for bits in (8, 16, 32) if classes <= bits)
+
+
+def class_masks(bits: NDArray[np.unsignedinteger], classes: int) -> NDArray[np.bool_]:
+    """Masks (M, H, W) of a bit field (H, W).
+
+    >>> class_masks(np.array([[0, 1, 2, 3]], np.uint8), 2).astype(int).tolist()
+    [[[0, 1, 0, 1]], [[0, 0, 1, 1]]]
+    """
+    return bits >> np.arange(classes, dtype=bits.dtype)[:, None, None] & 1 == 1
+
+
+def class_areas(bits: NDArray[np.unsignedinteger], classes: int) -> NDArray[np.int64]:
+    """(M,) pixels of each class in a bit field (H, W)."""
+    return class_masks(bits, classes).sum((1, 2))
+
+
+def bit_field(masks: NDArray[np.bool_]) -> NDArray[np.unsignedinteger]:
+    """Bit fields (…, H, W) of masks (…, M, H, W), bit m-1 = class m.
+
+    >>> bit_field(np.array([[[False, True]], [[True, True]]])).tolist()
+    [[2, 3]]
+    """
+    classes = masks.shape[-3]
+    bits = np.zeros(masks.shape[:-3] + masks.shape[-2:], f"uint{bit_depth(classes)}")
+    for m in range(classes):
+        bits |= masks[..., m, :, :].astype(bits.dtype) << bits.dtype.type(m)
+    return bits

@@ -1,0 +1,139 @@
+"""The same with an exported network: ONNX Runtime, NumPy and Pillow, and no torch."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from tlunet.deploy.card import Card
+from tlunet.deploy.rules import FLIPS, Rules, bit_field
+from tlunet.deploy.stream import Answer, Stream
+from tlunet.errors import ConfigError, DataError
+
+INPUT, OUTPUTS = "image", ("masks", "labels")
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class OnnxPredictor(Stream):
+    """Sends images through an exported network in batches.
+
+    Args:
+        session: of a network with the input ``image`` float32 (B, 1 or 3, H, W) in 0…255 and the
+            outputs ``masks`` (B, M, H, W) and ``labels`` (B, M), probabilities.
+        card: what the network says of itself.
+        rules: what is a mask and a label; by default the card's threshold decides.
+        batch_size: images of one size at a time.
+        threads: that decode.
+    """
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        card: Card,
+        *,
+        rules: Rules | None = None,
+        batch_size: int = 8,
+        threads: int = 2,
+    ) -> None:
+        rules = rules or Rules.plain(len(card.classes), card.threshold)
+        super().__init__(card.classes, rules, card.size, batch_size, threads)
+        self.session = session
+
+    @classmethod
+    def load(cls, path: Path, *, tuned: bool = False, device: str = "auto", **options: Any) -> Self:
+        """The network of a file that ``tlunet export`` wrote.
+
+        Args:
+            path: ``model.onnx``.
+            tuned: decide by the tuned rules in its metadata.
+            device: ``auto`` (CUDA if this ONNX Runtime has it, else the CPU), ``cuda``, ``cpu``.
+            **options: ``batch_size``, ``threads``.
+
+        Raises:
+            ConfigError: ONNX Runtime here does not have the device.
+            DataError: no such file, not an ONNX file, or not one of this project.
+        """
+        session = open_session(path, device)
+        card = Card.from_metadata(session.get_modelmeta().custom_metadata_map, str(path))
+        return cls(session, card, rules=card.rules(tuned, path), **options)
+
+    def probabilities(
+        self, images: NDArray[np.uint8], flips: str = "none"
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Probabilities of masks (B, M, H, W) and labels (B, M).
+
+        Args:
+            images: uint8 (B, 1 or 3, H, W).
+            flips: a key of :data:`FLIPS`: the mean over these views.
+        """
+        views = [self._view(images, axes) for axes in FLIPS[flips]]
+        masks, labels = views[0]
+        for more, others in views[1:]:
+            masks, labels = masks + more, labels + others
+        return masks / np.float32(len(views)), labels / np.float32(len(views))
+
+    def _view(
+        self, images: NDArray[np.uint8], axes: tuple[int, ...]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        pixels = np.ascontiguousarray(np.flip(images, axes), np.float32)
+        masks, labels = self.session.run(OUTPUTS, {INPUT: pixels})
+        return np.flip(masks, axes), labels
+
+    def _start(self, images: NDArray[np.uint8]) -> Callable[[], Answer]:
+        masks, labels = self.probabilities(images, self.rules.flips)
+        thresholds = np.array(self.rules.thresholds, np.float32)[:, None, None]
+        answer = Answer(bit_field(masks > thresholds), labels)
+        return lambda: answer
+
+
+def open_session(path: Path, device: str = "auto") -> onnxruntime.InferenceSession:
+    """An ONNX file, ready to run.
+
+    Raises:
+        ConfigError: ONNX Runtime here does not have the device.
+        DataError: no such file, not an ONNX file, or one with other inputs and outputs.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; tlunet export RUN writes RUN/model.onnx")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what is fatal; an error is raised besides
+    options.intra_op_num_threads = cores()
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=_providers(device))
+    except ConfigError:
+        raise
+    except Exception as error:  # each kind of damage has a class of its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise DataError(f"{path}: cannot be run as an ONNX file ({reason})") from None
+    inputs = [one.name for one in session.get_inputs()]
+    outputs = [one.name for one in session.get_outputs()]
+    if inputs != [INPUT] or outputs != [*OUTPUTS]:
+        raise DataError(
+            f"{path}: takes {', '.join(inputs)} and gives {', '.join(outputs)}, expected image to "
+            "masks and labels: a file that tlunet export wrote"
+        )
+    return session
+
+
+def cores() -> int:
+    """That this process may use."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdigit() and int(given):
+        return int(given)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _providers(device: str) -> list[str]:
+    there = onnxruntime.get_available_providers()
+    wanted = PROVIDERS["cpu"] if device == "auto" else PROVIDERS.get(device, device)
+    if wanted not in there:
+        raise ConfigError(
+            f"--device {device}: ONNX Runtime {onnxruntime.__version__} has "
+            f"{', '.join(there)} here; take auto or cpu, or install onnxruntime-gpu"
+        )
+    is_faster = device == "auto" and PROVIDERS["cuda"] in there
+    return [PROVIDERS["cuda"], PROVIDERS["cpu"]] if is_faster else [wanted]

@@ -1,0 +1,26 @@
+"""A few test images of a run, chosen by rule, to try a network on."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlunet.data.datamodule import DefectDataModule
+
+
+def samples(data: DefectDataModule, most: int = 8) -> dict[str, NDArray[np.uint8]]:
+    """The first test image of each class, one without a defect, then the next ones.
+
+    Args:
+        data: prepared and split.
+        most: how many, at most.
+
+    Returns:
+        Image id → (H, W) or (H, W, 3), at the size that the network was trained at.
+    """
+    rows, pack = data.rows["test"], data.pack
+    labels = pack.labels[rows]  # (N, M)
+    shown = [np.flatnonzero(labels[:, m]) for m in range(labels.shape[1])]
+    shown.append(np.flatnonzero(~labels.any(1)))
+    first = [int(found[0]) for found in shown if len(found)]
+    chosen = list(dict.fromkeys([*first, *range(len(rows))]))[:most]
+    ids = pack.index["image_id"].to_numpy()
+    return {str(ids[rows[k]]): np.array(pack.images[rows[k]]) for k in chosen}
