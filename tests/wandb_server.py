@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from wandb_store import ArtifactStore
+from wandb_views import ViewStore
 
 KEY = "0123456789abcdef0123456789abcdef01234567"  # the one login this server knows
 ENTITY = "tester"
@@ -56,7 +57,7 @@ class Run:
         return [row[name] for row in self.history if name in row]
 
 
-class WandbServer(ArtifactStore):
+class WandbServer(ArtifactStore, ViewStore):
     """Runs by their id; goes down and up again on one port, and keeps what it has.
 
     Attributes:

@@ -41,6 +41,7 @@ class ArtifactStore:
     url: str
 
     def __init__(self) -> None:
+        super().__init__()
         self.versions: dict[str, Artifact] = {}  # by id
         self._clients: dict[str, str] = {}
 

@@ -55,3 +55,32 @@ def status(
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
     console.print(show(rows))
     print(summary(rows))
+
+
+@app.command()
+def dashboard(
+    study: Study,
+    dry_run: Annotated[
+        Path | None,
+        typer.Option(help="Write the specification to this file (JSON); no network, no login."),
+    ] = None,
+    entity: Annotated[
+        str | None, typer.Option(help="Whose W&B project; without it your own.")
+    ] = None,
+) -> None:
+    """Lay the study out in W&B: a workspace and a report.
+
+    Test scores of the grid, convergence by epoch and by seconds (Figure 8),
+    distributions over the test images, images with their masks, classes. The
+    cells must have been logged there (logger=wandb, wandb sync).
+    """
+    from tlunet.report.dashboard import Plan, save, specification
+    from tlunet.study.console import say
+    from tlunet.study.files import write_json
+
+    if dry_run:
+        write_json(dry_run, specification(Plan.read(study, entity or "")))
+        say(f"specification: {dry_run}")
+        return
+    for name, url in save(study, entity).items():
+        say(f"{name}: {url}")

@@ -40,7 +40,7 @@ def log_report(study: Path, logger: Mapping[str, Any]) -> None:
             title, "offline", study,
             project=logger["project"], group=name, name=f"report-{name}", job_type="report",
             id=hashlib.sha256(f"{name}|report|{content}".encode()).hexdigest()[:16],
-            tags=["report"],
+            tags=["report"], config={"study": name},
         )  # fmt: skip
         if run is None:
             return

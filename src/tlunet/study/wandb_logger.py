@@ -65,7 +65,16 @@ def _about(cell: "Cell", attempt: int) -> dict[str, Any]:
         "group": cell.study,
         "name": cell.folder.name,
         "id": hashlib.sha256(key.encode()).hexdigest()[:16],
-        "config": cell.config | {"digest": cell.digest, "dataset": cell.dataset},
+        "config": {
+            **cell.config,
+            "digest": cell.digest,
+            "dataset": cell.dataset,
+            # By their names in tables, to group by and to filter.
+            "grid_encoder": cell.encoder,
+            "grid_init": cell.init,
+            "grid_frac": cell.frac,
+            "grid_seed": cell.config["seed"],
+        },
         "tags": [cell.dataset, cell.encoder, cell.init, f"frac {cell.frac}"],
         "job_type": "cell",
     }
