@@ -10,13 +10,17 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from deploy.networks import CLASSES, SIZE
+from tlunet.deploy import demo
 from tlunet.deploy.demo import COLUMNS, served
 from tlunet.deploy.predict import Predictor
 
 Line = Callable[..., int]
 
-# Gradio 6.31 with pandas 3: an option that it sets is deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:.*future.no_silent_downcasting")
+# Gradio 6.31 with pandas 3: what it uses to tell queues is deprecated.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*future.no_silent_downcasting"),
+    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +66,10 @@ def test_a_dropped_image_is_looked_at_by_both(page: Page, images: Path, tmp_path
         for text in (*COLUMNS, *CLASSES):
             expect(table.get_by_text(text, exact=True).first).to_be_attached()
     assert page.locator("#found-1").get_by_text("<i>second</i>").count() >= 1
+    names = [b.get_attribute("aria-label") or "" for b in page.locator("button").all()]
+    assert "Fullscreen" in " ".join(names)
+    assert not [name for name in names if "share" in name.lower()]
+    assert not list(Path(demo.__file__).parent.glob("*.pyi"))  # Gradio writes some
     page.screenshot(path=tmp_path / "page.png")
     with Image.open(tmp_path / "page.png") as file:
         assert len(file.convert("RGB").getcolors(1 << 24) or []) > 100

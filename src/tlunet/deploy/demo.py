@@ -23,16 +23,6 @@ FONTS = ["system-ui", "sans-serif"]  # the reader's own; none is fetched
 CSS = "footer {display: none !important}"
 
 
-class Upload(gr.Image):
-    """An image as the file that was dropped: what is wrong with it is said by our own reader."""
-
-    is_template = True  # to the page it is a gr.Image
-
-    def preprocess(self, payload: Any) -> str | None:
-        """The file's path; ``None`` where there is none."""
-        return payload.path if payload else None
-
-
 def build(networks: Mapping[str, Stream], examples: Mapping[str, NDArray[np.uint8]]) -> Any:
     """The page, not yet served.
 
@@ -42,14 +32,21 @@ def build(networks: Mapping[str, Stream], examples: Mapping[str, NDArray[np.uint
     """
     with gr.Blocks(title="TLU-Net", analytics_enabled=False) as page:
         gr.Markdown("## What the network finds\nDrop an image of steel; it stays on this machine.")
-        image = Upload(label="image", type="filepath", sources=["upload"], elem_id="image")
+        image = gr.Image(label="image", sources=["upload"], elem_id="image", buttons=["fullscreen"])
+        # The file as it was dropped: what is wrong with it is said by our own reader. Not in a
+        # class below gr.Image, beside which Gradio would write a file into this folder.
+        image.preprocess = _path  # type: ignore[method-assign]
         style = gr.Radio(list(STYLES), value=STYLES[0], label="drawn as", elem_id="style")
         outputs: list[Any] = []
         with gr.Row():
             for k, name in enumerate(networks):
                 with gr.Column():
                     found = gr.Image(
-                        label=name, format="png", interactive=False, elem_id=f"found-{k}"
+                        label=name,
+                        format="png",
+                        interactive=False,
+                        elem_id=f"found-{k}",
+                        buttons=["download", "fullscreen"],  # none that shares it with others
                     )
                     rows = gr.Dataframe(headers=COLUMNS, interactive=False, elem_id=f"table-{k}")
                     outputs += [found, rows]
@@ -68,6 +65,10 @@ def build(networks: Mapping[str, Stream], examples: Mapping[str, NDArray[np.uint
                 examples_per_page=len(files), api_visibility="private",
             )  # fmt: skip
     return page
+
+
+def _path(payload: Any) -> str | None:
+    return payload.path if payload else None
 
 
 def _look(network: Stream, path: Path, style: str) -> tuple[Image.Image, list[list[Any]]]:
