@@ -52,5 +52,28 @@ def open_logger(cell: "Cell", attempt: int) -> Iterator[EpochLogger | None]:
 
             with open_wandb(cell, attempt) as logger:
                 yield logger
+        case "tensorboard":
+            from tlunet.study.tensorboard_logger import TensorBoard
+
+            board = TensorBoard(cell)
+            try:
+                yield board
+            finally:
+                board.close()
         case _:
             yield None
+
+
+def flatten(scores: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The path to each score, joined by slashes; what is undefined is left out.
+
+    >>> flatten({"mla": 0.5, "auc": {"mean": 0.7, "per_class": {"1": 0.7, "2": None}}})
+    {'mla': 0.5, 'auc/mean': 0.7, 'auc/per_class/1': 0.7}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in scores.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}/")
+        elif value is not None:
+            flat[f"{prefix}{name}"] = value
+    return flat

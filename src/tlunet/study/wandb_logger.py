@@ -10,7 +10,7 @@ import pandas as pd
 
 from tlunet.study.console import say
 from tlunet.study.files import read_json
-from tlunet.study.loggers import EpochLogger, Row
+from tlunet.study.loggers import EpochLogger, Row, flatten
 from tlunet.study.wandb_artifacts import (
     checkpoint_artifact,
     results_artifact,
@@ -213,18 +213,3 @@ class WandbLogger(EpochLogger):
                 f"  {self.title}: W&B's client failed ({first_line(error)}): nothing more is "
                 "logged there; history.csv and metrics.json have it all"
             )
-
-
-def flatten(scores: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The path to each score, joined by slashes; what is undefined is left out.
-
-    >>> flatten({"mla": 0.5, "auc": {"mean": 0.7, "per_class": {"1": 0.7, "2": None}}})
-    {'mla': 0.5, 'auc/mean': 0.7, 'auc/per_class/1': 0.7}
-    """
-    flat: dict[str, Any] = {}
-    for name, value in scores.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{name}/")
-        elif value is not None:
-            flat[f"{prefix}{name}"] = value
-    return flat
