@@ -16,8 +16,7 @@ from tlunet.model.curves import roc_points
 from tlunet.model.scores import roc_auc
 from tlunet.report.wandb_report import log_report
 from tlunet.study.exhibits import choose
-from tlunet.study.loggers import open_logger
-from tlunet.study.loggers import flatten
+from tlunet.study.loggers import flatten, open_logger
 from wandb_cells import Cell, make_cell
 from wandb_record import OfflineRun, read_record
 from wandb_server import KEY, WandbServer, serve_wandb
