@@ -32,7 +32,13 @@ def build(networks: Mapping[str, Stream], examples: Mapping[str, NDArray[np.uint
     """
     with gr.Blocks(title="TLU-Net", analytics_enabled=False) as page:
         gr.Markdown("## What the network finds\nDrop an image of steel; it stays on this machine.")
-        image = gr.Image(label="image", sources=["upload"], elem_id="image", buttons=["fullscreen"])
+        image = gr.Image(
+            label="image",
+            type="filepath",
+            sources=["upload"],
+            elem_id="image",
+            buttons=["fullscreen"],
+        )
         # The file as it was dropped: what is wrong with it is said by our own reader. Not in a
         # class below gr.Image, beside which Gradio would write a file into this folder.
         image.preprocess = _path  # type: ignore[method-assign]

@@ -25,21 +25,21 @@ Score = Callable[[Pixels, Pixels, Pixels], NDArray[np.float64]]
 
 
 def _pairs(score: Any) -> Score:
-    """The mean over all image × class pairs, both empty = 1."""
-    return lambda both, truth, found: score(both, truth, found, empty=1).mean((-2, -1))
+    """The mean over the classes of an image, both empty = 1."""
+    return lambda both, truth, found: score(both, truth, found, empty=1).mean(1)
 
 
 def _images(score: Any) -> Score:
-    """The mean over images with a defect, classes pooled within the image."""
+    """Classes pooled within the image; NaN without a defect."""
 
-    def mean(both: Pixels, truth: Pixels, found: Pixels) -> NDArray[np.float64]:
-        shown = truth.any(1)
-        return score(*(x.sum(-1)[..., shown] for x in (both, truth, found))).mean(-1)
+    def pooled(both: Pixels, truth: Pixels, found: Pixels) -> NDArray[np.float64]:
+        scores = score(both.sum(1), truth.sum(1), found.sum(1))
+        return np.where(truth.any(1), scores, np.nan)
 
-    return mean
+    return pooled
 
 
-#: Name → score (…,) of counts (…, N, M): pixels in both, in the truth, found.
+#: Name → what an image adds to the mean (N,), from pixels in both, in the truth, found (N, M).
 GOALS: dict[str, Score] = {
     "dice_kaggle": _pairs(dice),
     "iou_kaggle": _pairs(iou),
@@ -78,7 +78,7 @@ def fit(counts: Counts, start: Rules, steps: Collection[str], goal: str, pixels:
 def score_of(counts: Counts, rules: Rules, goal: str) -> float:
     """What rules score on some counts."""
     found = counts.under(rules)
-    return float(GOALS[goal](found.intersection, found.truth, found.predicted))
+    return float(np.nanmean(GOALS[goal](found.intersection, found.truth, found.predicted)))
 
 
 def _climb(counts: Counts, rules: Rules, steps: Collection[str], goal: str, pixels: int) -> Rules:
@@ -126,25 +126,32 @@ def _grid(is_free: bool, values: list[Any], own: Any) -> NDArray[Any]:
 def _scores(
     counts: Counts, rules: Rules, m: int, areas: NDArray[Any], gates: NDArray[Any], goal: str
 ) -> NDArray[np.float64]:
-    """(A, G) scores with each smallest area and gate for class m."""
+    """(A, G) scores with each smallest area and gate for class m.
+
+    Whatever these two are, an image's mask is kept or dropped: two scores an image say it all.
+    """
     found = counts.under(rules)  # of the other classes
     f, t = list(FLIPS).index(rules.flips), counts.thresholds.index(rules.thresholds[m])
     predicted, both = (x[f, t, :, m] for x in (counts.predicted, counts.intersection))  # (N,)
-    kept = (predicted >= areas[:, None, None]) & (
-        counts.probabilities[f, :, m] >= gates.astype(np.float32)[:, None]
-    )  # (A, G, N)
-    return GOALS[goal](
-        _with(found.intersection, m, both * kept),
-        found.truth,
-        _with(found.predicted, m, predicted * kept),
-    )
+    with_it, without = (
+        GOALS[goal](
+            _with(found.intersection, m, both * is_kept),
+            found.truth,
+            _with(found.predicted, m, predicted * is_kept),
+        )
+        for is_kept in (1, 0)
+    )  # (N,) each
+    counted = ~np.isnan(without)
+    gained = np.where(counted, with_it - without, 0)
+    large = predicted >= areas[:, None]  # (A, N)
+    likely = counts.probabilities[f, :, m] >= gates.astype(np.float32)[:, None]  # (G, N)
+    scores: NDArray[np.float64] = without[counted].sum() + (large * gained) @ likely.T
+    return scores / counted.sum()
 
 
 def _with(pixels: Pixels, m: int, column: Pixels) -> Pixels:
-    """(N, M) counts with each of (…, N) others for class m: (…, N, M)."""
-    whole = np.broadcast_to(pixels, (*column.shape, pixels.shape[1])).copy()
-    whole[..., m] = column
-    return whole
+    """Counts (N, M) with others for class m."""
+    return np.column_stack([pixels[:, :m], column, pixels[:, m + 1 :]])
 
 
 def _put(values: tuple[Any, ...], m: int, value: Any) -> tuple[Any, ...]:
