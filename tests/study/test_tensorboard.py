@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from lightning_fabric.loggers import tensorboard as lightning
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tlunet.errors import ConfigError
-from tlunet.study.loggers import open_logger
+from tlunet.study import loggers
+from tlunet.study.loggers import check_installed, open_logger
 from wandb_cells import Cell, make_cell
 
 ROWS = [
@@ -52,8 +52,8 @@ def test_a_resumed_cell_stands_there_once(cell: Cell) -> None:
     assert read(cell, "test/auc/per_class/1")
 
 
-def test_without_the_package(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
-        monkeypatch.setattr(lightning, name, False)
-    with pytest.raises(ConfigError, match="tensorboard: it is not installed"):
-        log(cell, 1)
+def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_installed("tensorboard")
+    monkeypatch.setattr(loggers, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="tensorboard is not installed"):
+        check_installed("tensorboard")

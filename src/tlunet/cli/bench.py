@@ -11,24 +11,24 @@ app = typer.Typer()
 @app.command()
 def bench(
     encoder: Annotated[
-        list[str] | None, typer.Option(help="May be given again. [default: the paper's two]")
+        list[str] | None, typer.Option(help="May be given again. \\[default: the paper's two]")
     ] = None,
     size: Annotated[
         list[str] | None,
-        typer.Option(metavar="HxW", help="May be given again. [default: 64x400, 256x1600]"),
+        typer.Option(metavar="HxW", help="May be given again. \\[default: 64x400, 256x1600]"),
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=2, help="[default: 16; of 256x1600 on a CPU 4]", show_default=False),
+        typer.Option(min=2, help="\\[default: 16; of 256x1600 on a CPU 4]", show_default=False),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Turns a side.")] = 5,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Counted in a turn. [default: 200 on a GPU, 2 on a CPU]"),
+        typer.Option(min=1, help="Counted in a turn. \\[default: 200 on a GPU, 2 on a CPU]"),
     ] = None,
     strips: Annotated[
         int | None,
-        typer.Option(min=16, help="Drawn. [default: 128 batches on a GPU, 16 on a CPU]"),
+        typer.Option(min=16, help="Drawn. \\[default: 128 batches on a GPU, 16 on a CPU]"),
     ] = None,
     variant: Annotated[
         list[str] | None,

@@ -17,6 +17,7 @@ from tlunet.model.init import Source, checkpoint_source, imagenet_source
 from tlunet.model.network import PAPER_NAMES, check_encoder
 from tlunet.study import hardware
 from tlunet.study.hardware import Hardware
+from tlunet.study.loggers import check_installed
 from tlunet.study.parts import instantiate as instantiate
 from tlunet.study.pretrain import Recipe
 
@@ -93,6 +94,7 @@ def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
             f"batch_size={config['batch_size']}: each of the {machine.processes} processes of "
             "trainer.devices and trainer.nodes needs an image"
         )
+    check_installed(config["logger"]["name"])
     instantiate(config["loss"])  # one that cannot be made is told before anything is packed
     data = datamodule(config, progress)
     data.eval_batch_size = machine.eval_batch_size(config["batch_size"])

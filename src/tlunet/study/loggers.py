@@ -3,9 +3,12 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
+
+from tlunet.errors import ConfigError
 
 if TYPE_CHECKING:
     from tlunet.study.cell import Cell
@@ -36,6 +39,14 @@ class EpochLogger(pl.loggers.Logger):
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Nothing: epochs come as whole rows, the test from its files."""
+
+
+def check_installed(name: str) -> None:
+    """Raise ConfigError where the logger of this name lacks its library."""
+    if name == "tensorboard" and not find_spec("tensorboard"):
+        raise ConfigError(
+            "logger=tensorboard: tensorboard is not installed; pip install '.[tensorboard]'"
+        )
 
 
 @contextmanager

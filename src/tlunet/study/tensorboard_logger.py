@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from tlunet.errors import ConfigError
 from tlunet.study.files import read_json
 from tlunet.study.loggers import EpochLogger, Row, flatten
 
@@ -24,20 +23,12 @@ class TensorBoard(EpochLogger):
 
     Args:
         cell: begun; files go to ``tensorboard/`` in its folder.
-
-    Raises:
-        ConfigError: the package is not installed.
     """
 
     def __init__(self, cell: "Cell") -> None:
         super().__init__()
         shutil.rmtree(cell.folder / FOLDER, ignore_errors=True)
-        try:
-            self.logger = TensorBoardLogger(cell.folder, name=FOLDER, version="")
-        except ModuleNotFoundError as error:
-            raise ConfigError(
-                "logger=tensorboard: it is not installed; pip install '.[tensorboard]'"
-            ) from error
+        self.logger = TensorBoardLogger(cell.folder, name=FOLDER, version="")
         self.step = 0  # of the last epoch
 
     @property
