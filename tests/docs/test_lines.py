@@ -46,9 +46,8 @@ def compose(fenced: Callable, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.mark.parametrize("line", [line for line in typed("python run.py") if "-cd" not in line])
 def test_run_py_takes_it(line: str, compose: Callable) -> None:
     """Each value of each key once; tests/study composes studies' files (-cd) and launchers."""
-    line = line.partition(" && ")[0].replace(
-        "data=beside", "data=folder data.classes=[a]"
-    )  # whose reader is not there
+    line = line.partition(" && ")[0]
+    line = line.replace("data=beside", "data=folder data.classes=[a]")  # whose reader is not there
     words = [word for word in shlex.split(line, comments=True) if word != "-m"]
     for group, choice in (word.split("=") for word in words if word.startswith("hydra/")):
         assert (ROOT / "conf" / group / f"{choice}.yaml").exists()
