@@ -5,7 +5,7 @@ READY := .venv/ready
 CLUSTER := .venv/cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report bench test slow cluster lint check audit lock clean
+.PHONY: help setup run report bench test slow cluster docs lint check audit lock clean
 
 STUDY ?= $(firstword $(wildcard runs/severstal runs/synthetic))
 
@@ -54,6 +54,9 @@ $(CLUSTER)/ready: requirements-cluster.lock
 		> $$($(CLUSTER)/bin/python -c "import sysconfig as s; print(s.get_path('purelib'))")/base.pth
 	@$(CLUSTER)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps -r requirements-cluster.lock
 	@touch $@
+
+docs: setup ## make the site: site/index.html
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 
 lint: setup
 	.venv/bin/ruff check
