@@ -340,6 +340,6 @@ def test_without_the_library_a_line_says_so(
     code, _, err = convert("instances.json", "out", "--from", "coco")
     assert code == 2
     assert (
-        err == "tlunet data convert needs the library supervision: pip install 'tlunet[convert]'\n"
+        err == "tlunet data convert needs the library supervision: pip install '.[convert]'\n"
     )
     assert not Path("out").exists()

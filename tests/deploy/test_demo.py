@@ -118,5 +118,5 @@ def test_without_gradio(
     monkeypatch.setattr("tlunet.cli.opening.find_spec", lambda name: None)
     assert tlunet("demo", run) == 2
     assert capsys.readouterr().err == (
-        "gradio is not installed: pip install 'tlunet[demo]' has it\n"
+        "gradio is not installed: pip install '.[demo]' has it\n"
     )

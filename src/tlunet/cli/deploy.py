@@ -254,7 +254,7 @@ def demo(
 
         tlunet demo runs/severstal/resnet-random-... runs/severstal/resnet-imagenet-...
 
-    Needs Gradio: pip install 'tlunet[demo]'.
+    Needs Gradio: pip install '.\\[demo]'.
     """
     check_options(device, "auto")
     require("demo", "gradio")

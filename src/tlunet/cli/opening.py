@@ -81,7 +81,7 @@ def require(extra: str, *modules: str) -> None:
     """Raise ConfigError unless the libraries of an extra are installed."""
     if missing := [name for name in modules if find_spec(name) is None]:
         raise ConfigError(
-            f"{', '.join(missing)} is not installed: pip install 'tlunet[{extra}]' has it"
+            f"{', '.join(missing)} is not installed: pip install '.[{extra}]' has it"
         )
 
 

@@ -96,6 +96,6 @@ def _library() -> Any:
         import supervision
     except ImportError:
         raise ConfigError(
-            "tlunet data convert needs the library supervision: pip install 'tlunet[convert]'"
+            "tlunet data convert needs the library supervision: pip install '.[convert]'"
         ) from None
     return supervision
