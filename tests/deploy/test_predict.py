@@ -194,6 +194,7 @@ def test_a_list_on_standard_input(
         (["nowhere", "IMAGES"], "nowhere: no such checkpoint"),
         (["RUN", "nowhere.png"], "nowhere.png: no such file or folder"),
         (["RUN", "-"], "no image is named"),
+        (["model.pt2", "IMAGES"], "model.pt2: a program for torch.export.load; take the run's"),
         (["RUN", "IMAGES", "--device", "gpu"], "--device gpu .*allowed are auto, cuda"),
         (["RUN", "IMAGES", "--device", "mps"], "--device mps: there is none here"),
     ],

@@ -39,6 +39,11 @@ def open_network(run: Path, tuned: bool, device: str, precision: str, batch_size
         return OnnxPredictor.load(
             run, tuned=tuned, device=device, batch_size=batch_size, threads=cores()
         )
+    if run.suffix == ".pt2":
+        raise ConfigError(
+            f"{run}: a program for torch.export.load; take the run's folder, or tlunet export "
+            "RUN's model.onnx"
+        )
     from tlunet.deploy.predict import Predictor
 
     machine = choose_machine(device, precision)
@@ -80,9 +85,7 @@ def sample_images(run: Path, most: int) -> "dict[str, NDArray[np.uint8]]":
 def require(extra: str, *modules: str) -> None:
     """Raise ConfigError unless the libraries of an extra are installed."""
     if missing := [name for name in modules if find_spec(name) is None]:
-        raise ConfigError(
-            f"{', '.join(missing)} is not installed: pip install '.[{extra}]' has it"
-        )
+        raise ConfigError(f"{', '.join(missing)} is not installed: pip install '.[{extra}]' has it")
 
 
 def title_of(run: Path, runs: list[Path]) -> str:

@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tlunet.data.colours import class_colour
 from tlunet.deploy.boxes import boxes
-from tlunet.deploy.overlay import STYLES, picture
+from tlunet.deploy.overlay import STYLES, overlay
 from tlunet.deploy.stream import Prediction, Stream, Unreadable
 from tlunet.errors import visible
 
@@ -21,6 +23,7 @@ HOST = "127.0.0.1"
 COLUMNS = ["class", "probability", "label", "area (pixels)", "area (share)", "regions"]
 FONTS = ["system-ui", "sans-serif"]  # the reader's own; none is fetched
 CSS = "footer {display: none !important}"
+SHOWN = 320  # pixels of the longer side at least: a smaller image is a stamp on a screen
 
 
 def build(networks: Mapping[str, Stream], examples: Mapping[str, NDArray[np.uint8]]) -> Any:
@@ -45,15 +48,13 @@ def build(networks: Mapping[str, Stream], examples: Mapping[str, NDArray[np.uint
         style = gr.Radio(list(STYLES), value=STYLES[0], label="drawn as", elem_id="style")
         outputs: list[Any] = []
         with gr.Row():
-            for k, name in enumerate(networks):
+            for k, (name, network) in enumerate(networks.items()):
                 with gr.Column():
+                    gr.HTML(legend(name, network.classes))
                     found = gr.Image(
-                        label=name,
-                        format="png",
-                        interactive=False,
-                        elem_id=f"found-{k}",
-                        buttons=["download", "fullscreen"],  # none that shares it with others
-                    )
+                        format="png", interactive=False, show_label=False,
+                        elem_id=f"found-{k}", buttons=["download", "fullscreen"],
+                    )  # fmt: skip
                     rows = gr.Dataframe(headers=COLUMNS, interactive=False, elem_id=f"table-{k}")
                     outputs += [found, rows]
 
@@ -73,11 +74,26 @@ def build(networks: Mapping[str, Stream], examples: Mapping[str, NDArray[np.uint
     return page
 
 
+def legend(name: str, classes: tuple[str, ...]) -> str:
+    """A network's name and the colours of its classes, as HTML; whoever chose the names.
+
+    >>> "<i>" in legend("<i>", ("<i>",))
+    False
+    """
+    colours = ["rgb({}, {}, {})".format(*class_colour(m)) for m in range(len(classes))]
+    parts = [
+        f'<span style="display: inline-block; width: .8em; height: .8em; background: {colour}">'
+        f"</span> {escape(text)}"
+        for colour, text in zip(colours, classes, strict=True)
+    ]
+    return f"<b>{escape(name)}</b><br>{' &nbsp; '.join(parts)}"
+
+
 def _path(payload: Any) -> str | None:
     return payload.path if payload else None
 
 
-def _look(network: Stream, path: Path, style: str) -> tuple[Image.Image, list[list[Any]]]:
+def _look(network: Stream, path: Path, style: str) -> tuple[NDArray[np.uint8], list[list[Any]]]:
     """The overlay and the table of one image.
 
     Raises:
@@ -86,8 +102,9 @@ def _look(network: Stream, path: Path, style: str) -> tuple[Image.Image, list[li
     [outcome] = network.predict([path])
     if isinstance(outcome, Unreadable):
         raise gr.Error(visible(outcome.reason), print_exception=False)
-    drawn = picture(outcome.image, outcome.masks, network.classes, outcome.probabilities, style)
-    return drawn, table(outcome, network.classes)
+    drawn = overlay(outcome.image, outcome.masks, style)
+    times = max(1, SHOWN // max(outcome.bits.shape))
+    return drawn.repeat(times, 0).repeat(times, 1), table(outcome, network.classes)
 
 
 def table(found: Prediction, classes: tuple[str, ...]) -> list[list[Any]]:

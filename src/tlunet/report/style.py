@@ -20,6 +20,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from tlunet.data.colours import CLASS_COLOURS
 from tlunet.report.blocks import display_order
 from tlunet.study.files import write_text, write_whole
 
@@ -48,9 +49,7 @@ STYLE = {
     "text.parse_math": False,  # a class may be named $x^$
 }
 RED = "#D00000"
-
-#: Of the classes, one each in turn: Okabe and Ito's, told apart by colour-blind readers.
-COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2")
+COLOURS = CLASS_COLOURS  # of the classes, one each in turn
 
 # Okabe and Ito's colours, told apart by colour-blind readers; the baseline is black.
 ENCODERS = ("resnet", "densenet")
