@@ -132,6 +132,15 @@ def test_a_program_of_torch_export_of_odd_sizes(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["here.pt2"]
 
 
+def test_a_size_that_is_fixed(exported: Path, tmp_path: Path) -> None:
+    path, difference = export(exported, "torch", tmp_path / "fixed.pt2", is_fixed=True)
+    assert max(difference[:2]) <= TOLERANCE
+    module = torch.export.load(path).module()
+    assert module(torch.zeros(3, 1, *SIZE))[0].shape == (3, len(CLASSES), *SIZE)
+    with pytest.raises(AssertionError, match="Guard failed"):
+        module(torch.zeros(1, 1, 64, 64))
+
+
 @pytest.mark.parametrize("apart", [1e-3, float("nan")])
 def test_what_differs_is_refused(network: TLUNet, apart: float) -> None:
     def other(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

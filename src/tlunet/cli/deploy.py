@@ -128,13 +128,17 @@ def export(
     kind: Annotated[
         str, typer.Option("--format", help="onnx, or torch for torch.export.")
     ] = "onnx",
+    fixed_size: Annotated[
+        bool, typer.Option("--fixed-size", help="For images of the training size alone.")
+    ] = False,
 ) -> None:
     """Write a trained network as one file that other programs run without this one.
 
     The file has one input, image: float32 (B, 1 or 3, H, W), grey levels 0...255,
     normalised inside. It has two outputs, probabilities: masks (B, M, H, W) and
     labels (B, M). Any number of images; H and W in multiples of 32 where the
-    training size is one, else any above 32. Its metadata hold the class names,
+    training size is one, else any above 32 (--fixed-size: the training size alone,
+    for encoders whose arithmetic depends on it). Its metadata hold the class names,
     the threshold, the tuned rules if there are any, the training size and the
     run's digest.
 
@@ -153,7 +157,7 @@ def export(
     from tlunet.deploy.export import export as write
     from tlunet.study.console import say
 
-    path, found = write(run, kind, out, list(sample_images(run, 4).values()))
+    path, found = write(run, kind, out, list(sample_images(run, 4).values()), fixed_size)
     say(
         f"{path}: differs from the original by at most {found.masks:.1e} (pixels) and "
         f"{found.labels:.1e} (labels) of a probability, {TOLERANCE:g} is allowed; "
@@ -245,7 +249,7 @@ def demo(
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
 ) -> None:
-    """Open a page: drop an image, see what a network finds in it, or two side by side.
+    r"""Open a page: drop an image, see what a network finds in it, or two side by side.
 
     Masks over the image, and for each class the probability, the area and the
     number of regions. The page is served to this machine alone; nothing is sent
@@ -254,7 +258,7 @@ def demo(
 
         tlunet demo runs/severstal/resnet-random-... runs/severstal/resnet-imagenet-...
 
-    Needs Gradio: pip install '.\\[demo]'.
+    Needs Gradio: pip install '.\[demo]'.
     """
     check_options(device, "auto")
     require("demo", "gradio")

@@ -53,7 +53,11 @@ class Difference(NamedTuple):
 
 
 def export(
-    run: Path, kind: str, out: Path | None = None, strips: Sequence[NDArray[np.uint8]] = ()
+    run: Path,
+    kind: str,
+    out: Path | None = None,
+    strips: Sequence[NDArray[np.uint8]] = (),
+    is_fixed: bool = False,
 ) -> tuple[Path, Difference]:
     """Write a run's network, checked against the original.
 
@@ -62,6 +66,7 @@ def export(
         kind: ``onnx`` or ``torch``.
         out: the file; by default ``model.onnx`` or ``model.pt2`` in the run's folder.
         strips: real images to check with, (H, W) or (H, W, 3), of one size; noise is always tried.
+        is_fixed: for images of the training size alone.
 
     Returns:
         The file, and what it says differently at most.
@@ -80,9 +85,9 @@ def export(
     form = ONNX if kind == "onnx" else TORCH
     try:
         temporary.touch()  # a folder that cannot be written to is told before all the work
-        program = form.convert(trace(load_network(run), card, kind))
+        program = form.convert(trace(load_network(run), card, kind, is_fixed))
         form.write(program, card.as_metadata(), temporary)
-        difference = compare(original, form.open(temporary), card, strips)
+        difference = compare(original, form.open(temporary), card, strips, is_fixed)
         checked = {key: json.dumps(value) for key, value in _checked(difference).items()}
         form.write(program, card.as_metadata() | checked, temporary)
         temporary.replace(path)
@@ -97,7 +102,7 @@ def _checked(difference: Difference) -> dict[str, Any]:
     return {"difference": difference._asdict(), "tolerance": TOLERANCE}
 
 
-def trace(network: TLUNet, card: Card, kind: str) -> ExportedProgram:
+def trace(network: TLUNet, card: Card, kind: str, is_fixed: bool = False) -> ExportedProgram:
     """The network as a graph, for any number of images, of 1 or 3 channels, of any size.
 
     Where its training size is a multiple of 32, sizes are multiples of 32.
@@ -106,6 +111,7 @@ def trace(network: TLUNet, card: Card, kind: str) -> ExportedProgram:
         network: of no use of its own afterwards.
         card: what it says of itself.
         kind: ``onnx`` or ``torch``.
+        is_fixed: of the training size alone.
 
     Raises:
         ConfigError: torch.export cannot follow what the encoder does.
@@ -115,7 +121,7 @@ def trace(network: TLUNet, card: Card, kind: str) -> ExportedProgram:
     shape: dict[int, Any] = {0: Dim("batch", min=1, max=2**16), 1: Dim("channels", min=1, max=3)}
     traced = list(TRACED)
     for k, (name, side) in enumerate(zip(("height", "width"), size, strict=True)):
-        if side <= STRIDE and kind == "torch":
+        if is_fixed or (side <= STRIDE and kind == "torch"):
             traced[k] = side  # a map of one pixel is another program to torch.export
         elif is_even:
             shape[2 + k] = STRIDE * Dim(f"{name}_by_{STRIDE}", min=2, max=LARGEST // STRIDE)
@@ -127,8 +133,10 @@ def trace(network: TLUNet, card: Card, kind: str) -> ExportedProgram:
         try:
             return torch.export.export(Graph(network).eval(), (example,), dynamic_shapes=(shape,))
         except Exception as error:
-            reason = f"{card.encoder}: torch.export cannot follow it ({_line(error)})"
-            raise ConfigError(reason) from error
+            way = "" if is_fixed else "; --fixed-size may do, for the training size alone"
+            raise ConfigError(
+                f"{card.encoder}: torch.export cannot follow it ({_line(error)}){way}"
+            ) from error
 
 
 def to_onnx(program: ExportedProgram) -> Any:
@@ -193,7 +201,11 @@ TORCH = Form(lambda program: program, write_torch, open_torch)
 
 
 def compare(
-    original: TLUNet, run: Run, card: Card, strips: Sequence[NDArray[np.uint8]]
+    original: TLUNet,
+    run: Run,
+    card: Card,
+    strips: Sequence[NDArray[np.uint8]],
+    is_fixed: bool = False,
 ) -> Difference:
     """Ask both the same, and see how far they are apart.
 
@@ -202,7 +214,7 @@ def compare(
     """
     masks = labels = 0.0
     images = 0
-    for batch in _batches(card, strips):
+    for batch in _batches(card, strips, is_fixed):
         with torch.inference_mode():
             logits = original(torch.from_numpy(batch))
         answer = run(batch)
@@ -219,11 +231,11 @@ def compare(
     return Difference(masks, labels, images, len(strips))
 
 
-def _batches(card: Card, strips: Sequence[NDArray[np.uint8]]) -> Iterator[Images]:
+def _batches(card: Card, strips: Sequence[NDArray[np.uint8]], is_fixed: bool) -> Iterator[Images]:
     """Noise in grey and in colour, of two sizes and three batch sizes; then real images."""
     size = card.size or DEFAULT
     is_even = not any(side % STRIDE for side in size)
-    others = EVEN if is_even else ODD
+    others = size if is_fixed else EVEN if is_even else ODD
     other = [o if side > STRIDE else side for side, o in zip(size, others, strict=True)]
     rng = np.random.default_rng(0)
     for B, C, (H, W) in ((1, 1, size), (2, 3, size), (3, 1, other)):
