@@ -112,6 +112,14 @@ def test_a_mistake_is_a_line_and_exit_code_2(
     assert message in capsys.readouterr().err
 
 
+def test_a_port_that_is_taken(
+    run: Path, address: str, tlunet: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = address.rstrip("/").rsplit(":", 1)[1]
+    assert tlunet("demo", run, "--no-browser", "--port", port) == 2
+    assert f"--port {port}: another program listens there" in capsys.readouterr().err
+
+
 def test_without_gradio(
     run: Path, tlunet: Line, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

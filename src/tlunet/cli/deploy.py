@@ -137,10 +137,10 @@ def export(
     The file has one input, image: float32 (B, 1 or 3, H, W), grey levels 0...255,
     normalised inside. It has two outputs, probabilities: masks (B, M, H, W) and
     labels (B, M). Any number of images; H and W in multiples of 32 where the
-    training size is one, else any above 32 (--fixed-size: the training size alone,
-    for encoders whose arithmetic depends on it). Its metadata hold the class names,
-    the threshold, the tuned rules if there are any, the training size and the
-    run's digest.
+    training size is one, else any above 32; with --fixed-size the training size
+    alone, for encoders whose arithmetic depends on it. Its metadata hold the
+    class names, the threshold, the tuned rules if there are any, the training
+    size and the run's digest.
 
     It is run and compared with the original before it appears under its name, on
     noise and on images of the run's test part; the largest difference is printed
@@ -153,10 +153,14 @@ def export(
     if kind not in ("onnx", "torch"):
         raise ConfigError(f"--format {kind}: allowed are onnx and torch")
     require("export", "onnx", "onnxruntime", "onnxscript")
+    from tlunet.deploy.card import check_finished
     from tlunet.deploy.export import TOLERANCE
     from tlunet.deploy.export import export as write
     from tlunet.study.console import say
 
+    if not run.exists():
+        raise DataError(f"{run}: no such folder; expected a finished run's")
+    check_finished(run)
     path, found = write(run, kind, out, list(sample_images(run, 4).values()), fixed_size)
     say(
         f"{path}: differs from the original by at most {found.masks:.1e} (pixels) and "
@@ -276,4 +280,5 @@ def demo(
     except KeyboardInterrupt:
         say("closed")
     except OSError as error:
-        raise ConfigError(f"--port {port}: {error}") from error
+        taken = "another program listens there; give another, or none"
+        raise ConfigError(f"--port {port}: {taken}") from error

@@ -167,4 +167,4 @@ def served(
         finally:
             page.close(verbose=False)
             for key in own:
-                del os.environ[key]
+                os.environ.pop(key, None)
