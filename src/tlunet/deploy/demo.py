@@ -1,6 +1,7 @@
 """A page on this machine: drop an image, see what one network finds in it, or two."""
 
 import os
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -151,6 +152,8 @@ def served(
     Raises:
         OSError: the port is taken.
     """
+    with socket.socket() as probe:  # Gradio, which tries in vain, leaves its socket open
+        probe.bind((HOST, port or 0))
     with tempfile.TemporaryDirectory() as folder:
         # Nothing is sent out; uploads are gone with the folder.
         own = {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": folder}
