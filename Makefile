@@ -42,7 +42,7 @@ test: setup ## run the tests, but for those of make slow
 	$(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
 
 slow: setup ## the tests that take their time: processes killed and resumed, several to a cell, memory exhausted
-	$(PYTHON) -m pytest -n auto --dist load -m slow
+	$(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder -m slow
 
 cluster: setup $(CLUSTER)/ready ## sweep through Slurm, Ray and joblib for real: minutes (Slurm as root: apt install slurmctld slurmd munge)
 	TLUNET_CLUSTER=1 $(CLUSTER)/bin/python -m pytest -s tests/cluster

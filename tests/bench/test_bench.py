@@ -31,6 +31,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> dict:
         return measure(plan, machine, cache, say=lambda text: None)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*is smaller than what this DataLoader")
 @pytest.mark.filterwarnings("ignore:Trying to infer the `batch_size`")
 def test_a_record_says_what_was_measured(record: dict) -> None:
@@ -59,6 +60,7 @@ def test_a_record_says_what_was_measured(record: dict) -> None:
     assert file_name(record).endswith("-resnet18-32x64.json")
 
 
+@pytest.mark.slow
 def test_the_page_shows_every_number_of_a_record(record: dict, tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / file_name(record)).write_text(json.dumps(record))
@@ -128,6 +130,7 @@ def test_ratios_are_taken_turn_by_turn() -> None:
     assert found == {"median": 2.5, "min": 1.0, "max": 4.0}
 
 
+@pytest.mark.slow
 def test_the_console_shows_it(record: dict) -> None:
     console = Console(width=150, record=True, file=io.StringIO())
     console.print(show([record]))

@@ -339,7 +339,5 @@ def test_without_the_library_a_line_says_so(
     monkeypatch.setitem(sys.modules, "supervision", None)
     code, _, err = convert("instances.json", "out", "--from", "coco")
     assert code == 2
-    assert (
-        err == "tlunet data convert needs the library supervision: pip install '.[convert]'\n"
-    )
+    assert err == "tlunet data convert needs the library supervision: pip install '.[convert]'\n"
     assert not Path("out").exists()

@@ -52,7 +52,7 @@ def test_one_input_two_outputs_and_what_it_says_of_itself(exported: Path) -> Non
     assert known["classes"] == list(CLASSES)
     assert known["threshold"] == THRESHOLD
     assert known["size"] == list(SIZE)
-    assert known["encoder"] == "resnet18"
+    assert (known["encoder"], known["arch"]) == ("resnet18", "unet")
     assert known["digest"] == "0123456789abcdef"
     assert known["tuned"] == RULES.as_dict()
     assert known["tolerance"] == TOLERANCE
@@ -115,6 +115,7 @@ def test_predict_works_without_torch(exported: Path, images: Path, tmp_path: Pat
     assert (tmp_path / "submission.csv").read_text().count("\n") == 1 + 7 * len(CLASSES)
 
 
+@pytest.mark.slow
 def test_a_program_of_torch_export_of_odd_sizes(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "odd", "resnet18", (50, 70))
     (tmp_path / "out").mkdir()

@@ -84,6 +84,7 @@ def _name(file: str) -> str:
     return file.removeprefix("src/").removesuffix(".py").replace("/", ".")
 
 
+@pytest.mark.slow
 def test_an_encoder_and_a_loss(
     page: Page, checkout: Path, tiny: tuple[str, ...], capfd: pytest.CaptureFixture
 ) -> None:

@@ -123,6 +123,7 @@ def small(strips: Path, tmp_path: Path) -> Callable[[], DefectDataModule]:
     return make
 
 
+@pytest.mark.slow
 def test_50_steps_are_the_same_from_wherever_the_pack_lies(
     small: Callable[[], DefectDataModule],
 ) -> None:

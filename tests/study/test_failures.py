@@ -109,6 +109,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_then_a_larger_one(
     run_here: Run, tiny: tuple[str, ...], tmp_path: Path, small_disk: Path
 ) -> None:
@@ -140,6 +141,7 @@ def test_a_read_only_folder_is_named_before_anything_runs(
         assert "Read-only file system" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
 def test_a_damaged_checkpoint_is_set_aside(
     run_here: Run, tiny: tuple[str, ...], tmp_path: Path, name: str

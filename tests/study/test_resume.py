@@ -94,7 +94,10 @@ def scores(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("encoder", "strikes"),
     [
-        ("mobilenet_v2", [{"train": 2}, {"train": 6}, {"train": 9}, {"val": 1}, {"val": 3}]),
+        ("mobilenet_v2", [{"train": 6}, {"val": 1}]),
+        pytest.param(
+            "mobilenet_v2", [{"train": 2}, {"train": 9}, {"val": 3}], marks=pytest.mark.slow
+        ),
         ("efficientnet-b0", [{"train": 3}]),  # it drops paths at random
     ],
 )
@@ -115,6 +118,7 @@ def test_stopped_anywhere_it_goes_on_with_the_very_next_batch(
             assert torch.equal(task.state_dict()[name], tensor), (strike, name)
 
 
+@pytest.mark.slow
 def test_stopped_again_and_again_with_workers_reading_ahead(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "whole").mkdir()
     _, rows, batches = train(tmp_path / "whole", cache, "mobilenet_v2")
@@ -127,6 +131,7 @@ def test_stopped_again_and_again_with_workers_reading_ahead(tmp_path: Path, cach
 
 
 def test_a_signal_waits_only_where_somebody_looks_at_it() -> None:
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(Stopped, match="SIGTERM"), heed_signals():
         os.kill(os.getpid(), signal.SIGTERM)
     with heed_signals() as stopping:
@@ -137,7 +142,7 @@ def test_a_signal_waits_only_where_somebody_looks_at_it() -> None:
         time.sleep(1.1)
         with pytest.raises(Stopped, match="SIGINT"):
             os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_schedulers_own_handler_gets_its_signal_afterwards() -> None:

@@ -40,6 +40,7 @@ def test_every_choice_is_checked_before_the_first_trial(override: str, says: str
         read_command([*OPTUNA, override], CONF)
 
 
+@pytest.mark.slow
 def test_a_search(
     run_here: Run, tiny: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

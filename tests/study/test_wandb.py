@@ -291,6 +291,7 @@ def test_disabled_leaves_nothing(
     assert not server.runs
 
 
+@pytest.mark.slow
 def test_a_killed_cell_of_two_records_is_one_run(
     server: WandbServer,
     run_here: Callable[..., subprocess.CompletedProcess[str]],

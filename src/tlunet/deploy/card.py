@@ -22,6 +22,7 @@ class Card:
         threshold: a pixel or label is positive where its probability is above it.
         size: (height, width) it was trained at; ``None`` where that is not known.
         encoder: its name.
+        arch: of the decoder.
         digest: of the run; ``None`` where that is not known.
         tuned: the rules that ``tlunet tune`` found; ``None`` if it has not run.
     """
@@ -30,6 +31,7 @@ class Card:
     threshold: float = 0.5
     size: tuple[int, int] | None = None
     encoder: str = ""
+    arch: str = "unet"
     digest: str | None = None
     tuned: Rules | None = None
 
@@ -58,6 +60,7 @@ class Card:
             "threshold": self.threshold,
             "size": list(self.size) if self.size else None,
             "encoder": self.encoder,
+            "arch": self.arch,
             "digest": self.digest,
             "tuned": self.tuned.as_dict() if self.tuned else None,
         }
@@ -96,12 +99,13 @@ class Card:
             threshold=threshold,
             size=(size[0], size[1]) if size else None,
             encoder=str(values.get("encoder")),
+            arch=str(values.get("arch", "unet")),
             digest=values.get("digest"),
             tuned=None if tuned is None else Rules.read(tuned, len(classes), where),
         )
 
 
-_KEYS = ("format", "classes", "threshold", "size", "encoder", "digest", "tuned")
+_KEYS = ("format", "classes", "threshold", "size", "encoder", "arch", "digest", "tuned")
 
 
 def _are_names(value: Any) -> bool:

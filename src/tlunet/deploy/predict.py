@@ -172,6 +172,7 @@ def read_card(run: Path) -> Card:
         threshold=threshold,
         size=meta.get("size"),
         encoder=known["network"]["encoder"],
+        arch=known["network"].get("arch", "unet"),
         digest=meta.get("digest"),
         tuned=read_tuned(run, M) if run.is_dir() else None,
     )
