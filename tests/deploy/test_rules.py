@@ -13,7 +13,7 @@ from tlunet.deploy.rules import FLIPS, Rules, bit_field, class_masks
 from tlunet.errors import DataError
 
 RULES = Rules((0.3, 0.5, 0.7), (0, 6, 2), (0.0, 0.0, 0.4), (0.5, 0.2, 0.9), "both")
-CARD = Card(("a", "b", "ü"), 0.45, (32, 64), "resnet18", "0123", RULES)
+CARD = Card(("a", "b", "ü"), 0.45, (32, 64), "resnet18", "fpn", "0123", RULES)
 
 
 def test_masks_are_dropped_whole_or_not_at_all() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,19 @@ def study(environment: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.new("RGB", (40, 20)).save(study / f"figures/{name}.png")
     log_report(study, OFFLINE)
     return study
+
+
+def test_wandb_itself_prints_nothing(
+    study: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    copy = shutil.copytree(study, tmp_path / "grid", ignore=shutil.ignore_patterns("wandb"))
+    monkeypatch.delenv("WANDB_SILENT", raising=False)
+    log_report(copy, OFFLINE)
+    assert list(copy.glob("wandb/offline-run-*"))
+    assert capfd.readouterr() == ("", "")
 
 
 def media(cell: Cell, path: str) -> Path:

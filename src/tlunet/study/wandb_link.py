@@ -65,13 +65,18 @@ def open_run(title: str, asked: str, folder: Path, **about: Any) -> "wandb.Run |
 
 
 def _prepare_environment(folder: Path) -> None:
-    os.environ.setdefault("WANDB_SILENT", "true")
+    _hush()
     # W&B's reports of its own errors are tried again at the interpreter's exit, for seconds.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     # A killed run's record lacks its last second, not its last 15.
     os.environ.setdefault("WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL", "1")
     # What artifacts and tables are made of lies with the record, or it could not be uploaded later.
     os.environ["WANDB_DATA_DIR"] = str((folder / "wandb").resolve())
+
+
+def _hush() -> None:
+    """Before W&B looks at the environment, once a process."""
+    os.environ.setdefault("WANDB_SILENT", "true")
 
 
 def _settings() -> "wandb.Settings":
@@ -87,6 +92,7 @@ def _settings() -> "wandb.Settings":
 
 def planned_mode(asked: str) -> str:
     """Online, offline or disabled, whether or not the server can be reached."""
+    _hush()
     import wandb
 
     settings = wandb.setup().settings
