@@ -146,7 +146,7 @@ def test_auto_takes_severstal_where_it_is(strips: Path, tmp_path: Path) -> None:
 
 def test_what_is_not_possible_is_said(strips: Path, tmp_path: Path) -> None:
     misspelt = DefectDataModule("sevrstal", strips, tmp_path)
-    with pytest.raises(ConfigError, match="allowed are auto, severstal"):
+    with pytest.raises(ConfigError, match="allowed are auto, synthetic, severstal"):
         misspelt.prepare_data()
     with pytest.raises(DataError, match="official"):
         module(strips, tmp_path, split="official")

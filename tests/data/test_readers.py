@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from tlunet.data import folder, severstal
+from tlunet.data.layouts import recognise
 from tlunet.data.pixels import read_image, read_mask
 from tlunet.errors import ConfigError, DataError
 
@@ -177,3 +178,29 @@ def test_links_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
     Image.new("L", (3, 2)).save(tmp_path / "secret.jpg")
     (root / "images/b.jpg").symlink_to(tmp_path / "secret.jpg")
     assert [r.image_id for r in folder.read(root, classes=["x"]).records] == ["a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("holds", "name"),
+    [
+        (["train_images/", "train.csv"], "severstal"),
+        (["train.csv", "notes/"], "severstal"),  # what is missing is then said by its name
+        (["images/", "masks/"], "folder"),
+        (["images/", "annotations/"], "neu_seg"),
+        (["images/", "masks/", "annotations/"], "folder"),
+        (["masks/"], "folder"),
+        (["images/"], None),  # of two layouts
+        (["images", "masks"], None),  # files
+        ([], None),
+    ],
+)
+def test_a_layout_is_recognised_by_its_parts(
+    holds: list[str], name: str | None, tmp_path: Path
+) -> None:
+    for part in holds:
+        (tmp_path / part).mkdir() if part.endswith("/") else (tmp_path / part).touch()
+    if name:
+        assert recognise(tmp_path) == name
+        return
+    with pytest.raises(DataError, match=r"no data set of a known layout in it; expected train_im"):
+        recognise(tmp_path)

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tlunet.data import duplicates, folder, severstal, synthetic
+from tlunet.data import duplicates, synthetic
 from tlunet.data.examine import Findings
-from tlunet.data.source import Record, Source, require_folder
+from tlunet.data.layouts import LAYOUTS, recognise
+from tlunet.data.source import Record, Source
 from tlunet.data.split import make_split
 from tlunet.errors import ConfigError, DataError
 
-KINDS = ("severstal", "folder", "neu_seg")
 NAMED = 5  # files that are ignored
 
 
@@ -28,32 +28,13 @@ def read_source(root: Path, kind: str, classes: Sequence[str] = ()) -> Source:
         ConfigError: no such kind, or no class is named.
         DataError: the folder has another layout.
     """
-    kind = _kind_of(root) if kind == "auto" else kind
-    match kind:
-        case "severstal":
-            return synthetic.read(root) if synthetic.is_drawn(root) else severstal.read(root)
-        case "folder":
-            return folder.read(root, classes=classes)
-        case "neu_seg":
-            return folder.read_neu_seg(root)
-    raise ConfigError(f"{kind}: no such kind of data set; allowed are auto, {', '.join(KINDS)}")
-
-
-def _kind_of(root: Path) -> str:
-    layouts = (
-        "expected train_images/ and train.csv (severstal), images/ and masks/ (folder), or images/ "
-        "and annotations/ (neu_seg)"
-    )
-    require_folder(root, layouts)
-    try:
-        names = {path.name for path in root.iterdir()}
-    except OSError as error:
-        raise DataError(f"{root}: cannot be read ({error.strerror})") from None
-    if names & {"train_images", "train.csv"}:
-        return "severstal"
-    if "images" in names and names & {"masks", "annotations"}:
-        return "folder" if "masks" in names else "neu_seg"
-    raise DataError(f"{root}: no data set of a known layout in it; {layouts}")
+    kind = recognise(root) if kind == "auto" else kind
+    if kind == "severstal" and synthetic.is_drawn(root):
+        return synthetic.read(root)
+    if kind not in LAYOUTS:
+        allowed = ", ".join(("auto", *LAYOUTS))
+        raise ConfigError(f"{kind}: no such kind of data set; allowed are {allowed}")
+    return LAYOUTS[kind].read(root, classes)
 
 
 def describe(source: Source, findings: Findings, *, frac: float, split: str) -> list[str]:

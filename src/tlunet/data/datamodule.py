@@ -10,16 +10,16 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from tlunet.data import folder, severstal, synthetic
+from tlunet.data import synthetic
 from tlunet.data.augment import Augment, flip
 from tlunet.data.batches import Batches, EpochOrder, unpack_bits
+from tlunet.data.layouts import LAYOUTS, NAMES
 from tlunet.data.pack import Progress, open_pack
 from tlunet.data.residency import Resident, bring, fits
 from tlunet.data.source import Source
 from tlunet.data.split import make_split
 from tlunet.errors import ConfigError, DataError
 
-NAMES = ("auto", "severstal", "synthetic", "folder", "neu_seg")
 SYNTHETIC_SIZE = (32, 64)  # the whole grid in minutes on 2 cores
 READERS, DRAWERS = 4, 16  # processes at most that read a pack, or augment, ahead of a GPU
 
@@ -158,16 +158,11 @@ class DefectDataModule(pl.LightningDataModule):
         self.mean, self.std = self.pack.mean_std(chosen[training.to_numpy()])
 
     def _source(self) -> Source:
-        match self.dataset:
-            case "severstal":
-                return severstal.read(self.root)
-            case "synthetic":
-                return self._synthetic()
-            case "folder":
-                return folder.read(self.root, classes=self.classes)
-            case "neu_seg":
-                return folder.read_neu_seg(self.root)
-        raise ConfigError(f"data={self.dataset}: allowed are {', '.join(NAMES)}")
+        if self.dataset == "synthetic":
+            return self._synthetic()
+        if self.dataset not in LAYOUTS:
+            raise ConfigError(f"data={self.dataset}: allowed are {', '.join(NAMES)}")
+        return LAYOUTS[self.dataset].read(self.root, self.classes)
 
     def _synthetic(self) -> Source:
         if synthetic.is_drawn(self.root):

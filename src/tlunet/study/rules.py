@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from tlunet.data.layouts import NAMES
 from tlunet.study.untrusted import check_targets, shown
 
 _MOST = 2**31 - 1  # of anything counted, and of seeds
@@ -88,10 +89,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "early_stopping.patience": (_or_null(_is_int(1)), "a whole number of epochs, or null"),
     "paths.runs": (_is_path, "a folder"),
     "paths.data": (_is_path, "a folder"),
-    "data.name": (
-        _is_one_of("auto", "severstal", "synthetic", "folder", "neu_seg"),
-        "auto, severstal, synthetic, folder, neu_seg",
-    ),
+    "data.name": (_is_one_of(*NAMES), ", ".join(NAMES)),
     "data.root": (_or_null(_is_path), "a folder, or null"),
     "data.split": (_is_one_of("random", "official"), "random, official"),
     "data.split_seed": (_is_int(0), "a whole number, 0 or more, below 2^31"),
