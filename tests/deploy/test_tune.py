@@ -17,7 +17,7 @@ from tlunet.deploy.counts import Counts, count
 from tlunet.deploy.predict import Prediction, Predictor
 from tlunet.deploy.rules import FLIPS, Rules
 from tlunet.deploy.search import AREAS, GATES, GOALS, STEPS, fit, fit_labels, score_of
-from tlunet.deploy.tune import check_same, fit_and_measure
+from tlunet.deploy.tune import check_same, fit_and_measure, gain
 from tlunet.errors import DataError
 from tlunet.model.scores import PixelCounts, mla
 from tlunet.study.finished import open_data
@@ -25,6 +25,7 @@ from tlunet.study.finished import open_data
 Line = Callable[..., int]
 PLAIN = Rules.plain(2, 0.5)
 PIXELS = 20_000
+GROUPS = np.arange(40)
 
 
 def made_up(seed: int, n: int = 40) -> Counts:
@@ -77,7 +78,7 @@ def test_the_best_of_the_grid_is_found() -> None:
 @pytest.mark.parametrize("goal", GOALS)
 @pytest.mark.parametrize("seed", range(3))
 def test_each_step_gains_or_changes_nothing_on_validation(goal: str, seed: int) -> None:
-    tuned = fit_and_measure(made_up(seed), made_up(9), PLAIN, PIXELS, goal)
+    tuned = fit_and_measure(made_up(seed), made_up(9), GROUPS, PLAIN, PIXELS, goal)
     scores = [step.validation for step in tuned.steps]
     assert scores == sorted(scores)
     assert scores[-1] > scores[0]
@@ -91,12 +92,52 @@ def test_each_step_gains_or_changes_nothing_on_validation(goal: str, seed: int) 
     assert tuned.validation["tuned_mla"] >= tuned.validation["mla"]
 
 
+@pytest.mark.parametrize("goal", GOALS)
+def test_the_gains_of_the_steps_add_up_to_the_whole(goal: str) -> None:
+    tuned = fit_and_measure(made_up(0), made_up(9), GROUPS, PLAIN, PIXELS, goal)
+    assert tuned.steps[0].gain is None
+    gains = [step.gain for step in tuned.steps[1:] if step.gain]
+    assert len(gains) == len(STEPS)
+    whole = tuned.gains[goal]
+    assert sum(one.value for one in gains) == pytest.approx(whole.value)
+    assert whole.value == pytest.approx(tuned.test[f"tuned_{goal}"] - tuned.test[goal])
+    assert tuned.gains["mla"].value == pytest.approx(tuned.test["tuned_mla"] - tuned.test["mla"])
+    for one in (*gains, *tuned.gains.values()):
+        assert one.low <= one.value <= one.high
+    assert whole.low < whole.high
+    assert json.loads(json.dumps(tuned.as_dict()))["gains"][goal] == whole._asdict()
+
+
+def test_the_interval_of_a_gain_is_that_of_a_mean() -> None:
+    rng = np.random.default_rng(0)
+    before, after = rng.random(400), rng.random(400) + 0.1
+    own = gain(before, after, np.arange(400))
+    half = 1.96 * (after - before).std() / 20
+    assert (own.low, own.high) == pytest.approx((own.value - half, own.value + half), abs=0.01)
+    # Every image four times over says no more than once; drawn apart it would seem to.
+    again = np.tile(before, 4), np.tile(after, 4)
+    together = gain(*again, np.tile(np.arange(400), 4))
+    assert together == pytest.approx(own)
+    apart = gain(*again, np.arange(1600))
+    assert apart.high - apart.low == pytest.approx((own.high - own.low) / 2, rel=0.1)
+    # Images without a score are left out.
+    holes = np.where(np.arange(400) < 100, np.nan, before)
+    assert gain(holes, after, np.arange(400)) == gain(before[100:], after[100:], np.arange(300))
+    assert np.isnan(gain(holes[:9], after[:9], np.arange(9))).all()
+    one = gain(before[:2], after[:2], np.zeros(2, int))
+    assert one.value == pytest.approx((after - before)[:2].mean())
+    assert np.isnan(one[1:]).all()
+
+
 def test_the_test_part_has_no_say() -> None:
     validation, test = made_up(0), made_up(1)
     order = np.random.default_rng(0).permutation(len(test.truth))
     tested = replace(test.tested, truth=test.truth[order], label=test.tested.label[order])
     other = replace(test, tested=tested, intersection=np.zeros_like(test.intersection))
-    a, b = (fit_and_measure(validation, one, PLAIN, PIXELS, "dice_kaggle") for one in (test, other))
+    a, b = (
+        fit_and_measure(validation, one, GROUPS, PLAIN, PIXELS, "dice_kaggle")
+        for one in (test, other)
+    )
     assert a.rules == b.rules
     assert [step.rules for step in a.steps] == [step.rules for step in b.steps]
     assert a.validation == b.validation
@@ -111,15 +152,16 @@ def test_a_perfect_network_is_left_as_it_is() -> None:
     perfect = replace(
         counts, predicted=truth, intersection=truth, probabilities=sure, tested=tested
     )
-    tuned = fit_and_measure(perfect, perfect, PLAIN, PIXELS, "dice_kaggle")
+    tuned = fit_and_measure(perfect, perfect, GROUPS, PLAIN, PIXELS, "dice_kaggle")
     assert tuned.rules == PLAIN
+    assert tuned.gains["dice_kaggle"] == (0, 0, 0)
 
 
 def test_nothing_to_tune_with() -> None:
     counts = made_up(0)
     empty = replace(counts, tested=replace(counts.tested, truth=np.zeros_like(counts.truth)))
     with pytest.raises(DataError, match="no image of the validation part has a defect"):
-        fit_and_measure(empty, counts, PLAIN, PIXELS, "dice_kaggle")
+        fit_and_measure(empty, counts, GROUPS, PLAIN, PIXELS, "dice_kaggle")
 
 
 def test_labels_are_fitted_for_mla() -> None:
@@ -184,6 +226,8 @@ def test_the_verb(
     assert tuned["test"]["dice_kaggle"] == pytest.approx(known["dice_kaggle"], abs=1e-4)
     assert tuned["validation"]["tuned_dice_kaggle"] >= tuned["validation"]["dice_kaggle"]
     assert [step["name"] for step in tuned["steps"]] == ["", *STEPS]
+    whole = tuned["gains"]["dice_kaggle"]
+    assert whole["low"] <= whole["value"] <= whole["high"]
     rules = Rules.read(tuned["rules"], 4, "")
     try:
         assert Predictor.load(whole_run, tuned=True).rules == rules

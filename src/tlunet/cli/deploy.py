@@ -225,7 +225,9 @@ def tune(
             done[part] += images
             report(f"{part} part, four views", done[part], len(data.rows[part]))
 
-        tuned = fit(predictor, data.batches, meta["size"], goal, tell)
+        tested = data.split["subset"] == "test"
+        groups = data.split.loc[tested, "group"].to_numpy()
+        tuned = fit(predictor, data.batches, meta["size"], groups, goal, tell)
     is_same_machine = (machine.accelerator, machine.precision) == (
         meta.get("accelerator"), meta.get("precision"),
     )  # fmt: skip

@@ -6,7 +6,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from tlunet.deploy.tune import Tuned
+from tlunet.deploy.tune import Gain, Tuned
 
 STEPS = {
     "": "as trained",
@@ -25,32 +25,36 @@ def show(tuned: Tuned, classes: Sequence[str]) -> Group:
 def _gains(tuned: Tuned) -> Table:
     table = Table(
         title=f"{tuned.goal}, fitted on validation",
-        caption="Only the test column says what is gained; a minus there is a loss.",
+        caption="Only the test columns say what is gained; a minus there is a loss. In brackets "
+        "the 95 % interval over test images.",
         title_justify="left",
         caption_justify="left",
     )
     table.add_column("", no_wrap=True)
     for part in ("validation", "test"):
         table.add_column(part, justify="right")
-        table.add_column("gain", justify="right")
-    before = tuned.steps[0]
-    for step in tuned.steps:
-        row = [STEPS[step.name]]
-        for now, then in ((step.validation, before.validation), (step.test, before.test)):
-            row += [f"{now:.4f}", f"{now - then:+.4f}" if step.name else ""]
-        table.add_row(*row)
+        table.add_column("gain", justify="right", no_wrap=True)
+    first, last, before = tuned.steps[0], tuned.steps[-1], tuned.steps[0]
+    table.add_row(STEPS[first.name], f"{first.validation:.4f}", "", f"{first.test:.4f}", "")
+    for step in tuned.steps[1:]:
+        rise = step.validation - before.validation
+        _row(table, STEPS[step.name], step.validation, rise, step.test, step.gain)
         before = step
     table.add_section()
-    row = ["in all"]
-    for part in ("validation", "test"):
-        first, last = (getattr(tuned.steps[k], part) for k in (0, -1))
-        row += [f"{last:.4f}", f"{last - first:+.4f}"]
-    table.add_row(*row)
-    row = ["mla, by the labels' thresholds"]
-    for scores in (tuned.validation, tuned.test):
-        row += [f"{scores['tuned_mla']:.4f}", f"{scores['tuned_mla'] - scores['mla']:+.4f}"]
-    table.add_row(*row)
+    rise = last.validation - first.validation
+    _row(table, "in all", last.validation, rise, last.test, tuned.gains[tuned.goal])
+    validation, test = tuned.validation, tuned.test
+    rise = validation["tuned_mla"] - validation["mla"]
+    name = "mla, by the labels' thresholds"
+    _row(table, name, validation["tuned_mla"], rise, test["tuned_mla"], tuned.gains["mla"])
     return table
+
+
+def _row(
+    table: Table, name: str, validation: float, rise: float, test: float, gain: Gain | None
+) -> None:
+    brackets = f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]" if gain else ""
+    table.add_row(name, f"{validation:.4f}", f"{rise:+.4f}", f"{test:.4f}", Text(brackets))
 
 
 def _rules(tuned: Tuned, classes: Sequence[str]) -> Table:

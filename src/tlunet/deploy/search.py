@@ -77,8 +77,13 @@ def fit(counts: Counts, start: Rules, steps: Collection[str], goal: str, pixels:
 
 def score_of(counts: Counts, rules: Rules, goal: str) -> float:
     """What rules score on some counts."""
+    return float(np.nanmean(image_scores(counts, rules, goal)))
+
+
+def image_scores(counts: Counts, rules: Rules, goal: str) -> NDArray[np.float64]:
+    """What each image adds to that score, (N,); NaN where the goal leaves an image out."""
     found = counts.under(rules)
-    return float(np.nanmean(GOALS[goal](found.intersection, found.truth, found.predicted)))
+    return GOALS[goal](found.intersection, found.truth, found.predicted)
 
 
 def _climb(counts: Counts, rules: Rules, steps: Collection[str], goal: str, pixels: int) -> Rules:

@@ -2,7 +2,7 @@
 
 import errno
 import traceback
-from functools import partial
+from functools import cache, partial
 
 import torch
 
@@ -63,13 +63,21 @@ def what_fits(cell: Cell, free: int | None) -> str:
 def step_bytes(cell: Cell, batch_size: int) -> int:
     """Memory that a training step needs, roughly, if every activation is kept."""
     encoder, arch = cell.config["encoder"]["name"], cell.config["arch"]["name"]
-    build = partial(TLUNet, encoder, len(cell.data.pack.classes), arch=arch)
+    pack = cell.data.pack
+    kept = _kept_bytes(encoder, len(pack.classes), arch, batch_size, tuple(pack.size))
+    if cell.hardware.precision == "bf16-mixed":
+        kept //= 2
+    return 3 * kept // 2  # gradients of activations live beside them for a while
+
+
+@cache  # for the other cells of a sweep
+def _kept_bytes(
+    encoder: str, classes: int, arch: str, batch_size: int, size: tuple[int, int]
+) -> int:
+    build = partial(TLUNet, encoder, classes, arch=arch)
     try:
         with torch.device("meta"):  # there may be no memory left for it
             network = build()
     except ConfigError:  # an encoder that computes while it is built
         network = build()
-    kept = kept_bytes(network, batch_size, cell.data.pack.size)
-    if cell.hardware.precision == "bf16-mixed":
-        kept //= 2
-    return 3 * kept // 2  # gradients of activations live beside them for a while
+    return kept_bytes(network, batch_size, size)

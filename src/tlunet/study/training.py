@@ -1,6 +1,7 @@
 """A cell's training and test, in one process or in each of several."""
 
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,12 @@ def train_and_test(cell: Cell, stopping: Stopping) -> None:
             "peak_memory": peak_memory(cell.hardware.accelerator),
             "parameters": sum(p.numel() for p in task.network.parameters()),
             "encoder_parameters": sum(p.numel() for p in task.network.encoder.parameters()),
-            "gflop_per_image": _gflop_per_image(cell),
+            "gflop_per_image": _gflop_per_image(
+                cell.config["encoder"]["name"],
+                len(cell.data.pack.classes),
+                cell.config["arch"]["name"],
+                tuple(cell.data.pack.size),
+            ),
         }
         write_json(cell.folder / "meta.json", meta)
 
@@ -73,6 +79,8 @@ def train_and_test(cell: Cell, stopping: Stopping) -> None:
 def _make_task(cell: Cell, free: int | None) -> DefectTask:
     """The network with its starting weights; everything else random follows from the seed."""
     config, data = cell.config, cell.data
+    # Before the seed is set: this may draw random numbers, and only the first time.
+    is_short_of_memory = _is_short_of_memory(cell, free)
     pl.seed_everything(cell.seed, workers=True, verbose=False)
     M, arch = len(data.pack.classes), config["arch"]["name"]
     network = TLUNet(config["encoder"]["name"], M, data.mean, data.std, arch)
@@ -82,7 +90,7 @@ def _make_task(cell: Cell, free: int | None) -> DefectTask:
         if ranks.rank() == 0:
             meta = read_json(cell.folder / "meta.json") | {"starting_weights": loaded}
             write_json(cell.folder / "meta.json", meta)
-    network.recompute_encoder = _is_short_of_memory(cell, free)
+    network.recompute_encoder = is_short_of_memory
     task = DefectTask(
         network.to(memory_format=cell.hardware.memory_format),
         instantiate(config["loss"]),
@@ -97,10 +105,9 @@ def _make_task(cell: Cell, free: int | None) -> DefectTask:
     return task
 
 
-def _gflop_per_image(cell: Cell) -> float:
-    encoder, arch = cell.config["encoder"]["name"], cell.config["arch"]["name"]
-    network = library_network(encoder, len(cell.data.pack.classes), arch)
-    return forward_flops(network, (1, 3, *cell.data.pack.size)) / 1e9
+@cache  # for the other cells of a sweep
+def _gflop_per_image(encoder: str, classes: int, arch: str, size: tuple[int, int]) -> float:
+    return forward_flops(library_network(encoder, classes, arch), (1, 3, *size)) / 1e9
 
 
 def _is_short_of_memory(cell: Cell, free: int | None) -> bool:
