@@ -12,7 +12,6 @@ import pytest
 # One thread a process: two test processes with two threads each wait for one another all the time.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import torch
 from hypothesis import settings
 
 from tlunet.data import synthetic
@@ -26,6 +25,8 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """Undo what a test did to the thread count."""
+    import torch  # here: the process that deals the tests out needs none of it
+
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(1)

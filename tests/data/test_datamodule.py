@@ -155,6 +155,7 @@ def test_what_is_not_possible_is_said(strips: Path, tmp_path: Path) -> None:
         on_gpu.train_dataloader()
 
 
+@pytest.mark.slow
 def test_official_part_of_neu_seg(real: Path, tmp_path: Path) -> None:
     data = DefectDataModule("neu_seg", real / "neu_seg", tmp_path, split="official")
     data.prepare_data()

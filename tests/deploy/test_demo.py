@@ -10,8 +10,6 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from deploy.networks import CLASSES, SIZE
-from tlunet.deploy import demo
-from tlunet.deploy.demo import COLUMNS, served
 from tlunet.deploy.predict import Predictor
 
 Line = Callable[..., int]
@@ -40,6 +38,8 @@ def address(run: Path) -> Iterator[str]:
     examples = np.random.default_rng(0).integers(0, 256, (3, *SIZE), dtype=np.uint8)
     predictor = Predictor.load(run)
     networks = {"first": predictor, "<i>second</i>": predictor}
+    from tlunet.deploy.demo import served  # here: Gradio takes seconds to import
+
     with served(networks, {f"{k}.jpg": image for k, image in enumerate(examples)}) as where:
         yield where
 
@@ -59,11 +59,13 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
 
 
 def test_a_dropped_image_is_looked_at_by_both(page: Page, images: Path, tmp_path: Path) -> None:
+    from tlunet.deploy import demo
+
     page.locator("#image input[type=file]").set_input_files(images / "b.jpg")
     for k in (0, 1):
         expect(page.locator(f"#found-{k} img")).to_be_visible(timeout=20_000)
         table = page.locator(f"#table-{k}")
-        for text in (*COLUMNS, *CLASSES):
+        for text in (*demo.COLUMNS, *CLASSES):
             expect(table.get_by_text(text, exact=True).first).to_be_attached()
     expect(page.get_by_text("<i>second</i>", exact=True)).to_be_visible()
     names = [b.get_attribute("aria-label") or "" for b in page.locator("button").all()]

@@ -116,6 +116,21 @@ def test_predict_works_without_torch(exported: Path, images: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("arch", ["fpn", "unetplusplus"])
+def test_the_other_decoders(arch: str, tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / arch, arch=arch)
+    path, difference = export(folder, "onnx")
+    assert max(difference[:2]) <= TOLERANCE
+    image = np.random.default_rng(2).uniform(0, 255, (3, 1, 96, 160)).astype(np.float32)
+    session = onnxruntime.InferenceSession(path)
+    masks, _ = session.run(None, {"image": image})
+    with torch.no_grad():
+        expected = load_network(folder)(torch.from_numpy(image)).masks.sigmoid()
+    np.testing.assert_allclose(masks, expected, atol=TOLERANCE)
+    assert json.loads(session.get_modelmeta().custom_metadata_map["arch"]) == arch
+
+
+@pytest.mark.slow
 def test_a_program_of_torch_export_of_odd_sizes(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "odd", "resnet18", (50, 70))
     (tmp_path / "out").mkdir()
@@ -133,6 +148,7 @@ def test_a_program_of_torch_export_of_odd_sizes(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["here.pt2"]
 
 
+@pytest.mark.slow
 def test_a_size_that_is_fixed(exported: Path, tmp_path: Path) -> None:
     path, difference = export(exported, "torch", tmp_path / "fixed.pt2", is_fixed=True)
     assert max(difference[:2]) <= TOLERANCE

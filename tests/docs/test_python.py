@@ -11,6 +11,7 @@ from studies import write_grid
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_core")
 def test_every_part_serves_alone(
     fenced: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture

@@ -556,6 +556,7 @@ def test_hub_that_never_resolves(hub_client, monkeypatch):
     assert time.monotonic() - began < 1.5
 
 
+@pytest.mark.slow
 def test_main_in_its_own_process(tmp_path):
     """The variables as a user sets them, read by the client when it is imported."""
     settings = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}

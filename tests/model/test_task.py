@@ -34,6 +34,7 @@ def trainer(**kwargs: object) -> pl.Trainer:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_it_learns_four_images_by_heart(data: DefectDataModule) -> None:
     pl.seed_everything(0, verbose=False)
     defective = np.flatnonzero(data.pack.labels.sum(1) > 0)[:4]
@@ -132,6 +133,7 @@ def test_50_steps_are_the_same_from_wherever_the_pack_lies(
     assert np.array_equal(losses(mapped, 50), losses(resident, 50))
 
 
+@pytest.mark.slow
 def test_bf16_learns_as_float32_does(small: Callable[[], DefectDataModule]) -> None:
     """Each loss within 5 %, their mean within 1 %."""
     # Emulated bf16 takes a second a step: there a few must do.
@@ -181,6 +183,7 @@ def test_no_step_waits_for_the_device(data: DefectDataModule) -> None:
     assert waits.found == ["aten._local_scalar_dense"]  # it would have been seen
 
 
+@pytest.mark.slow
 def test_tasks_of_one_process_share_compiled_code(data: DefectDataModule) -> None:
     compiled = []
 

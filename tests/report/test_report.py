@@ -182,6 +182,7 @@ def test_figures_are_in_the_page(grid: Path) -> None:
     assert "No pictures: the runs kept no masks" in text_of(grid)
 
 
+@pytest.mark.slow
 def test_written_again_it_is_the_same_byte_by_byte(grid: Path) -> None:
     before = contents(grid)
     write_report(grid)

@@ -98,7 +98,8 @@ def scores(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         pytest.param(
             "mobilenet_v2", [{"train": 2}, {"train": 9}, {"val": 3}], marks=pytest.mark.slow
         ),
-        ("efficientnet-b0", [{"train": 3}]),  # it drops paths at random
+        # It drops paths at random.
+        pytest.param("efficientnet-b0", [{"train": 3}], marks=pytest.mark.slow),
     ],
 )
 def test_stopped_anywhere_it_goes_on_with_the_very_next_batch(

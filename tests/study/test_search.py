@@ -62,6 +62,7 @@ def test_a_search(
     assert again.stdout.count("finished before") == 2
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails(run_here: Run, tiny: tuple[str, ...], tmp_path: Path) -> None:
     line = (*OPTUNA, "hydra.sweeper.n_trials=1", *tiny, "encoder.name=mobilenet_v2")
     done = run_here(*line, "optimizer.lr=1e30", "augment=none", "epochs=2", cwd=tmp_path)

@@ -131,6 +131,7 @@ def test_online_an_epoch_is_a_row(
     assert_no_key(cell.folder)
 
 
+@pytest.mark.slow
 def test_a_resumed_cell_goes_on_in_its_run_and_a_forced_one_begins_another(
     server: WandbServer, cell: Cell
 ) -> None:
@@ -185,7 +186,10 @@ def test_a_name_that_does_not_resolve(
     assert "W&B cannot be reached (http://wandb.invalid: no " in capfd.readouterr().out
 
 
-@pytest.mark.parametrize("fault", ["down", "hang", "refuse"])
+@pytest.mark.parametrize(
+    "fault",
+    ["down", *(pytest.param(fault, marks=pytest.mark.slow) for fault in ("hang", "refuse"))],
+)
 def test_lost_in_the_middle_the_record_is_whole(
     server: WandbServer, cell: Cell, capfd: pytest.CaptureFixture[str], fault: str
 ) -> None:
