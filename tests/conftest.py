@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,3 +107,25 @@ TINY = (
 def tiny() -> tuple[str, ...]:
     """Overrides for a run that takes seconds."""
     return TINY
+
+
+@pytest.fixture(scope="module")
+def composed_once() -> Iterator[None]:
+    """For command lines by the hundred: what the files alone say is composed once."""
+    from tlunet.study import config
+
+    known: dict[tuple[str, Path, bool], Any] = {}
+    compose = config._compose
+
+    def quick(
+        name: str, overrides: list[str], conf: Path, base: object = None, with_hydra: bool = False
+    ) -> Any:
+        if overrides or name != "config":
+            return compose(name, overrides, conf, base, with_hydra)
+        if (name, conf, with_hydra) not in known:
+            known[name, conf, with_hydra] = compose(name, overrides, conf, base, with_hydra)
+        return known[name, conf, with_hydra].copy()
+
+    config._compose = quick
+    yield
+    config._compose = compose

@@ -10,6 +10,8 @@ from tlunet.study.config import ALLOWED_TARGETS, help_text, read_command
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
 
+pytestmark = pytest.mark.usefixtures("composed_once")
+
 
 def read(*line: str) -> list:
     cells = read_command(line, CONF)

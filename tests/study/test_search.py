@@ -15,6 +15,8 @@ CONF = Path(__file__).parents[2] / "conf"
 OPTUNA = ("-m", "hydra/sweeper=optuna")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
+pytestmark = pytest.mark.usefixtures("composed_once")
+
 
 def test_what_the_trials_share_is_known_beforehand() -> None:
     [shared] = read_command([*OPTUNA, "epochs=3", "frac=choice(0.5,1.0)"], CONF) or []
