@@ -25,7 +25,10 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> dict:
     """A real one, the smallest there is."""
     machine = hardware.choose("cpu", threads=1)
     cache = tmp_path_factory.mktemp("cache")
-    plan = Plan("resnet18", (32, 64), batch_size=2, strips=16, rounds=1, steps=1, warmup=1)
+    plan = Plan(
+        "resnet18", (32, 64), batch_size=2, strips=16, rounds=1, steps=1, warmup=1,
+        variants=("compile_heads",),
+    )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench, "start_up", lambda: start_up({"nothing": ["-c", ""]}, repeats=1))
         return measure(plan, machine, cache, say=lambda text: None)
@@ -37,7 +40,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> dict:
 def test_a_record_says_what_was_measured(record: dict) -> None:
     record = json.loads(json.dumps(record))  # plain values alone
     sides = record["sides"]
-    assert set(sides) == {OURS, PLAIN} | ({AMP} & set(sides))
+    assert set(sides) == {OURS, PLAIN, "torch.compile: heads"} | ({AMP} & set(sides))
     for side in sides.values():
         assert len(side["images_per_second"]) == len(side["eval_images_per_second"]) == 1
         assert all(0 <= share < 1 for share in side["waiting"])

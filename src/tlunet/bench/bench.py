@@ -156,7 +156,9 @@ def measure(
 
 
 #: What ``tlunet bench --variant`` may change of the default path.
-VARIANTS = ("layout", "decoder", "memory", "compile")
+VARIANTS = (
+    "layout", "decoder", "memory", "compile", "compile_encoder", "compile_decoder", "compile_heads",
+)  # fmt: skip
 
 
 def _sides(data: DefectDataModule, plan: Plan, machine: Hardware) -> list[Side]:
@@ -177,6 +179,13 @@ def _sides(data: DefectDataModule, plan: Plan, machine: Hardware) -> list[Side]:
             "decoder": ("the library's decoder", {"library_decoder": True}, machine),
             "memory": ("freed memory given back", {"keep_freed": False}, machine),
             "compile": ("torch.compile", {}, replace(machine, compile=True)),
+            "compile_encoder": ("torch.compile: encoder", {"compiled": ("encoder",)}, machine),
+            "compile_decoder": ("torch.compile: decoder", {"compiled": ("decoder",)}, machine),
+            "compile_heads": (
+                "torch.compile: heads",
+                {"compiled": ("segmentation_head", "classification_head")},
+                machine,
+            ),
         }[variant]
         found.append(sides.ours(name, data, encoder, running, **changed))  # type: ignore[arg-type]
     return found

@@ -5,6 +5,7 @@ A block names the folder of the records, relative to the document:
     <!-- training results -->     speed of training, and ratios to the plain recipe
     <!-- evaluation results -->   speed without gradients
     <!-- inference results -->    the predictor
+    <!-- exported results -->     the predictor and ONNX Runtime
     <!-- stages results -->       where a step's time goes
     <!-- variants results -->     what was tried instead of the default path
     <!-- packs results -->        pack building
@@ -25,6 +26,7 @@ from tlunet.bench.bench import AMP, OURS, PLAIN
 from tlunet.report.render import main
 
 Record = dict[str, Any]
+SIDES = ("eager", "predict", "onnxruntime")  # of benchmarks/inference.py
 
 
 def records(folder: Path) -> list[Record]:
@@ -93,6 +95,25 @@ def inference(folder: Path) -> str:
             ours, theirs = (statistics.median(found[k]) for k in ("predictor", "eager_smp"))
             ratio = _ratio(found, "predictor_faster")
             rows.append([_what(r), f"{ours:.3g}", f"{theirs:.3g}", ratio])
+    return table(heads, rows)
+
+
+def exported(folder: Path) -> str:
+    """A row a record of ``benchmarks/inference.py``: torch, the predictor, ONNX Runtime."""
+    heads = [
+        "encoder, strips, batch", "eager smp strips/s", "predictor strips/s", "ratio",
+        "ONNX Runtime strips/s", "ratio",
+    ]  # fmt: skip
+    rows = []
+    for path in sorted(folder.glob("inference-*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        what = f"{record['encoder']}, {record['size'].replace('x', '×')}, {record['batch_size']}"
+        eager, ours, theirs = (f"{record['median'][name]:.3g}" for name in SIDES)
+        _, one, other = (
+            f"**{ratio['median']:.2f}** ({ratio['least']:.2f}–{ratio['most']:.2f})"
+            for ratio in (record["times_eager"][name] for name in SIDES)
+        )
+        rows.append([what, eager, ours, one, theirs, other])
     return table(heads, rows)
 
 
@@ -216,7 +237,8 @@ def _text(value: Any) -> str:
 
 
 BLOCKS: dict[str, Callable[..., str]] = {
-    "training": training, "evaluation": evaluation, "inference": inference, "stages": stages,
+    "training": training, "evaluation": evaluation, "inference": inference,
+    "exported": exported, "stages": stages,
     "variants": variants, "packs": packs, "commands": commands, "machines": machines,
     "table": plain_rows,
 }  # fmt: skip

@@ -55,6 +55,7 @@ def ours(
     memory_format: torch.memory_format | None = None,
     library_decoder: bool = False,
     keep_freed: bool = True,
+    compiled: tuple[str, ...] = (),
 ) -> Side:
     """The default path, or one that differs from it in what is named.
 
@@ -66,11 +67,14 @@ def ours(
         memory_format: another than the hardware's choice.
         library_decoder: whether the decoder takes the library's way.
         keep_freed: whether glibc keeps freed memory.
+        compiled: parts of the network that are compiled, each alone.
     """
     network = TLUNet(encoder, len(data.pack.classes), data.mean, data.std)
     if library_decoder:
         network.decoder = library_network(encoder, len(data.pack.classes)).decoder
     network.to(memory_format=memory_format or machine.memory_format)
+    for part in map(network.get_submodule, compiled):
+        part.forward = torch.compile(part.forward, dynamic=False)  # type: ignore[method-assign]
     task = DefectTask(network, batch_size=data.batch_size)
     if machine.compile:
         task.compile_for(data.batch_size, data.eval_batch_size)

@@ -33,8 +33,8 @@ def bench(
     variant: Annotated[
         list[str] | None,
         typer.Option(
-            help="Also: layout, decoder, memory or compile, the default path but for that. May be "
-            "given again."
+            help="Also: layout, decoder, memory, compile, or compile_encoder, compile_decoder, "
+            "compile_heads; the default path but for that. May be given again."
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",

@@ -6,17 +6,19 @@ One definition for validation, test and reports. Shapes: N images, M classes.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
-from torch import Tensor
 
 from tlunet.errors import DataError
 
-A = TypeVar("A", Tensor, NDArray[Any])
+if TYPE_CHECKING:
+    from torch import Tensor  # reports take no torch
+
+A = TypeVar("A", "Tensor", NDArray[Any])
 
 
 @dataclass(frozen=True, eq=False)
