@@ -74,7 +74,7 @@ def ours(
         network.decoder = library_network(encoder, len(data.pack.classes)).decoder
     network.to(memory_format=memory_format or machine.memory_format)
     for part in map(network.get_submodule, compiled):
-        part.forward = torch.compile(part.forward, dynamic=False)  # type: ignore[method-assign]
+        part.forward = torch.compile(part.forward, dynamic=False)
     task = DefectTask(network, batch_size=data.batch_size)
     if machine.compile:
         task.compile_for(data.batch_size, data.eval_batch_size)
