@@ -57,6 +57,9 @@ def test_the_console_table_names_failures_and_dead_classes(study: Path) -> None:
     only = results.show(gathered, {"resnet-random-1.0-s0-abc"})
     console.print(only)
     assert "failed" not in console.export_text()
+    [failed] = set(gathered["folder"]) - {"resnet-random-1.0-s0-abc"}
+    console.print(results.show(gathered, {failed}))
+    assert "never finds a defect" not in console.export_text()  # nor is there a row of it
 
 
 def test_settings_that_differ_are_told_apart(tmp_path: Path) -> None:

@@ -134,8 +134,7 @@ def show(table: pd.DataFrame, folders: Collection[str]) -> Table:
     out = Table(
         title=f"Test scores ({title or 'no cell'})",
         caption="Dice, IoU: mean over images with a defect, classes pooled within the image. "
-        "Kaggle-Dice: mean over all image × class pairs, both empty = 1. "
-        "none: the predictor that never finds a defect.",
+        "Kaggle-Dice: mean over all image × class pairs, both empty = 1.",
         title_justify="left",
         caption_justify="left",
     )
@@ -154,6 +153,7 @@ def show(table: pd.DataFrame, folders: Collection[str]) -> Table:
         out.add_row(*compress(texts(row), kept), *settings, state)
     finished = shown[shown["state"] == "finished"] if len(shown) else shown
     if len(finished):
+        out.caption = f"{out.caption} none: the predictor that never finds a defect."
         out.add_section()
         scores = texts(finished.iloc[0], "empty_")[SCORED:]
         out.add_row(*compress(["none", "", "", "", *scores], kept))
