@@ -101,13 +101,26 @@ main()
 """
 
 
+def without_torch(*line: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT, *map(str, line)],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "line", [("tune", "RUN"), ("predict", "RUN", __file__, "--out", "o"), ("data", "check", ".")]
+)
+def test_what_needs_more_says_so(line: tuple[str, ...], exported: Path) -> None:
+    done = without_torch(*(exported if word == "RUN" else word for word in line))
+    assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
+    assert " is not installed; without the whole package (pip install ." in done.stderr
+
+
 def test_predict_works_without_torch(exported: Path, images: Path, tmp_path: Path) -> None:
     line = "predict", exported / "model.onnx", images, "--out", tmp_path, "--tuned"
     more = "--overlay", "outline", "--submission"
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT, *map(str, line), *more],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    done = without_torch(*line, *more)
     assert done.stdout.startswith("7 predicted, 1 could not be read"), done.stderr
     assert done.returncode == 1
     assert len(list((tmp_path / "masks").rglob("*.png"))) == 7

@@ -25,3 +25,13 @@ def main() -> None:
     except UserError as error:
         print(*error.lines, sep="\n", file=sys.stderr)
         sys.exit(2)
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.partition(".")[0] == "tlunet":
+            raise
+        # So it is where exported networks are used and nothing else (docs/network.md).
+        print(
+            f"{error.name} is not installed; without the whole package (pip install . in a "
+            "checkout) tlunet predict MODEL.onnx works and little else",
+            file=sys.stderr,
+        )
+        sys.exit(2)
