@@ -19,6 +19,9 @@ from tlunet.study import hardware
 
 ROOT = Path(__file__).parents[2]
 
+# Of a part of the network that is compiled alone: dynamo looks at what its input is.
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory: pytest.TempPathFactory) -> dict:

@@ -4,11 +4,13 @@ import os
 import unicodedata
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
+from stat import S_ISREG
 from typing import NamedTuple
 
 from tlunet.data.source import Problem
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
+_NEITHER = "neither a file nor a link to one; remove it"
 
 
 class Listing(NamedTuple):
@@ -87,8 +89,10 @@ def _fault(path: Path, file_id: str, root: Path) -> str | None:
         file_id.encode()
         if path.is_symlink() and not path.resolve().is_relative_to(root):
             return f"a link that leads out of {root}: not followed; put the file itself there"
-        if not path.is_file():
-            return "neither a file nor a link to one; remove it"
+        if not S_ISREG(path.stat().st_mode):
+            return _NEITHER
+    except FileNotFoundError:  # a link to nothing
+        return _NEITHER
     except UnicodeEncodeError:
         return "its name is not UTF-8; rename it"
     except (OSError, RuntimeError) as error:  # the second: a link to itself

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -19,7 +20,9 @@ class Images:
     """
 
     def __init__(self) -> None:
-        self._rows = sqlite3.connect("")  # in memory while it is small, then in a temporary file
+        # In memory while it is small, then in a temporary file; closed when nobody holds this.
+        self._rows = sqlite3.connect("", check_same_thread=False)
+        weakref.finalize(self, self._rows.close)
         self._rows.execute("CREATE TABLE images (path TEXT, own TEXT UNIQUE, stem TEXT)")
         self._base: str | None = None
         self._keeps_suffix = False
