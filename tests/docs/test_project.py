@@ -35,8 +35,8 @@ def test_hooks_are_local() -> None:
 
 def test_badges_are_true() -> None:
     python = ElementTree.parse(ROOT / "docs/badges/python.svg").getroot().get("aria-label")
-    assert python == "Python: 3.11 | 3.12"
-    assert PROJECT["requires-python"] == ">=3.11"
+    assert python is not None
+    assert python.removeprefix("Python: ").replace("≥ ", ">=") == PROJECT["requires-python"]
     licence = ElementTree.parse(ROOT / "docs/badges/license.svg").getroot().get("aria-label")
     assert licence == "license: MIT"
     assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("MIT License")
