@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
+from torch.utils.data import DataLoader
 
 from tlunet.bench import bench, page
 from tlunet.bench.bench import AMP, OURS, PLAIN, Plan, file_name, measure, show
 from tlunet.bench.commands import start_up
 from tlunet.bench.turns import Clock, Side, Watched, ratios, take_turns
+from tlunet.data.datamodule import DefectDataModule
 from tlunet.errors import ConfigError
 from tlunet.report.render import render
 from tlunet.study import hardware
@@ -32,9 +34,18 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> dict:
         "resnet18", (32, 64), batch_size=2, strips=16, rounds=1, steps=1, warmup=1,
         variants=("compile_heads",),
     )  # fmt: skip
+    loader, trainers = DefectDataModule._loader, []
+
+    def note(data: DefectDataModule, subset: str, train: bool) -> DataLoader:
+        trainers.append(data.trainer)
+        return loader(data, subset, train)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench, "start_up", lambda: start_up({"nothing": ["-c", ""]}, repeats=1))
-        return measure(plan, machine, cache, say=lambda text: None)
+        patch.setattr(DefectDataModule, "_loader", note)
+        record = measure(plan, machine, cache, say=lambda text: None)
+    assert all(trainers)  # or the first turn would not know that there is a GPU
+    return record
 
 
 @pytest.mark.slow

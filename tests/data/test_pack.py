@@ -1,4 +1,5 @@
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,16 @@ def test_pack_holds_the_images_and_masks(strips: Path, tmp_path: Path) -> None:
     mean, std = pack.mean_std(rows)
     pixels = np.asarray(pack.images[rows], float)
     assert (mean[0], std[0]) == pytest.approx((pixels.mean(), pixels.std()))
+
+
+def test_another_process_gets_the_folder_not_the_pixels(strips: Path, tmp_path: Path) -> None:
+    pack = open_pack(severstal.read(strips), tmp_path)
+    sent = pickle.dumps(pack)
+    assert len(sent) < 1000
+    there = pickle.loads(sent)
+    assert isinstance(there.images, np.memmap)
+    assert np.array_equal(there.images, pack.images)
+    assert there.fingerprint == pack.fingerprint
 
 
 def test_pack_is_reused_and_rebuilt_when_a_file_changes(strips: Path, tmp_path: Path) -> None:

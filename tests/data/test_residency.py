@@ -54,11 +54,42 @@ def test_auto_asks_how_much_is_free(
     for free, lives in ((2 * needed, False), (2 * needed + 1, True)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 10 * needed))
         assert data.lives_on(cuda) is lives
+    for reserved, lives in ((needed, True), (needed + 1, False)):  # as much beside it, or more
+        data.reserved = reserved
+        assert data.lives_on(cuda) is lives
     assert not data.lives_on(CPU)
     assert not module(strips, tmp_path, residency="memmap").lives_on(cuda)
     assert module(strips, tmp_path, residency="gpu").lives_on(cuda)
     with pytest.raises(ConfigError, match=r"data\.residency=gpu: there is no GPU"):
         module(strips, tmp_path, residency="gpu").lives_on(CPU)
+
+
+def test_a_pack_makes_way_for_training(
+    strips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = module(strips, tmp_path)
+    size = residency.bring(data.pack, CPU).nbytes
+    assert residency.held() == size == data.pack.nbytes
+    # With the pack there nothing else would fit beside it; what it takes counts as free.
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2 * size, 10 * size))
+    data.reserved = 2 * size - 1
+    assert data.lives_on(torch.device("cuda", 0))
+    data.reserved = 2 * size
+    assert not data.lives_on(torch.device("cuda", 0))
+    data.train_dataloader()  # on a CPU it lives nowhere else
+    assert residency.held() == 0
+
+
+def test_a_pack_that_was_asked_there_and_is_too_large(
+    strips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    pack = module(strips, tmp_path).pack
+    monkeypatch.setattr(torch, "empty", full)
+    with pytest.raises(ConfigError, match=r"data\.residency=gpu: images and masks take 0\.0 GiB"):
+        residency.bring(pack, CPU)
 
 
 def test_workers_only_where_they_help(strips: Path, tmp_path: Path) -> None:

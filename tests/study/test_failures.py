@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import torch
 
 from tlunet.study import limits
 from tlunet.study.failures import step_bytes
+from tlunet.study.hardware import Hardware
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -77,14 +79,19 @@ def test_out_of_memory_names_a_batch_size_that_fits(tiny: tuple[str, ...], tmp_p
 def test_the_memory_of_a_step_is_known_beforehand(encoder: str, arch: str) -> None:
     config = {"encoder": {"name": encoder}, "arch": {"name": arch}}
     pack = SimpleNamespace(classes=["a", "b"], size=(32, 64))
-    cell = SimpleNamespace(
-        config=config,
-        data=SimpleNamespace(pack=pack),
-        hardware=SimpleNamespace(precision="32-true"),
-    )
-    one, four = (step_bytes(cell, batch_size) for batch_size in (1, 4))
+
+    def step(batch_size: int, machine: Hardware) -> int:
+        cell = SimpleNamespace(config=config, data=SimpleNamespace(pack=pack), hardware=machine)
+        return step_bytes(cell, batch_size)
+
+    alone = Hardware("cpu", "32-true", "a CPU", threads=1)
+    one, four = step(1, alone), step(4, alone)
     assert one > 2**20
     assert 1.2 * one < four <= 4 * one  # some of it is the weights'
+    # Two processes: each has a GPU of its own, but on CPUs they share the machine's memory.
+    assert step(4, replace(alone, devices=2)) == four
+    assert step(4, replace(alone, nodes=2)) == step(2, alone)
+    assert step(7, replace(alone, accelerator="cuda", devices=2)) == four
 
 
 def test_limits_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,10 +81,10 @@ def ours(
 
     def run(verb: str, loader: str, **quiet: Any) -> Callable[[int, list[Callback]], None]:
         def turn(steps: int, callbacks: list[Callback]) -> None:
+            loop = trainer(machine, machine.precision, verb, steps, callbacks)
+            data.trainer = loop  # before the loader is made: where batches lie follows from it
             watched = Watched(getattr(type(data), loader)(data), callbacks[0])  # type: ignore[arg-type]
             setattr(data, loader, lambda: watched)
-            loop = trainer(machine, machine.precision, verb, steps, callbacks)
-            data.trainer = loop
             getattr(loop, verb)(task, datamodule=data, **quiet)
             delattr(data, loader)
 

@@ -20,7 +20,8 @@ def unpack_bits(bits: Tensor, classes: int) -> Tensor:
     >>> unpack_bits(torch.tensor([[[0, 1, 2, 3]]]), 2).int().tolist()
     [[[[0, 1, 0, 1]], [[0, 0, 1, 1]]]]
     """
-    powers = torch.tensor([1 << m for m in range(classes)], dtype=bits.dtype, device=bits.device)
+    # Made on the device: a list copied there would wait for all that is queued, in every step.
+    powers = 1 << torch.arange(classes, dtype=bits.dtype, device=bits.device)
     return (bits.unsqueeze(1) & powers.view(-1, 1, 1)) != 0
 
 

@@ -15,7 +15,7 @@ from tlunet.data.augment import Augment, flip
 from tlunet.data.batches import Batches, EpochOrder, unpack_bits
 from tlunet.data.layouts import LAYOUTS, NAMES
 from tlunet.data.pack import Progress, open_pack
-from tlunet.data.residency import Resident, bring, fits
+from tlunet.data.residency import Resident, bring, fits, make_way
 from tlunet.data.source import Source
 from tlunet.data.split import make_split
 from tlunet.errors import ConfigError, DataError
@@ -46,7 +46,7 @@ class DefectDataModule(pl.LightningDataModule):
         subset: ``all`` images, or those with a ``defective`` region only.
         size: (height, width) of all images; ``None`` keeps their own.
         residency: where the pack lies while training: ``memmap``, ``gpu``, or ``auto`` (on the
-            GPU if it takes less than half of its free memory).
+            GPU if it takes less than half of its free memory, and :attr:`reserved` is left).
         on_error: ``stop`` at faults of the data, or ``skip`` the images that have one.
         augment: of the training images; by default none.
         workers: processes that prepare batches; by default none on a CPU, where they would only
@@ -57,6 +57,9 @@ class DefectDataModule(pl.LightningDataModule):
         balance: for ``synthetic``: ``even`` or ``severstal``, the real data's shares.
         family: for ``synthetic``: ``strips``, or ``sheets`` (for pre-training).
         progress: told how far drawing and packing are.
+
+    Attributes:
+        reserved: bytes of the GPU that training takes beside the pack; 0 where nobody says so.
 
     Raises:
         ConfigError: a value that is not allowed.
@@ -111,6 +114,7 @@ class DefectDataModule(pl.LightningDataModule):
         self.classes = tuple(classes)
         self.n, self.strip_seed, self.balance, self.family = n, strip_seed, balance, family
         self.progress = progress
+        self.reserved = 0
         self._resident: Resident | None = None
 
     def prepare_data(self) -> None:
@@ -213,8 +217,11 @@ class DefectDataModule(pl.LightningDataModule):
     def _loader(self, subset: str, train: bool) -> DataLoader[Any]:
         augment = self.augment if train else None
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        if self._resident is None and self.lives_on(device):
-            self._resident = bring(self.pack, device)
+        if self._resident is None:
+            if self.lives_on(device):
+                self._resident = bring(self.pack, device)
+            else:
+                make_way()
         batch_size = self.batch_size if train else self.eval_batch_size
         workers = self._workers(device, augment)
         return DataLoader(
@@ -262,7 +269,7 @@ class DefectDataModule(pl.LightningDataModule):
             raise ConfigError(f"data.residency=gpu: {why} here; take memmap or auto")
         if self.residency == "memmap" or why:
             return False
-        return self.residency == "gpu" or fits(self.pack, device)
+        return self.residency == "gpu" or fits(self.pack, device, self.reserved)
 
     def _workers(self, device: torch.device, augment: Augment | None) -> int:
         if self.workers is not None:

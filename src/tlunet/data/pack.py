@@ -46,6 +46,10 @@ class Pack:
         self.fingerprint: str = about["fingerprint"]
         self.left_out: list[str] = about["left_out"]
 
+    def __reduce__(self) -> tuple[type["Pack"], tuple[Path]]:
+        """Sent to another process it is opened there: a memory map would be sent whole."""
+        return Pack, (self.folder,)
+
     def __len__(self) -> int:
         return len(self.index)
 
@@ -53,6 +57,11 @@ class Pack:
     def size(self) -> tuple[int, int]:
         """(height, width) of every image in the pack."""
         return self.images.shape[1], self.images.shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """What images and masks take."""
+        return int(self.images.nbytes + self.masks.nbytes)
 
     @property
     def labels(self) -> np.ndarray:

@@ -57,6 +57,8 @@ class Predictor(Stream):
         self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)
         self.threshold = threshold
         self.precision = precision
+        # Copied once: in every batch it would wait for the batch before.
+        self._thresholds = torch.tensor(rules.thresholds, device=self.device).view(-1, 1, 1)
 
     @classmethod
     def load(cls, run: Path, *, tuned: bool = False, **options: Any) -> Self:
@@ -136,8 +138,7 @@ class Predictor(Stream):
                 return above, logits.labels.float().sigmoid()
         masks, labels = self.probabilities(images, self.rules.flips)
         with torch.inference_mode():
-            thresholds = torch.tensor(self.rules.thresholds, device=self.device).view(-1, 1, 1)
-            return masks > thresholds, labels
+            return masks > self._thresholds, labels
 
 
 def mean(views: Sequence[Logits]) -> tuple[Tensor, Tensor]:

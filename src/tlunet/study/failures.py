@@ -61,10 +61,16 @@ def what_fits(cell: Cell, free: int | None) -> str:
 
 
 def step_bytes(cell: Cell, batch_size: int) -> int:
-    """Memory that a training step needs, roughly, if every activation is kept."""
+    """Memory that a training step needs, roughly, if every activation is kept.
+
+    Args:
+        cell: processes that have a GPU each share the batch, those on CPUs share memory, too.
+        batch_size: of all processes.
+    """
     encoder, arch = cell.config["encoder"]["name"], cell.config["arch"]["name"]
-    pack = cell.data.pack
-    kept = _kept_bytes(encoder, len(pack.classes), arch, batch_size, tuple(pack.size))
+    pack, machine = cell.data.pack, cell.hardware
+    share = -(-batch_size // (machine.nodes if machine.accelerator == "cpu" else machine.processes))
+    kept = _kept_bytes(encoder, len(pack.classes), arch, share, tuple(pack.size))
     if cell.hardware.precision == "bf16-mixed":
         kept //= 2
     return 3 * kept // 2  # gradients of activations live beside them for a while

@@ -173,6 +173,7 @@ def free_memory(accelerator: str) -> int | None:
     gc.collect()
     _give_back_freed_memory()
     if accelerator == "cuda":
+        torch.cuda.empty_cache()  # of cells before: torch keeps it from the driver, not from us
         return torch.cuda.mem_get_info()[0]
     if sys.platform == "linux" and accelerator == "cpu":
         with open("/proc/meminfo") as file:  # noqa: PTH123

@@ -20,6 +20,7 @@ from tlunet.study import jobs, record, results
 from tlunet.study.asked import Asked, find, is_finished, stamps
 from tlunet.study.cell import Cell, resolve
 from tlunet.study.console import banner, complain, console, progress, say
+from tlunet.study.failures import step_bytes
 from tlunet.study.files import read_json, write_text, write_whole
 from tlunet.study.launcher import LEFT_OUT, Launcher
 from tlunet.study.results import state_of
@@ -253,7 +254,9 @@ def _introduce(cell: Cell) -> None:
         say(f"{data.dataset}: {len(pack)} images of {height}×{width} from {data.root}")
         say("\n".join(lines))
     machine = cell.hardware
-    mib = (pack.images.nbytes + pack.masks.nbytes) / 2**20
+    mib = pack.nbytes / 2**20
+    if machine.accelerator == "cuda":
+        data.reserved = step_bytes(cell, cell.config["batch_size"])
     size = f"{mib / 1024:.1f} GiB" if mib >= 1024 else f"{mib:.1f} MiB"
     where = "on the GPU" if data.lives_on(machine.device) else "memory-mapped"
     say(f"images and masks: {size}, {where}")

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 
+from tlunet.data import residency
 from tlunet.errors import UserError
 from tlunet.model.init import Source, fetch, load_encoder, read_weights
 from tlunet.model.memory import forward_flops
@@ -42,7 +43,7 @@ def train_and_test(cell: Cell, stopping: Stopping) -> None:
         UserError: the loss is no number any more, or the memory was too small.
     """
     forget_peak_memory(cell.hardware.accelerator)
-    free = free_memory(cell.hardware.accelerator)
+    free = _free_for_steps(cell)
     attempt = read_json(cell.folder / "meta.json")["attempt"]
     try:
         task = _make_task(cell, free)
@@ -74,6 +75,15 @@ def train_and_test(cell: Cell, stopping: Stopping) -> None:
             ),
         }
         write_json(cell.folder / "meta.json", meta)
+
+
+def _free_for_steps(cell: Cell) -> int | None:
+    """Bytes that a step may take; a pack on the GPU makes way unless it was asked to be there."""
+    free = free_memory(cell.hardware.accelerator)
+    if free is None:
+        return None
+    is_held = cell.data.residency == "gpu"
+    return free + residency.held() - (cell.data.pack.nbytes if is_held else 0)
 
 
 def _make_task(cell: Cell, free: int | None) -> DefectTask:
@@ -112,7 +122,7 @@ def _gflop_per_image(encoder: str, classes: int, arch: str, size: tuple[int, int
 
 def _is_short_of_memory(cell: Cell, free: int | None) -> bool:
     """Whether a step's activations would not fit; recomputing the encoder's changes no number."""
-    needed = step_bytes(cell, cell.config["batch_size"])
+    needed = cell.data.reserved = step_bytes(cell, cell.config["batch_size"])
     if free is None or needed < free:
         return False
     say(
