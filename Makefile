@@ -25,10 +25,19 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-run: setup ## the paper's grid: 2 encoders x 2 initialisations x 2 shares of the data
-	@init=$$($(PYTHON) -m tlunet.model.init resnet18 densenet121) && \
-	line="run.py -m encoder=resnet,densenet init=random,$$init frac=1.0,0.5" && \
-	echo "python $$line" && $(PYTHON) $$line
+PAPER := -m encoder=resnet,densenet init=random,imagenet frac=1.0,0.5
+BASELINES := -m encoder=resnet,densenet init=random frac=1.0,0.5
+TRANSFER := -m encoder=efficientnet_lite0 init=random,imagenet frac=1.0,0.5 seed=0,1,2
+sweep = echo "python run.py $(1)"; $(PYTHON) run.py $(1)
+
+run: setup ## the paper's study; without ImageNet weights for its encoders, EfficientNet-Lite0 stands in for transfer
+	@if $(PYTHON) -m tlunet.model.init resnet18 densenet121; then \
+		$(call sweep,$(PAPER)); \
+	else \
+		echo "ResNet and DenseNet are trained from random weights only. EfficientNet-Lite0, whose"; \
+		echo "ImageNet weights are installed, is trained from both and shows what transfer gains."; \
+		code=0; ($(call sweep,$(BASELINES))) || code=$$?; ($(call sweep,$(TRANSFER))) || code=$$?; exit $$code; \
+	fi
 
 report: setup ## write the report of STUDY anew (STUDY=runs/severstal)
 	@test -n "$(STUDY)" || { echo "no study in runs/: make run first, or name one: make report STUDY=runs/…"; exit 2; }

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from specks import write_specks
 from tlunet import cli
-from tlunet.data.check import gaps, require_training_image
+from tlunet.data.check import gaps, require_training_image, vanished
 from tlunet.errors import ConfigError
 from tlunet.study.config import read_command
 from tlunet.study.launcher import Launcher
@@ -150,6 +151,18 @@ def test_sizes(check: Run, root: Path) -> None:
     assert "24 images of 32×64 (23), 40×50 (1), grey" in out
 
 
+def test_masks_that_vanish(check: Run, tmp_path: Path) -> None:
+    root = write_specks(tmp_path / "data")
+    code, out, _ = check(root, "--size", "32x64")
+    assert code == 0
+    assert (
+        "At 32×64 the masks of class 2 vanish in 8 of 8 images; the images keep their label." in out
+    )
+    assert "class 2: no image has it" not in out
+    assert "vanish" not in check(root)[1]
+    assert "vanish" not in check(root, "--size", "128x256")[1]
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [
@@ -229,11 +242,34 @@ def test_gaps_by_hand() -> None:
     ]
 
 
+def test_vanished_by_hand() -> None:
+    native = np.array([[1, 1, 0], [1, 1, 0], [0, 1, 1]], bool)
+    small = np.array([[1, 0, 0], [0, 0, 0], [0, 1, 1]], bool)
+    assert vanished(native, small, ("pits", "class 2", "patches"), (32, 64)) == [
+        "At 32×64 the masks of class 1 (pits) vanish in 1 of 2 images, the masks of class 2 vanish "
+        "in 2 of 3 images; the images keep their label."
+    ]
+    assert vanished(native, native, "abc", (32, 64)) == []
+
+
 def test_a_share_of_less_than_an_image() -> None:
     split = table("train", *["unused"] * 199, "val", "test")
     require_training_image(split, 0.005)
     with pytest.raises(ConfigError, match=r"frac=0\.001: no image is left of the 200 .* 0\.005 or"):
         require_training_image(split, 0.001)
+
+
+def test_a_sweep_says_which_masks_vanish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_specks(tmp_path / "steel")
+    line = ["-m", "data=severstal", "data.root=steel", "data.size=[32,64]", "trainer=cpu"]
+    cells = read_command([*line, "encoder.name=mobilenet_v2"], CONF)
+    assert cells
+    prepare(cells, Launcher("basic", "hydra.BasicLauncher", tmp_path))
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("At 32×64 the masks of class 2 vanish in 8 of 8 images; the images keep") == 1
 
 
 def test_a_sweep_names_what_cannot_be_learnt_before_it_trains(

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from tlunet.data import decoding, folder, packing, severstal
+from specks import SMALL, write_specks
+from tlunet.data import decoding, duplicates, folder, packing, rle, severstal
 from tlunet.data.pack import Pack, open_pack
 from tlunet.data.pixels import read_image, read_mask
 from tlunet.errors import ConfigError, DataError
@@ -125,6 +127,31 @@ def test_resizing_brings_all_to_one_size(tmp_path: Path) -> None:
         assert (mask[:, :20] == 0b10).all()
         assert (mask[:, 20:] == 0).all()
     assert pack.index["height"].tolist() == [32, 96]
+
+
+def test_labels_are_those_of_the_native_masks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, group = [], duplicates.group
+    monkeypatch.setattr(duplicates, "group", lambda t: (found.append(np.array(t)), group(t))[1])
+    source = severstal.read(write_specks(tmp_path / "data"))
+    small, native = (open_pack(source, tmp_path, size=size) for size in (SMALL, None))
+    assert small.labels.sum(0).tolist() == native.labels.sum(0).tolist() == [8, 8, 0, 0]
+    assert small.mask_labels.sum(0).tolist() == [8, 0, 0, 0]
+    assert np.array_equal(native.mask_labels, native.labels)
+    assert not np.any(small.masks & 0b10)
+    assert np.array_equal(*found)  # thumbnails of the images as stored
+
+
+def test_real_masks_that_vanish(real: Path) -> None:
+    """Of 900 defective strips at the default size of the synthetic ones."""
+    table = pd.read_csv(real / "severstal_sample" / "rle_900.csv")
+    lost = [
+        not decoding.resize_mask(rle.decode(runs, (256, 1600)), (32, 64)).any()
+        for runs in table["EncodedPixels"]
+    ]
+    assert table["ClassId"].value_counts().sort_index().tolist() == [180, 60, 750, 296]
+    assert table.assign(lost=lost).groupby("ClassId")["lost"].sum().tolist() == [5, 12, 21, 0]
 
 
 def test_one_colour_image_keeps_all_in_colour(strips: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from specks import SMALL, write_specks
 from tlunet.data import folder, rle, severstal
 from tlunet.data.pixels import read_mask
 from tlunet.data.survey import region_areas, survey
@@ -60,6 +61,16 @@ def test_images_of_all_sizes_and_colours(tmp_path: Path) -> None:
     brought = survey(source, (20, 40))  # twice as high and wide: four times the pixels
     assert brought.sizes.tolist() == [[10, 20], [30, 12]]
     assert brought.pixels.tolist() == [[32], [0]]
+
+
+def test_labels_and_thumbnails_do_not_depend_on_the_size(tmp_path: Path) -> None:
+    source = severstal.read(write_specks(tmp_path))
+    own, small = survey(source), survey(source, SMALL)
+    assert own.pixels.sum(0).tolist() == [8 * 4 * 128, 8 * 2, 0, 0]
+    assert small.pixels.sum(0).tolist() == [8 * 32, 0, 0, 0]
+    assert own.labels.sum(0).tolist() == [8, 8, 0, 0]
+    assert np.array_equal(small.labels, own.labels)
+    assert np.array_equal(small.thumbnails, own.thumbnails)
 
 
 def test_a_faulty_image_is_left_out_and_named(strips: Path, tmp_path: Path) -> None:

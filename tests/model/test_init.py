@@ -22,7 +22,7 @@ from torch import nn
 from tlunet.errors import ConfigError, UserError, WeightsError
 from tlunet.model import init
 from tlunet.model.init import imagenet_source, load_encoder, read_weights
-from tlunet.model.weights import canonical
+from tlunet.model.names import canonical
 
 RESNET18 = ("smp-hub/resnet18.imagenet", "3f2325ff978283d47aa6a1d6878ca20565622683")
 IMAGE = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -499,8 +499,8 @@ def test_fetch_once_then_offline(hub_client, resnet18):
     key = "{}/resolve/{}/model.safetensors".format(*RESNET18)
     with _serve_hub({key: content}) as url:
         hub_client(url)
-        assert init.available(["resnet18"]) is None
-        reason = init.available(["resnet18", "densenet121"])
+        assert init.why_unavailable(["resnet18"]) is None
+        reason = init.why_unavailable(["resnet18", "densenet121"])
     assert "densenet121.imagenet/resolve/a17c96896a265b6" in reason
     assert "\n" not in reason
     assert init.fetch(source).read_bytes() == content  # the hub is gone by now
@@ -513,7 +513,7 @@ def test_unpinned_repository(hub_client):
         path = init.fetch(imagenet_source("tu-resnet18"))
     assert path.read_bytes() == b"abc"
     assert init.fetch(imagenet_source("tu-resnet18")) == path
-    assert "resnet18: " in init.available(["tu-resnet18"])  # which are no weights, and it says so
+    assert "resnet18: " in init.why_unavailable(["tu-resnet18"])  # the file holds no weights
 
 
 def _silent() -> socket.socket:
@@ -568,16 +568,17 @@ def test_main_in_its_own_process(tmp_path):
         timeout=60,
         check=False,
     )
-    assert (run.returncode, run.stdout) == (0, "synthetic\n")
+    assert (run.returncode, run.stdout) == (1, "")
     assert run.stderr.count("\n") == 1
-    assert run.stderr.startswith("ImageNet weights: resnet18: http://127.0.0.1:9/smp-hub/")
-    assert "compares init=random with init=synthetic (an encoder pre-trained on" in run.stderr
+    assert run.stderr.startswith(
+        "No ImageNet weights for resnet18: http://127.0.0.1:9/smp-hub/resnet18.imagenet/"
+    )
 
 
 def test_main_where_the_weights_are(resnet_file, monkeypatch, capsys):
     monkeypatch.setenv(init.FOLDER_VARIABLE, str(resnet_file.parent))
     assert init.main(["resnet18"]) == 0
-    assert capsys.readouterr() == ("imagenet\n", "")
+    assert capsys.readouterr() == ("", "")
 
 
 def test_every_error_is_the_users():

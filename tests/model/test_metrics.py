@@ -169,10 +169,18 @@ def test_all_empty():
     assert scores["dead_classes"] == []
 
 
-def test_a_class_is_dead_only_if_nothing_of_it_is_predicted_anywhere():
-    missed_but_alive = table([(0, 4, 0, 0.1)], [(0, 0, 1, 0.1)])
-    assert summarise(missed_but_alive)["dead_classes"] == []
-    assert summarise(table([(0, 4, 0, 0.9)], [(0, 0, 0, 0.9)]))["dead_classes"] == [1]
+@pytest.mark.parametrize(
+    ("counts", "dead"),
+    [
+        (table([(0, 4, 0, 0.9)], [(0, 0, 0, 0.9)]), [1]),
+        (table([(0, 4, 0, 0.1)], [(0, 0, 1, 0.1)]), [1]),  # a stray pixel in another image
+        (table([(1, 400, 1, 0.9)], [(0, 0, 0, 0.9)]), [1]),  # and a correct one: Dice 0.005
+        (table([(3, 400, 3, 0.9)], [(0, 0, 0, 0.9)]), []),  # Dice 0.015
+        (table([(0, 0, 5, 0.9), (9, 9, 9, 0.9)]), []),  # not in the truth
+    ],
+)
+def test_a_stray_pixel_does_not_bring_a_dead_class_to_life(counts, dead):
+    assert summarise(counts)["dead_classes"] == dead
 
 
 def test_threshold_is_exclusive_and_used():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from specks import write_specks
 from tlunet import cli
 from tlunet.data import folder, severstal
 from tlunet.data.survey import survey
@@ -101,6 +102,18 @@ def test_a_users_folder_of_all_sizes_in_colour(tmp_path: Path, show: Run) -> Non
     assert "a&lt;b" in page
     assert "a<b" not in page
     assert "1 of the 1 pictures that are there more than once are labelled with different" in page
+
+
+def test_masks_that_vanish_at_a_size(tmp_path: Path, show: Run) -> None:
+    root = write_specks(tmp_path / "mine")
+    code, _, err = show(root, "--size", "32x64")
+    assert (code, err) == (0, "")
+    page = Path("mine.html").read_text()
+    said = "At 32×64 the masks of class 2 vanish in 8 of 8 images; the images keep their label."
+    assert said in page
+    assert "class 1 32 px, class 2 0 px" in page
+    show(root, "--size", "10x10", "--out", "specks.html")  # nothing is left of any mask
+    assert "of the images show a defect" in Path("specks.html").read_text()
 
 
 def test_faults_are_named_and_the_others_shown(strips: Path, tmp_path: Path, show: Run) -> None:

@@ -103,7 +103,8 @@ def test_it_says_what_is_wrong(grid: Path) -> None:
     found = [alarm.text for alarm in alarms(collect(grid))]
     assert found[0] == "resnet · imagenet · 0.5 · seed 2: failed (out of memory)"
     assert found[1] == "1 cells of the grid are not there: resnet · random · 0.5 · seed 1"
-    assert "class 4 (patches) is never predicted by resnet · random · 1.0 (1 of 3 seeds)" in found
+    dead = "class 4 (patches) is not found by resnet · random · 1.0 (1 of 3 seeds)"
+    assert f"{dead}: pooled Dice below 0.01" in found
     few = [text for text in found if text.startswith("fewer than 3 seeds")]
     assert len(few) == 1
     assert "(2 of 4 rows)" in few[0]

@@ -1,9 +1,11 @@
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.errors import ConfigError
+from tlunet.model.network import CONFIG_NAMES
 from tlunet.study.cell import instantiate
 from tlunet.study.config import ALLOWED_TARGETS, help_text, read_command
 
@@ -165,3 +167,8 @@ def test_every_study_composes(file: str) -> None:
 def test_no_study_is_forgotten() -> None:
     files = (p for p in ROOT.glob("experiments/*/*.yaml") if p.name != "claims.yaml")
     assert {str(p.relative_to(ROOT / "experiments").with_suffix("")) for p in files} == {*STUDIES}
+
+
+def test_encoders_are_called_as_in_conf() -> None:
+    files = (ROOT / "conf/encoder").glob("*.yaml")
+    assert {OmegaConf.load(file).name: file.stem for file in files} == CONFIG_NAMES

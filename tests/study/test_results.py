@@ -52,7 +52,8 @@ def test_the_console_table_names_failures_and_dead_classes(study: Path) -> None:
     console.print(results.show(gathered, set(gathered["folder"])))
     text = console.export_text()
     assert "failed" in text
-    assert "never predicts class 2" in text
+    assert "class 2 not found" in text
+    assert "Not found: pooled Dice below 0.01." in text
     assert "never finds a defect" in text
     only = results.show(gathered, {"resnet-random-1.0-s0-abc"})
     console.print(only)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from tlunet.data.augment import Augment
+from tlunet.data.decoding import unpack_labels
 from tlunet.data.pack import Pack
 
 ORDER = 0  # stream of random numbers, beside those of tlunet.data.augment
@@ -101,14 +102,17 @@ class EpochOrder(Sampler[Rows]):
 
 
 class Batches(Dataset[dict[str, Any]]):
-    """Rows of the pack as tensors on the host; without ``fetch`` only their numbers."""
+    """Rows of the pack as tensors on the host; without ``fetch`` only their numbers and labels."""
 
     def __init__(self, pack: Pack, seed: int, augment: Augment | None, fetch: bool) -> None:
         self.pack, self.seed, self.augment, self.fetch = pack, seed, augment, fetch
         self.ids = pack.index["image_id"].to_numpy()
+        self.labels = pack.labels  # (N, M), of the native masks
+        self.vanished = self.labels & ~pack.mask_labels  # (N, M), lost when resized
 
     def __getitem__(self, wanted: Rows) -> dict[str, Any]:
         epoch, rows, count, weight = wanted
+        labels = self.labels[rows]
         batch: dict[str, Any] = {"index": torch.from_numpy(rows), "id": self.ids[rows].tolist()}
         if count < len(rows) or weight != 1:
             batch["count"], batch["weight"] = count, weight
@@ -121,8 +125,11 @@ class Batches(Dataset[dict[str, Any]]):
                     images[k], bits[k] = self.augment.apply_transform(
                         self.seed, epoch, int(row), images[k], bits[k]
                     )
+                # A defect that was moved out of the picture loses its label.
+                found = np.bitwise_or.reduce(bits.reshape(len(rows), -1), axis=1)
+                labels = self.vanished[rows] | unpack_labels(found, labels.shape[1])
             batch["image"], batch["bits"] = channels_first(images), torch_bits(bits)
-        return batch
+        return batch | {"label": torch.from_numpy(labels)}
 
 
 def channels_first(images: np.ndarray) -> Tensor:

@@ -74,11 +74,16 @@ def describe(source: Source, findings: Findings, *, frac: float, split: str) -> 
     ]
     again = len(groups) - len(np.unique(groups))
     if again:
-        lines.append(f"{again} images nearly repeat another; such images stay on one side")
+        lines.append(
+            f"{again} images nearly repeat another (flipped and rotated copies included); "
+            "the split keeps them on one side"
+        )
     if source.ignored:
         named = ", ".join(path.name for path in source.ignored[:NAMED])
         more = ", …" if len(source.ignored) > NAMED else ""
         lines.append(f"{len(source.ignored)} files or folders are ignored: {named}{more}")
+    if findings.size:
+        lines += vanished(labels, findings.mask_labels, source.classes, findings.size)
     return lines + gaps(table, labels, source.classes, frac)
 
 
@@ -148,6 +153,39 @@ def gaps(split: pd.DataFrame, labels: np.ndarray, classes: Sequence[str], frac: 
             if not count
         ]
     return lines
+
+
+def vanished(
+    labels: np.ndarray, mask_labels: np.ndarray, classes: Sequence[str], size: tuple[int, int]
+) -> list[str]:
+    """Say how many images lose the mask of a class at a size: one line, or none.
+
+    Args:
+        labels: bool (N, M), by the native masks.
+        mask_labels: bool (N, M), by the masks at that size.
+        classes: M names.
+        size: (height, width).
+
+    >>> vanished(np.array([[1], [1]]) > 0, np.array([[0], [1]]) > 0, ["pits"], (32, 64))
+    ['At 32×64 the masks of class 1 (pits) vanish in 1 of 2 images; the images keep their label.']
+    """
+    counts = zip(classes, (labels & ~mask_labels).sum(0), labels.sum(0), strict=True)
+    found = [
+        f"the masks of {numbered(m, name)} vanish in {lost} of {total} images"
+        for m, (name, lost, total) in enumerate(counts, start=1)
+        if lost
+    ]
+    at = f"At {size[0]}×{size[1]} "
+    return [f"{at}{', '.join(found)}; the images keep their label."] if found else []
+
+
+def numbered(m: int, name: str) -> str:
+    """A class by its id and, where it has another, its name.
+
+    >>> numbered(1, "pits"), numbered(1, "class 1")
+    ('class 1 (pits)', 'class 1')
+    """
+    return name if name == f"class {m}" else f"class {m} ({name})"
 
 
 def require_training_image(split: pd.DataFrame, frac: float) -> None:

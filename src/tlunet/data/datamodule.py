@@ -28,9 +28,11 @@ class DefectDataModule(pl.LightningDataModule):
     """Images, masks and labels in three parts, 75 / 12.5 / 12.5 (paper §III-B).
 
     A batch is a dict: ``image`` uint8 (B, 1 or 3, H, W), ``mask`` bool (B, M, H, W), ``label``
-    bool (B, M), ``id`` the images' names, ``index`` int64 (B,) their rows in the pack. Where
-    several processes share the data a batch may also have ``count``, how many of its images count,
-    and ``weight`` of its loss.
+    bool (B, M), ``id`` the images' names, ``index`` int64 (B,) their rows in the pack. Labels are
+    those of the native masks: an image keeps the label of a class whose mask vanishes when it is
+    resized, and loses it only where ``augment.transform`` moves the defect out of the picture.
+    Where several processes share the data a batch may also have ``count``, how many of its images
+    count, and ``weight`` of its loss.
 
     Args:
         name: ``severstal``, ``synthetic``, ``folder``, ``neu_seg``, or ``auto``: Severstal if it
@@ -43,7 +45,7 @@ class DefectDataModule(pl.LightningDataModule):
         seed: of the order and the flips.
         split: ``random``, or ``official`` for the data set's own test part.
         split_seed: of the random split; ``frac`` and ``seed`` do not enter.
-        subset: ``all`` images, or those with a ``defective`` region only.
+        subset: ``all`` images, or only the ``defective`` ones, by the native masks.
         size: (height, width) of all images; ``None`` keeps their own.
         residency: where the pack lies while training: ``memmap``, ``gpu``, or ``auto`` (on the
             GPU if it takes less than half of its free memory, and :attr:`reserved` is left).
@@ -280,7 +282,7 @@ class DefectDataModule(pl.LightningDataModule):
         return min(cores or 1, DRAWERS if augment and augment.transform else READERS)
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """On the device: gather if the pack lives there, unpack the bits, flip."""
+        """On the device: gather if the pack is stored there, flip, unpack the bits."""
         if "image" in batch:
             image, bits = batch["image"], batch["bits"]
         else:
@@ -289,9 +291,8 @@ class DefectDataModule(pl.LightningDataModule):
         if "flip" in batch:
             image, bits = flip(image, batch["flip"]), flip(bits, batch["flip"])
         mask = unpack_bits(bits, len(self.pack.classes))  # (B, M, H, W)
-        label = mask.flatten(2).any(-1)  # (B, M): any pixel of the class
         kept = {k: v for k, v in batch.items() if k not in ("bits", "flip")}
-        return kept | {"image": image, "mask": mask, "label": label}
+        return kept | {"image": image, "mask": mask}
 
 
 def resolve_name(name: str, cache: Path) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from tlunet.data import duplicates, rle
@@ -131,12 +132,13 @@ def place(
         digest = hashlib.sha256(record.image.read_bytes())
         digest.update(np.ascontiguousarray(bits).data)
         row["digest"] = digest.hexdigest()
+        row["labels"] = present(bits)
+        thumbnails.append(duplicates.thumbnail(image).data)
         if bits.shape != form.size:
             image, bits = resize(image, bits, form.size)
-        row["labels"] = int(np.bitwise_or.reduce(bits, axis=None))
+        row["mask_labels"] = present(bits)
         row["sum"], row["squares"] = _sums(image, form.channels)
         entries.append({"row": row})
-        thumbnails.append(duplicates.thumbnail(image).data)
         if image.ndim == 2 and form.channels == 3:
             image = np.repeat(image[..., None], 3, axis=-1)
         images.append(np.ascontiguousarray(image).data)
@@ -149,16 +151,39 @@ def place(
     return line(entries), len(entries)
 
 
+def present(bits: np.ndarray) -> int:
+    """The classes that have any pixel in a bit field, as bits.
+
+    >>> present(np.array([[0, 1], [4, 1]]))
+    5
+    """
+    return int(np.bitwise_or.reduce(bits, axis=None))
+
+
+def unpack_labels(bits: ArrayLike, classes: int) -> np.ndarray:
+    """Bool (N, M) of N sets of classes as bits.
+
+    >>> unpack_labels([5, 2], 3).astype(int).tolist()
+    [[1, 0, 1], [0, 1, 0]]
+    """
+    return np.asarray(bits, np.uint32)[:, None] >> np.arange(classes, dtype=np.uint32) & 1 == 1
+
+
 def resize(
     image: np.ndarray, bits: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Image (bilinear) and mask (nearest neighbour) brought to a size, (height, width)."""
+    """Image (bilinear) and mask (nearest neighbour) resized to (height, width)."""
+    height, width = size
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(resized), resize_mask(bits, size)
+
+
+def resize_mask(bits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask resized to (height, width) by nearest neighbour; a small defect may vanish."""
     height, width = size
     rows = (np.arange(height) + 0.5) * bits.shape[0] // height
     columns = (np.arange(width) + 0.5) * bits.shape[1] // width
-    bits = bits[rows.astype(int)[:, None], columns.astype(int)]  # nearest neighbour
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(resized), bits
+    return bits[rows.astype(int)[:, None], columns.astype(int)]
 
 
 def _sums(image: np.ndarray, channels: int) -> tuple[list[float], list[float]]:

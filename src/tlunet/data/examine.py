@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from tlunet.data import duplicates
-from tlunet.data.decoding import decode
+from tlunet.data.decoding import decode, present, resize_mask, unpack_labels
 from tlunet.data.pixels import read_size
 from tlunet.data.source import Problem, Record, Source
 from tlunet.data.workers import cores
@@ -26,7 +26,9 @@ class Findings(NamedTuple):
     Attributes:
         problems: all faults: the listing's, then the images' and masks'.
         records: the images without a fault, N of them.
-        labels: bool (N, M), whether any pixel of the image is of the class.
+        labels: bool (N, M), whether the class has any pixel in the native mask.
+        mask_labels: bool (N, M), whether it still has one at the size that was asked for.
+        size: (height, width) that was asked for; ``None``: each image's own.
         sizes: how many have which (height, width), the commonest first.
         coloured: how many have colour.
         thumbnails: uint8 (N, 32, 32), to find near-duplicates by.
@@ -35,6 +37,8 @@ class Findings(NamedTuple):
     problems: list[Problem]
     records: list[Record]
     labels: np.ndarray
+    mask_labels: np.ndarray
+    size: tuple[int, int] | None
     sizes: list[tuple[tuple[int, int], int]]
     coloured: int
     thumbnails: np.ndarray
@@ -45,7 +49,8 @@ class _Look(NamedTuple):
 
     size: tuple[int, int]
     coloured: bool
-    bits: int
+    labels: int
+    mask_labels: int
     thumbnail: np.ndarray
 
 
@@ -56,17 +61,19 @@ def examine(
 
     Args:
         source: what a reader listed.
-        size: (height, width) that every image would be brought to; without it all must have one.
+        size: (height, width) that every image would be resized to; without it all must have one.
         progress: told how far it is.
     """
     one_size = usual_size(source.records) if size is None else None
-    look = partial(_look, classes=len(source.classes), size=one_size)
+    M = len(source.classes)
+    look = partial(_look, classes=M, required=one_size, size=size)
     problems, sound = look_at_each(source, look, progress)
-    bits = np.array([look.bits for _, look in sound], np.uint32)[:, None]
     return Findings(
         problems,
         records=[record for record, _ in sound],
-        labels=(bits >> np.arange(len(source.classes), dtype=np.uint32)) & 1 == 1,
+        labels=unpack_labels([look.labels for _, look in sound], M),
+        mask_labels=unpack_labels([look.mask_labels for _, look in sound], M),
+        size=size,
         sizes=Counter(look.size for _, look in sound).most_common(),
         coloured=sum(look.coloured for _, look in sound),
         thumbnails=np.array([look.thumbnail for _, look in sound], np.uint8),
@@ -114,14 +121,17 @@ def usual_size(records: Iterable[Record]) -> tuple[int, int] | None:
     return sizes.most_common(1)[0][0] if sizes else None
 
 
-def _look(record: Record, classes: int, size: tuple[int, int] | None) -> _Look | list[Problem]:
-    outcome = decode(record, classes, size)
+def _look(
+    record: Record, classes: int, required: tuple[int, int] | None, size: tuple[int, int] | None
+) -> _Look | list[Problem]:
+    outcome = decode(record, classes, required)
     if isinstance(outcome, list):
         return outcome
     image, bits = outcome
     return _Look(
         size=(image.shape[0], image.shape[1]),
         coloured=image.ndim == 3,
-        bits=int(np.bitwise_or.reduce(bits, axis=None)),
+        labels=present(bits),
+        mask_labels=present(resize_mask(bits, size) if size else bits),
         thumbnail=duplicates.thumbnail(image),
     )

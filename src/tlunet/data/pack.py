@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tlunet.data.decoding import unpack_labels
 from tlunet.data.packing import VERSION, Progress, build
 from tlunet.data.source import Source
 
@@ -28,7 +29,7 @@ class Pack:
     Attributes:
         images: uint8 (N, H, W) or (N, H, W, 3).
         masks: uint8, uint16 or uint32 (N, H, W), bit fields.
-        index: one row an image: ``image_id, part, height, width, group, labels, pixels, …``.
+        index: one row per image: ``image_id, part, height, width, labels, mask_labels, group, …``.
         name: the data set's name.
         classes: names of the classes 1…M.
         fingerprint: of what is in it; the same on every machine.
@@ -65,9 +66,13 @@ class Pack:
 
     @property
     def labels(self) -> np.ndarray:
-        """Bool (N, M): whether any pixel of the image is of the class."""
-        bits = self.index["labels"].to_numpy(np.uint32)
-        return (bits[:, None] >> np.arange(len(self.classes), dtype=np.uint32)) & 1 == 1
+        """Bool (N, M): whether the class has any pixel in the native mask, before resizing."""
+        return unpack_labels(self.index["labels"].to_numpy(), len(self.classes))
+
+    @property
+    def mask_labels(self) -> np.ndarray:
+        """Bool (N, M): whether the class still has a pixel at the pack's size."""
+        return unpack_labels(self.index["mask_labels"].to_numpy(), len(self.classes))
 
     def mean_std(self, rows: np.ndarray) -> tuple[list[float], list[float]]:
         """Mean and standard deviation over all pixels of some images, one value a channel.

@@ -29,8 +29,8 @@ from tlunet.data.part import Part, sync
 from tlunet.data.source import Problem, Record, Source, data_error
 from tlunet.data.workers import cores, processes
 
-VERSION = 1  # of a pack's layout; a new one makes new packs
-JOURNAL = 2  # of what lies beside a pack in the making; a new one starts broken-off packs over
+VERSION = 2  # of a pack's content; a data set is packed again when it changes
+JOURNAL = 3  # of the files of an unfinished pack; it is started over when this changes
 BATCH = 2**22  # pixels that a worker decodes at a time,
 MOST = 64  # in at most so many images
 PROCESSES_FROM = 4.0  # seconds of work worth the second or two that worker processes take to start
@@ -189,7 +189,7 @@ def _finish(part: Part, source: Source, form: Form) -> None:
     thumbnails = np.memmap(part.folder / THUMBNAILS, np.uint8, "r")
     groups = duplicates.group(thumbnails.reshape(count, duplicates.CELLS, duplicates.CELLS))
     content = hashlib.sha256(json.dumps([source.classes, form.size]).encode())
-    columns = ("image_id", "part", "height", "width", "labels", "sum", "squares")
+    columns = ("image_id", "part", "height", "width", "labels", "mask_labels", "sum", "squares")
     index: dict[str, list[Any]] = {column: [] for column in columns}
     for row in part.entries("row"):
         content.update(f"{row['image_id']}|{row['part']}".encode() + bytes.fromhex(row["digest"]))

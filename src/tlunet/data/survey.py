@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tlunet.data import duplicates
-from tlunet.data.decoding import decode, resize
+from tlunet.data.decoding import decode, present, resize_mask, unpack_labels
 from tlunet.data.examine import Progress, look_at_each
 from tlunet.data.source import Problem, Record, Source, data_error
 
@@ -24,11 +24,12 @@ class Survey(NamedTuple):
         records: the images without a fault, N of them.
         sizes: (height, width) of each as it lies on disk, (N, 2).
         coloured: bool (N,), whether an image has colour.
+        labels: bool (N, M), whether the class has any pixel in the native mask.
         pixels: of each class in each image, (N, M), at the size that was asked for.
         regions: per class the pixels of each of its regions, in all images: M arrays. A region
             is a set of pixels of one class that touch, at a corner at least.
         thumbnails: uint8 (N, 32, 32), to find near-duplicates by.
-        counted_at: (height, width) that every image was brought to; ``None``: its own.
+        counted_at: (height, width) that every mask was resized to; ``None``: its own.
     """
 
     source: Source
@@ -36,14 +37,15 @@ class Survey(NamedTuple):
     records: list[Record]
     sizes: NDArray[np.int64]
     coloured: NDArray[np.bool_]
+    labels: NDArray[np.bool_]
     pixels: NDArray[np.int64]
     regions: tuple[NDArray[np.int64], ...]
     thumbnails: NDArray[np.uint8]
     counted_at: tuple[int, int] | None
 
     @property
-    def labels(self) -> NDArray[np.bool_]:
-        """Bool (N, M): whether any pixel of the image is of the class."""
+    def mask_labels(self) -> NDArray[np.bool_]:
+        """Bool (N, M): whether the class still has a pixel at the size that was asked for."""
         return self.pixels > 0
 
 
@@ -52,6 +54,7 @@ class _Look(NamedTuple):
 
     size: tuple[int, int]
     is_coloured: bool
+    labels: int
     regions: dict[int, NDArray[np.int64]]  # by class, from 0
     thumbnail: NDArray[np.uint8]
 
@@ -65,7 +68,7 @@ def survey(
 
     Args:
         source: what a reader listed.
-        size: (height, width) that every image is brought to before anything is counted, as
+        size: (height, width) that every mask is resized to before pixels are counted, as
             ``data.size`` does; without it each keeps its own.
         progress: told how far it is.
 
@@ -88,6 +91,7 @@ def survey(
         records=[record for record, _ in sound],
         sizes=np.array([look.size for _, look in sound], np.int64),
         coloured=np.array([look.is_coloured for _, look in sound]),
+        labels=unpack_labels([look.labels for _, look in sound], classes),
         pixels=pixels,
         regions=tuple(np.concatenate([np.empty(0, np.int64), *found]) for found in regions),
         thumbnails=np.array([look.thumbnail for _, look in sound], np.uint8),
@@ -112,14 +116,14 @@ def _look(record: Record, classes: int, size: tuple[int, int] | None) -> _Look |
     if isinstance(outcome, list):
         return outcome
     image, bits = outcome
-    own = image.shape[0], image.shape[1]
-    if size not in (None, own):
-        image, bits = resize(image, bits, size)
-    present = int(np.bitwise_or.reduce(bits, axis=None))
-    found = [m for m in range(classes) if present >> m & 1]
+    labels = present(bits)
+    if size:
+        bits = resize_mask(bits, size)
+    found = [m for m in range(classes) if present(bits) >> m & 1]
     return _Look(
-        size=own,
+        size=(image.shape[0], image.shape[1]),
         is_coloured=image.ndim == 3,
+        labels=labels,
         regions={m: region_areas(bits & np.uint32(1 << m) != 0) for m in found},
         thumbnail=duplicates.thumbnail(image),
     )

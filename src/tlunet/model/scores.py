@@ -18,6 +18,9 @@ from tlunet.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor  # reports take no torch
 
+DEAD_BELOW = 0.01
+"""A class in the test part whose pooled Dice is below this counts as not found."""
+
 A = TypeVar("A", "Tensor", NDArray[Any])
 
 
@@ -180,8 +183,12 @@ def _scores(
             [float(pooled[m]) if shown[:, m].any() else None for m in classes]
         )
         scores[f"{name}_kaggle"] = _mean(pair)
-    dead = shown.any(0) & ~predicted.any(0)  # (M,)
-    scores["dead_classes"] = (np.flatnonzero(dead) + 1).tolist()
+    pooled_dice = scores["dice_pooled"]["per_class"]
+    scores["dead_classes"] = [
+        int(class_id)
+        for class_id, value in pooled_dice.items()
+        if value is not None and value < DEAD_BELOW
+    ]
     return scores | {"n_images": len(label), "threshold": np.asarray(threshold).tolist()}
 
 
@@ -206,7 +213,8 @@ def summarise(
       without truth.
     - `dice_kaggle`: 2 |X ∩ Y| / (|X| + |Y|), both empty = 1, mean over all image × class pairs.
     - `iou_image`, `iou_class`, `iou_pooled`, `iou_kaggle`: the same with |X ∩ Y| / |X ∪ Y|.
-    - `dead_classes`: ids of the classes in the truth of which no pixel is predicted in any image.
+    - `dead_classes`: ids of the classes that are in the truth and whose `dice_pooled` is below
+      0.01: they are not found. A few stray pixels do not bring a class back to life.
     - `empty_predictor`: the same scores for the predictor that never finds a defect (all
       probabilities 0, no pixel).
     - `n_images`, `threshold`: what the scores were taken over and at.

@@ -3,7 +3,7 @@
 import pickle
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tlunet.errors import WeightsError
+from tlunet.model.names import canonical, timm_names
 
 PICKLES = (".pth", ".pt", ".ckpt", ".bin")
 ENVELOPES = ("state_dict", "model_state_dict", "model")
@@ -123,27 +124,12 @@ def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def canonical(name: str) -> str:
-    """One name for a tensor, however the library that wrote it spells it.
-
-    Wrappers in front are dropped; timm's `features_only` joins levels by `_` instead of `.`; and
-    torchvision's DenseNet of before 0.4 wrote `norm.1` for `norm1`.
-
-    >>> canonical("network.encoder.model.stages_0.blocks.0.conv_dw.weight")
-    'stages.0.blocks.0.conv.dw.weight'
-    >>> canonical("module.features.denseblock1.denselayer1.norm.1.weight")
-    'features.denseblock1.denselayer1.norm1.weight'
-    """
-    name = re.sub(r"^((module|_orig_mod|network|model|encoder|backbone)\.)+", "", name)
-    name = re.sub(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)", r"\1", name)
-    return name.replace("_", ".").lstrip(".")
-
-
 def load_encoder(encoder: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> Loaded:
     """Load weights into an encoder, in place, and account for every tensor on both sides.
 
-    Names are matched by `canonical`: torchvision's, timm's and segmentation_models_pytorch's
-    spellings all load, and so do checkpoints of whole networks, ours included. On an error the
+    Names are matched by `canonical` and `timm_names`: torchvision's, timm's, efficientnet_pytorch's
+    and segmentation_models_pytorch's spellings all load, and so do checkpoints of whole networks,
+    ours included. On an error the
     encoder is left as it was.
 
     Args:
@@ -157,13 +143,14 @@ def load_encoder(encoder: nn.Module, weights: Mapping[str, Tensor], *, source: s
     """
     state = encoder.state_dict()
     own = _by_canonical(state, "the encoder")
-    given = _by_canonical(weights, source)
+    renamed = timm_names(weights, like=own)
+    given = _by_canonical(weights, source, renamed)
 
     both = own.keys() & given.keys()
     absent = [own[key] for key in own if key not in both]
     missing = [name for name in absent if not canonical(name).endswith(COMPUTED)]
     dropped = [given[key] for key in given if key not in both]
-    foreign = [name for name in dropped if not _behind_encoder(canonical(name))]
+    foreign = [given[key] for key in given if key not in both and not _behind_encoder(key)]
     shapes = [
         f"{given[key]} is {_shape(weights[given[key]])}, not {_shape(state[own[key]])}"
         for key in own
@@ -187,11 +174,13 @@ def load_encoder(encoder: nn.Module, weights: Mapping[str, Tensor], *, source: s
     return Loaded(source, loaded=len(both), kept=len(absent), dropped=tuple(dropped))
 
 
-def _by_canonical(names: Mapping[str, Tensor], whose: str) -> dict[str, str]:
-    """Canonical name → name as it stands; two names must not become one."""
+def _by_canonical(
+    names: Iterable[str], whose: str, renamed: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Canonical name → original name; two names must not become one."""
     by_canonical: dict[str, str] = {}
     for name in names:
-        twin = by_canonical.setdefault(canonical(name), name)
+        twin = by_canonical.setdefault(canonical((renamed or {}).get(name, name)), name)
         if twin != name:
             raise WeightsError(f"{whose}: {twin} and {name} are the same tensor's name; keep one")
     return by_canonical

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tlunet.model.scores import DEAD_BELOW
 from tlunet.report.blocks import Block, Study
 from tlunet.report.bootstrap import SEEDS_NEEDED
 from tlunet.report.comparisons import (
@@ -46,7 +47,8 @@ def _block_alarms(block: Block) -> Iterable[str]:
                 for key in block.keys}  # fmt: skip
         where = [f"{key} ({n} of {len(block.runs(key))} seeds)" for key, n in dead.items() if n]
         if where:
-            yield f"class {m} ({name}) is never predicted by {'; '.join(where)}"
+            limit = f"pooled Dice below {DEAD_BELOW:g}"
+            yield f"class {m} ({name}) is not found by {'; '.join(where)}: {limit}"
     label = block.counts[0].label
     for m, name in enumerate(block.classes):
         if label[:, m].all() or not label[:, m].any():

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from tlunet.model.scores import DEAD_BELOW
 from tlunet.report.blocks import Block
 from tlunet.report.bootstrap import SEEDS_NEEDED
 from tlunet.report.comparisons import interval_over
@@ -170,7 +171,7 @@ def class_table(scores: pd.DataFrame, block: Block) -> Table:
     columns = [*_key_columns("encoder", "init", "frac"), Column("class")]
     columns.append(Column("test images", True))
     columns += [Column(SCORES[m][0], True) for m in metrics]
-    columns.append(Column("seeds that never predict it", True))
+    columns.append(Column("seeds that do not find it", True))
     images = block.counts[0].label.sum(0)  # (M,)
     by_key = scores.set_index(["encoder", "init", "frac", "metric"])
     rows = []
@@ -186,8 +187,8 @@ def class_table(scores: pd.DataFrame, block: Block) -> Table:
             rows.append(tuple(row))
     title = "Mean and 95 % interval of each cell and class"
     return Table(title, tuple(columns), tuple(rows), notes=(
-        "Dice and IoU by class: mean over the images that show the class. A class whose defects "
-        "are never predicted in any test image is dead: its Kaggle-Dice can be high all the same.",
+        "Dice and IoU by class: mean over the images that show the class. A class with a pooled "
+        f"Dice below {DEAD_BELOW:g} is not found; its Kaggle-Dice can still be high.",
     ))  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
@@ -17,6 +18,8 @@ from tlunet.study import ranks
 from tlunet.study.console import bars, console, say
 from tlunet.study.files import write_whole
 from tlunet.study.stopping import Stopped, Stopping
+
+DROPOUT = 3  # stream of random numbers, next to those of tlunet.data.batches and augment
 
 
 class Checkpoints(Checkpoint):
@@ -71,9 +74,10 @@ class Checkpoints(Checkpoint):
     def on_train_batch_start(  # noqa: D102
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        # Dropout and the like must not remember what was drawn before a resume.
-        cell = trainer.datamodule.seed, trainer.current_epoch, batch_idx  # type: ignore[attr-defined]
-        torch.manual_seed(hash((*cell, trainer.global_rank)) % 2**32)
+        # Dropout and the like must not depend on what was drawn before a resume.
+        seed = trainer.datamodule.seed  # type: ignore[attr-defined]
+        entropy = (DROPOUT, seed, trainer.current_epoch, batch_idx, trainer.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: D102
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:

@@ -14,14 +14,14 @@ from tlunet.data.pack import Progress
 from tlunet.data.split import fingerprint
 from tlunet.errors import ConfigError, WeightsError
 from tlunet.model.init import Source, checkpoint_source, imagenet_source
-from tlunet.model.network import PAPER_NAMES, check_encoder
+from tlunet.model.network import CONFIG_NAMES, check_encoder
 from tlunet.study import hardware
 from tlunet.study.hardware import Hardware
 from tlunet.study.loggers import check_installed
 from tlunet.study.parts import instantiate as instantiate
 from tlunet.study.pretrain import Recipe
 
-VERSION = 1  # of what a result means; a new one makes new folders
+VERSION = 2  # of what a result means; a new one makes new folders
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Cell:
         config: the resolved configuration, plain values.
         study: name of the study's folder.
         dataset: the data set's name; never ``auto``.
-        encoder: as folders and tables say it: ``resnet`` or ``densenet`` for the paper's two.
+        encoder: its name in folders, tables and figures, as in conf/encoder/.
         init: ``random``, ``imagenet``, ``synthetic`` or ``checkpoint``.
         frac: share of the training part.
         seed: of the run.
@@ -148,7 +148,7 @@ def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
         science["processes"] = machine.processes
     config["data"] |= {"name": data.dataset, "root": str(data.root)}
     study = config["study"] = config["study"] or data.dataset
-    label = PAPER_NAMES.get(name, name).replace("/", "-")
+    label = CONFIG_NAMES.get(name, name).replace("/", "-")
     folder = f"{label}-{init['name']}-{frac}-s{config['seed']}-{_hash(science)[:8]}"
     return Cell(
         config=config,

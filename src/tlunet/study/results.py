@@ -1,6 +1,6 @@
 """From run folders to one table: ``results.csv``, a row a cell."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 from rich.table import Table
 
+from tlunet.model.scores import DEAD_BELOW
 from tlunet.study.files import read_json, write_whole
 from tlunet.study.settings import read_settings, what_differs
 
@@ -121,6 +122,16 @@ def texts(row: "pd.Series[Any]", prefix: str = "") -> list[str]:
     return ["–" if v is None or pd.isna(v) else text.format(v) for v, text in values]
 
 
+def not_found(class_ids: Sequence[Any]) -> str:
+    """What is said of classes that a network does not find.
+
+    >>> not_found([2]), not_found([2, 4])
+    ('class 2 not found', 'classes 2, 4 not found')
+    """
+    noun = "class" if len(class_ids) == 1 else "classes"
+    return f"{noun} {', '.join(map(str, class_ids))} not found"
+
+
 def show(table: pd.DataFrame, folders: Collection[str]) -> Table:
     """The cells of one command as a table for the console.
 
@@ -148,9 +159,11 @@ def show(table: pd.DataFrame, folders: Collection[str]) -> Table:
     for _, row in shown.iterrows():
         state = row["state"]  # why it failed is a line below the table
         if row["dead_classes"]:
-            state += f", never predicts class {row['dead_classes']}"
+            state += f", {not_found(row['dead_classes'].split())}"
         settings = [row["settings"]] if is_mixed else []
         out.add_row(*compress(texts(row), kept), *settings, state)
+    if len(shown) and shown["dead_classes"].ne("").any():
+        out.caption = f"{out.caption} Not found: pooled Dice below {DEAD_BELOW:g}."
     finished = shown[shown["state"] == "finished"] if len(shown) else shown
     if len(finished):
         out.caption = f"{out.caption} none: the predictor that never finds a defect."

@@ -7,12 +7,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from tlunet.errors import UserError
+from tlunet.model.scores import DEAD_BELOW
 from tlunet.study import ranks, record
 from tlunet.study.cell import Cell, resolve
 from tlunet.study.console import complain, say
 from tlunet.study.failures import explain
 from tlunet.study.files import read_json
-from tlunet.study.results import state_of
+from tlunet.study.results import not_found, state_of
 from tlunet.study.stopping import Stopped, Stopping, heed_signals
 from tlunet.study.training import starting_weights, train_and_test
 
@@ -142,8 +143,8 @@ def _announce(cell: Cell, meta: dict[str, Any]) -> None:
         "AUC": scores["auc"]["mean"],
     }
     shown = "  ".join(f"{k} {v:.3f}" for k, v in named.items() if v is not None)
-    dead = ", ".join(map(str, scores["dead_classes"]))
-    alarm = f"  never predicts class {dead}" if dead else ""
+    dead = scores["dead_classes"]
+    alarm = f"  {not_found(dead)} (pooled Dice below {DEAD_BELOW:g})" if dead else ""
     say(f"✓ {cell.title}: {shown}  {meta['seconds']:.0f} s{alarm}  → {cell.folder}")
 
 

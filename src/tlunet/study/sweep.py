@@ -13,7 +13,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from tlunet.data.check import gaps, require_training_image
+from tlunet.data.check import gaps, require_training_image, vanished
 from tlunet.errors import WeightsError
 from tlunet.model.init import Source, fetch
 from tlunet.study import jobs, record, results
@@ -238,7 +238,8 @@ def _introduce(cell: Cell) -> None:
     free, free_in_test = (int((~labels.any(1)).sum()) for labels in (pack.labels, test))
     lines = [
         f"images with class, in all (in the test part): {balance}; "
-        f"free of defects {free} ({free_in_test})"
+        f"free of defects {free} ({free_in_test})",
+        *vanished(pack.labels, pack.mask_labels, pack.classes, pack.size),
     ]
     if pack.left_out:
         lines.append(f"{len(pack.left_out)} faults; their images are left out (see meta.json)")

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tlunet.data import duplicates
-from tlunet.data.check import default_split, gaps, is_training
+from tlunet.data.check import default_split, gaps, is_training, vanished
 from tlunet.data.survey import Survey
 from tlunet.errors import UserError
 
@@ -123,6 +123,8 @@ def _warnings(survey: Survey) -> list[str]:
         found.append(
             f"images of {len(kinds)} sizes: training needs one, as data.size=[{height},{width}]"
         )
+    if size := survey.counted_at:
+        found += vanished(survey.labels, survey.mask_labels, survey.source.classes, size)
     return found
 
 

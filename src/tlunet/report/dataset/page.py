@@ -121,6 +121,8 @@ def headline(facts: Facts) -> list[str]:
         first += "."
     shares = facts.areas[labels.any(1)] / facts.pixels_each[labels.any(1)]
     areas = np.concatenate(facts.survey.regions)
+    if not len(areas):  # all masks vanish at the size that was asked for
+        return [first]
     low, high = np.percentile(areas, (25, 75))
     second = (
         f"Half of the images with a defect have more than {percent(float(np.median(shares)))} of "

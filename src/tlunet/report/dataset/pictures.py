@@ -113,8 +113,8 @@ def read(facts: Facts, row: int) -> Example:
 def _tile(facts: Facts, row: int) -> Tile:
     example = read(facts, row)
     height, width = example.image.shape[:2]
-    found = facts.survey.pixels[row]
-    note = ", ".join(f"{facts.names[m]} {found[m]:,} px" for m in np.flatnonzero(found))
+    found, labels = facts.survey.pixels[row], facts.survey.labels[row]
+    note = ", ".join(f"{facts.names[m]} {found[m]:,} px" for m in np.flatnonzero(labels))
     jpeg, masks = io.BytesIO(), io.BytesIO()
     small, layers = shrunk(example)
     # Small pictures are shown enlarged, and then blocks would show.

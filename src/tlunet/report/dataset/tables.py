@@ -63,7 +63,7 @@ def regions(facts: Facts) -> Table:
             f"{specks:,} regions have fewer than {SPECK} pixels: slips of a brush, perhaps."
         )
     if at := facts.survey.counted_at:
-        notes.append(f"Counted at {at[0]}×{at[1]}, to which all images are brought.")
+        notes.append(f"Counted at {at[0]}×{at[1]}, the size that all masks are resized to.")
     return Table("Regions, in pixels", columns, tuple(rows), notes=tuple(notes))
 
 
