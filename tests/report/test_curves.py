@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+from figure_texts import text_problems
 from tlunet.report import curves, style
 
 MANY = ("resnet", "densenet", "efficientnet-b0")
@@ -69,8 +70,11 @@ def test_roc_of_several_seeds_is_their_vertical_average() -> None:
         means.append(np.mean(areas))
         x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
         np.testing.assert_allclose(np.trapezoid(y, x), means[-1])
-        assert line.get_label() == f"class {class_id - 1}: {means[-1]:.2f}"
-    assert ax.get_title() == f"resnet (random)\n100 % data, mean AUC {np.mean(means):.2f}"
+        assert line.get_label() == f"{means[-1]:.2f}"
+    assert ax.get_title() == f"mean AUC {np.mean(means):.2f}"
+    assert [text.get_text() for text in ax.texts] == ["random · 100%"]
+    assert ax.get_ylabel() == "resnet"
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["class 0", "class 1"]
     np.testing.assert_allclose(ax.lines[2].get_xydata(), [[0, 0], [1, 1]])  # chance
     # By hand, without ties: each curve steps up once, at a false positive rate of 0 or 1/2.
     truth = np.array([True, False, False])
@@ -94,7 +98,7 @@ def test_precision_recall_has_the_average_precision_below_it() -> None:
         assert x[[0, -1]].tolist() == [0, 1]
         np.testing.assert_allclose((np.diff(x) * y[1:]).sum(), means[-1])
         np.testing.assert_allclose(prevalence.get_ydata(), seeds[0][0].mean())
-        assert curve.get_label() == f"class {class_id - 1}: {means[-1]:.2f}"
+        assert curve.get_label() == f"{means[-1]:.2f}"
     assert ax.get_title().endswith(f"mean AP {np.mean(means):.2f}")
 
 
@@ -111,13 +115,10 @@ def test_a_class_without_positives_or_negatives_is_undefined() -> None:
     table.loc[table["class_id"] == 2, "label"] = False
     table.loc[table["class_id"] == 1, "label"] = True
     roc, precision = curves.roc(table).axes[0], curves.precision_recall(table).axes[0]
-    assert [line.get_label() for line in roc.lines[:2]] == [
-        "class 0: undefined",
-        "class 1: undefined",
-    ]
+    assert [line.get_label() for line in roc.lines[:2]] == ["undefined"] * 2
     assert roc.get_title().endswith("mean AUC undefined")
-    assert precision.lines[0].get_label() == "class 0: 1.00"
-    assert precision.lines[2].get_label() == "class 1: undefined"
+    assert precision.lines[0].get_label() == "1.00"
+    assert precision.lines[2].get_label() == "undefined"
     assert precision.get_title().endswith("mean AP 1.00")  # of the defined ones
     curves.reliability(table).draw_without_rendering()
 
@@ -160,18 +161,28 @@ def test_panels_of_a_large_grid_and_a_missing_cell() -> None:
     figure = curves.roc(table[~missing])
     assert len(figure.axes) == 3 * 2 * 2
     assert figure.get_figwidth() <= style.WIDTH
-    texts = [text.get_text() for ax in figure.axes for text in ax.texts]
-    assert texts == ["no run"]
-    figure.draw_without_rendering()
-    titles = [ax.title.get_window_extent() for ax in figure.axes]
-    for k, box in enumerate(titles):
-        assert not box.count_overlaps(titles[:k] + titles[k + 1 :])
+    assert [text.get_text() for ax in figure.axes for text in ax.texts] == [
+        "random · 100%", "ImageNet · 100%", "random · 50%", "ImageNet · 50%", "no run",
+    ]  # fmt: skip
+    assert [ax.get_ylabel() for ax in figure.axes[::4]] == list(MANY)
+    assert text_problems(figure) == []
 
 
-def test_few_networks_share_a_row() -> None:
-    figure = curves.roc(labels(fracs=(1.0, 0.5, 0.25), seeds=1))
-    tops = [ax.get_subplotspec().rowspan.start for ax in figure.axes]  # type: ignore[union-attr]
-    assert tops == [0, 0, 0, 0, 1, 1]
+@pytest.mark.parametrize(
+    ("levels", "columns"),
+    [
+        ((2, 2, 2), ("frac", "init")),
+        ((3, 2, 4), ("frac",)),
+        ((2, 2, 1), ("encoder", "init")),
+        ((3, 2, 1), ("encoder",)),
+        ((5, 2, 1), ("frac", "init")),
+        ((1, 1, 6), ("frac",)),
+        ((1, 1, 1), ("frac",)),
+    ],
+)
+def test_what_the_columns_stand_for(levels: tuple[int, ...], columns: tuple[str, ...]) -> None:
+    names = ("encoder", "init", "frac")
+    assert curves._across({n: [*range(k)] for n, k in zip(names, levels, strict=True)}) == columns
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:

@@ -415,6 +415,31 @@ def test_pictures_lie_by_their_proportions(
     assert len(tops(visit(squares, width=360))) == 2
 
 
+@pytest.mark.parametrize("size", [(32, 64), (64, 128)])
+def test_small_pictures_are_enlarged_and_crisp(
+    visit: Callable[..., Page], tmp_path: Path, size: tuple[int, int]
+) -> None:
+    file = write(tmp_path / "small.html", demo(size))
+    for width in (1280, 700, 360):
+        tab = visit(file, width=width)
+        boxes = [frame.bounding_box() for frame in tab.locator(".sample .frame").all()[:4]]
+        for box in boxes:
+            assert box["width"] >= 250
+            assert box["width"] == pytest.approx(2 * box["height"], abs=1)
+    image = tab.locator(".sample img").first
+    assert image.evaluate("e => getComputedStyle(e).imageRendering") == "pixelated"
+    # A mask is painted finer than the image, so that its edge hides little of it.
+    name = tab.locator(".sample h4").first.text_content()
+    truth = next(i.truth for i in browser_of(demo(size)).images if i.image_id == name)
+    mask = np.stack([rle.decode(code, size) for code in truth]).any(0)
+    url = tab.locator(".sample canvas").first.evaluate("c => c.toDataURL()")
+    painted = np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))
+    times = 512 // size[1]
+    is_rim = (painted[..., :3] == 0).all(-1)
+    found = (painted[..., 3] > 0) & ~is_rim
+    np.testing.assert_array_equal(found, mask.repeat(times, 0).repeat(times, 1))
+
+
 def test_hostile_names_are_shown_and_do_nothing(visit: Callable[..., Page], file: Path) -> None:
     tab = visit(file)
     tab.get_by_label("Order").select_option("name")

@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from figure_texts import text_problems
 from tlunet.report import plots, style
 
 KEYS = ["encoder", "init", "frac", "seed"]
@@ -69,6 +71,16 @@ def texts(figure: Figure) -> list[str]:
     return [text.get_text() for ax in figure.axes for text in ax.texts]
 
 
+def notes(figure: Figure) -> list[str]:
+    """What is written in the panels, without the columns' bold headers."""
+    return [
+        text.get_text()
+        for ax in figure.axes
+        for text in ax.texts
+        if text.get_fontweight() != "bold"
+    ]
+
+
 def segments(ax: Axes) -> list[tuple[float, float]]:
     """(low, high) of each error bar, NaN where none is drawn."""
     found: list[Any] = [s for c in ax.collections for s in c.get_segments()]  # type: ignore[attr-defined]
@@ -113,7 +125,7 @@ def test_an_empty_table_is_an_error(name: str) -> None:
 def test_boxes_are_quartiles_with_95_percent_whiskers() -> None:
     table = images(grid())
     figure = plots.boxes(table.sample(frac=1, random_state=0))
-    assert [ax.get_title() for ax in figure.axes[:2]] == [style.share(1.0), style.share(0.5)]
+    assert texts(figure) == ["100% of the data", "50% of the data"]
     cell = (table["encoder"] == "densenet") & (table["init"] == "random") & (table["frac"] == 0.5)
     for ax, metric in ((figure.axes[1], "dice_image"), (figure.axes[3], "iou_image")):
         values = table.loc[cell, metric].dropna().to_numpy()
@@ -131,8 +143,8 @@ def test_boxes_are_quartiles_with_95_percent_whiskers() -> None:
 
 def test_boxes_say_what_is_missing() -> None:
     table = lacking(images(grid()))
-    assert texts(plots.boxes(table)) == ["no run"] * 2
-    found = texts(plots.boxes(table.assign(iou_image=np.nan)))
+    assert notes(plots.boxes(table)) == ["no run"] * 2
+    found = notes(plots.boxes(table.assign(iou_image=np.nan)))
     assert found == ["no run", *["no score"] * 7, "no run"]
 
 
@@ -144,7 +156,9 @@ def test_bars_stand_at_the_mean_with_their_interval() -> None:
     ax = figure.axes[1]
     np.testing.assert_allclose([bar.get_height() for bar in ax.patches], expected[:, 0])  # type: ignore[attr-defined]
     np.testing.assert_allclose(segments(ax), expected[:, 1:])
-    assert [text.get_text() for text in ax.texts] == [f"{mean:.1f}" for mean in expected[:, 0]]
+    *numbers, head = (text.get_text() for text in ax.texts)
+    assert numbers == [f"{mean:.1f}" for mean in expected[:, 0]]
+    assert head == "50% of the data"
     assert ax.get_yticks()[[0, -1]].tolist() == [0, 100]
     assert figure.legends[0].get_title().get_text().endswith("over seeds and images")
 
@@ -181,6 +195,18 @@ def test_convergence_is_the_mean_up_to_the_last_epoch_of_all_seeds() -> None:
     timed = plots.convergence(shuffled, "seconds").axes[3].lines[1]
     drawn = np.asarray(timed.get_xdata(), dtype=float)[:4]
     np.testing.assert_allclose(drawn, seconds.mean(axis=1)[:4])
+    hours = plots.convergence(shuffled.assign(seconds=shuffled["seconds"] * 3600 * 5), "seconds")
+    assert hours.axes[-1].get_xlabel() == "training time (h)"
+    drawn = np.asarray(hours.axes[3].lines[1].get_xdata(), dtype=float)[:4]
+    np.testing.assert_allclose(drawn, 5 * seconds.mean(axis=1)[:4])
+
+
+def test_the_losses_axis_has_plain_numbers() -> None:
+    figure = plots.convergence(history(grid()))
+    figure.draw_without_rendering()
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels(which="both")]
+    assert {"1", "0.6"} <= {label for label in labels if label}
+    assert not any("e" in label for label in labels)
 
 
 def test_an_epoch_without_a_value_is_a_gap_and_one_seed_has_no_band() -> None:
@@ -198,11 +224,15 @@ def test_shares_and_counts_of_differences_by_hand() -> None:
     table["dice_image"] = [0.5, 0.5, 0.5, 0.5, 0.5, np.nan, 0.6, 0.9, 0.7, 0.5, 0.4, 0.9]
     figure = plots.differences(table.sample(frac=1, random_state=0), "imagenet")
     ax = figure.axes[0]
-    assert ax.get_title() == "resnet\n60 % improved\n20 % tied, 20 % worse"
+    assert title(ax) == "60% improved, 20% tied, 20% worse (n = 5)"
     drawn = {round(b.get_x() + 0.025, 2): b.get_height() for b in ax.patches}  # type: ignore[attr-defined]
     assert drawn == {-0.1: 1, 0.0: 1, 0.1: 1, 0.2: 1, 0.4: 1}
     assert [line.get_xdata() for line in ax.lines] == [[0, 0]]
-    assert texts(figure) == ["n = 5"]
+    assert texts(figure) == ["resnet"]
+
+
+def title(ax: Axes) -> str:
+    return ax.get_title().replace("\N{NO-BREAK SPACE}", " ").replace("\n", " ")
 
 
 def test_differences_pair_the_same_image_and_seed() -> None:
@@ -212,8 +242,9 @@ def test_differences_pair_the_same_image_and_seed() -> None:
     table.loc[~base, "dice_image"] = 0.1 * table.loc[~base, "seed"] + 0.05
     without = table[(table["seed"] != 2) | base]  # two seeds of one, three of the other
     figure = plots.differences(lacking(without), "imagenet")
-    assert figure.axes[0].get_title().startswith("resnet\n100 % improved")
-    assert texts(figure) == ["n = 60", "n = 60", "n = 60", "no pairs"]
+    expected = ["100% improved, 0% tied, 0% worse (n = 60)"] * 3
+    assert [title(ax) for ax in figure.axes] == [*expected, ""]
+    assert texts(figure) == ["resnet", "densenet", "no pairs"]
 
 
 @pytest.mark.parametrize("init", ["random", "checkpoint"])
@@ -232,9 +263,11 @@ def test_label_efficiency_draws_means_and_intervals_beside_their_fraction() -> N
     apart = np.log2(np.asarray(line.get_xdata(), dtype=float) / own["frac"])
     assert (abs(apart) < 0.2).all()
     np.testing.assert_allclose(segments(ax)[:3], own[["low", "high"]])
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["100 %", "50 %", "25 %"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["100%", "50%", "25%"]
     names = [text.get_text() for text in ax.figure.legends[0].get_texts()]
-    assert names == [style.cell_name(*pair) for pair in style.order(table).pairs]
+    assert names == [  # column by column: a row holds an encoder's initialisations
+        "resnet · random", "densenet · random", "resnet · ImageNet", "densenet · ImageNet",
+    ]  # fmt: skip
     with pytest.raises(ValueError, match="no rows"):
         plots.label_efficiency(table, "unheard_of")
 
@@ -250,19 +283,55 @@ def test_cost_draws_the_mean_of_the_seeds_in_its_unit() -> None:
     assert not figure.axes[1].lines
 
 
-@pytest.mark.parametrize("name", ["boxes", "label_bars", "differences", "cost"])
-def test_nothing_runs_into_its_neighbour(name: str) -> None:
-    fracs = (1.0,) if name == "differences" else (1.0, 0.5, 0.25, 0.1)  # encoders are its columns
-    figure = DRAWN[name](grid(MANY, fracs=fracs, seeds=1))
-    figure.draw_without_rendering()
-    boxes = [ax.title.get_window_extent() for ax in figure.axes if ax.get_title()]
-    if name in ("boxes", "label_bars"):  # the encoders' names
-        boxes += [label.get_window_extent() for label in figure.axes[-1].get_xticklabels()]
-    boxes += [legend.get_window_extent() for legend in figure.legends]
-    for k, box in enumerate(boxes):
-        assert not box.count_overlaps(boxes[:k] + boxes[k + 1 :])
-        assert box.x0 >= 0
-        assert box.x1 <= figure.bbox.x1
+RECIPE = "checkpoint path=/home/someone/weights/pretrained-on_everything/model_v2.pth"
+CROWDED: dict[str, dict[str, Any]] = {
+    "many encoders": {"encoders": MANY, "fracs": (1.0, 0.5, 0.25, 0.1)},
+    "a path": {"inits": ("random", RECIPE)},
+    "many fractions": {"encoders": ["resnet"], "fracs": (1.0, 0.95, 0.9, 0.5, 0.1, 0.05)},
+    "one cell": {"encoders": ["resnet"], "inits": ["random"], "fracs": [1.0]},
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("crowd", CROWDED)
+def test_texts_have_room(name: str, crowd: str) -> None:
+    cells = grid(seeds=1, **CROWDED[crowd])
+    if name != "differences":
+        assert text_problems(DRAWN[name](cells)) == []
+    elif crowd != "one cell":
+        init = style.order(cells).inits[-1]
+        assert text_problems(plots.differences(images(cells), init)) == []
+
+
+def test_names_stay_horizontal_where_there_is_room() -> None:
+    layouts = [
+        plots._layout(style.order(grid(encoders, fracs=fracs)))
+        for encoders, fracs in [
+            (["resnet", "densenet"], (1.0, 0.5)),
+            ([f"timm-tf_efficientnet_lite{k}" for k in range(3)], (1.0, 0.5, 0.25, 0.125)),
+            (MANY, (1.0, 0.5)),
+        ]
+    ]
+    assert [(layout.columns, layout.rotation) for layout in layouts] == [(2, 0), (2, 0), (2, 90)]
+    assert layouts[1].names[0] == "timm-tf_\nefficientnet_\nlite0"
+
+
+def test_wrapping_loses_nothing() -> None:
+    text = "timm-tf_efficientnet_lite0 · ImageNet path=/a/very_long/path.pth · 12.5%"
+    for width in (0.1, 0.5, 1.0, 2.0, 9.0):
+        lines = style.wrap(text, width).split("\n")
+        assert "".join(lines).replace(" · ", "").replace(" ", "") == (
+            text.replace(" · ", "").replace(" ", "")
+        )
+        assert all(style.text_width(line) <= width or len(line) == 1 for line in lines)
+
+
+def test_a_measured_width_is_the_drawn_one() -> None:
+    figure = Figure(dpi=200)
+    for weight in ("normal", "bold"):
+        text = figure.text(0, 0, "timm-tf_efficientnet_lite0", fontsize=8, fontweight=weight)
+        drawn = text.get_window_extent(FigureCanvasAgg(figure).get_renderer()).width / 200
+        assert drawn <= style.text_width(text.get_text(), 8, weight) <= 1.08 * drawn
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:

@@ -450,7 +450,7 @@ def test_pictures_and_browser(real: Path, monkeypatch: pytest.MonkeyPatch) -> No
     page = (real / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg;base64,") == 40
     text = text_of(real)
-    assert "Figure 7: resnet · imagenet · 1.0 against resnet · random · 1.0" in text
+    assert "Figure 7: resnet · ImageNet · 100% vs. resnet · random · 100%" in text
     assert "No pictures" not in text
     before = contents(real)
     write_report(real)
@@ -469,10 +469,10 @@ def test_the_browser_holds_what_the_runs_found(real: Path) -> None:
                      strict=True))  # fmt: skip
     scores = block.images[1]["dice_image"]
     for image in browser.images:
-        masks = image.predictions["resnet · imagenet · 1.0"]
+        masks = image.predictions["resnet · ImageNet · 100%"]
         assert masks == tuple(found.get((image.image_id, m), "") for m in (1, 2, 3, 4))
         own = scores[block.block.image_ids.index(image.image_id)]
-        shown = image.scores["resnet · imagenet · 1.0"]
+        shown = image.scores["resnet · ImageNet · 100%"]
         assert shown is None if np.isnan(own) else shown == pytest.approx(own)
         counted = block.block.counts[0].truth[block.block.image_ids.index(image.image_id)]
         lengths = [sum(map(int, runs.split()[1::2])) for runs in image.truth]

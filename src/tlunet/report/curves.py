@@ -1,13 +1,14 @@
 """Curves of the label probabilities, a line per class: ROC, precision-recall, reliability.
 
-One panel per encoder, initialisation and fraction. Probabilities of
-different networks are not comparable, so seeds are never pooled before a threshold is taken:
-`roc` and `precision_recall` draw the average of the seeds' own curves.
+One panel per encoder, initialisation and fraction; what a row or a column of panels has in common
+is its header. Probabilities of different networks are not comparable, so seeds are never pooled
+before a threshold is taken: `roc` and `precision_recall` draw the average of the seeds' own curves.
 """
 
 from collections.abc import Callable, Iterator
-from math import ceil
-from typing import Any
+from itertools import product
+from math import ceil, prod
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,19 +16,28 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
+from matplotlib.transforms import ScaledTranslation
 
 from tlunet.model.curves import Floats, Labels, precision_points, roc_points
 from tlunet.model.scores import average_precision, roc_auc
 from tlunet.report.style import (
     COLOURS,
+    FONT_SIZE,
+    MIN_FONT_SIZE,
+    TITLE_SIZE,
+    WIDTH,
     Grid,
-    cell_name,
     cells,
+    condition,
     empty,
+    headers,
     legend,
     order,
+    row_header,
+    row_major,
     styled,
-    subplots,
+    text_width,
+    wrap,
 )
 
 LINES = ("-", "--", "-.", ":")  # a second mark of the class, for print in grey
@@ -89,41 +99,89 @@ def calibration_error(label: Labels, prob: Floats, bins: int) -> float:
     return float((gaps * table["n"]).sum() / table["n"].sum())
 
 
-def _panels(grid: Grid, height: float, below: float = 0.0) -> tuple[Figure, dict[Any, list[Axes]]]:
-    """Axes for each (encoder, init, frac): a square panel, and a strip `below` it (in its height).
+class _Panels(NamedTuple):
+    """A figure with axes for each (encoder, init, frac).
+
+    Attributes:
+        figure: they are in.
+        axes: of each cell, the panel and the strip below it, if there is one.
+        heads: the first panel of each column.
+        texts: their headers.
+        width: of a panel, in inches.
+    """
+
+    figure: Figure
+    axes: dict[tuple[str, str, float], list[Axes]]
+    heads: list[Axes]
+    texts: list[str]
+    width: float
+
+    def label(self) -> None:
+        """Write the columns' headers, above the titles that are there by now."""
+        headers(self.heads, self.texts, self.width)
+
+
+def _across(levels: dict[str, list[Any]]) -> tuple[str, ...]:
+    """The factors shown as columns; the others are the rows.
+
+    As many columns as fit. Among equals the encoders are rows, where long names have more room.
+
+    >>> _across({"encoder": ["resnet", "densenet"], "init": ["random"], "frac": [1.0, 0.5]})
+    ('frac', 'encoder')
+    """
+    choices: list[tuple[str, ...]] = [("frac", "init"), ("frac",), ("init",), ("encoder", "init")]
+    choices += [("encoder",), ("frac", "encoder")]
+    columns = {choice: prod(len(levels[name]) for name in choice) for choice in choices}
+    fitting = [choice for choice in choices if columns[choice] <= MAX_COLUMNS]
+    if max((columns[choice] for choice in fitting), default=1) > 1:
+        return max(fitting, key=lambda choice: columns[choice])  # the first of equal ones
+    several = [choice for choice in choices if len(choice) == 1 and columns[choice] > 1]
+    return min(several, key=lambda choice: columns[choice], default=("frac",))  # a wide figure
+
+
+def _panels(grid: Grid, extra: float, below: float = 0.0) -> _Panels:
+    """Square panels, and a strip `below` each (in its height).
 
     Args:
         grid: what there is.
-        height: of one panel with all that belongs to it, in its widths.
+        extra: inches that a panel needs above and below it.
         below: 0 for no strip.
     """
-    lines = ceil(len(grid.pairs) / MAX_COLUMNS)  # of one fraction
-    wide = ceil(len(grid.pairs) / lines)
-    beside = min(len(grid.fracs), MAX_COLUMNS // wide)  # fractions in one row
-    columns = wide * beside
-    side = 1.8 if columns > 2 else 2.4  # inches
+    levels: dict[str, list[Any]] = {f: getattr(grid, f"{f}s") for f in ("encoder", "init", "frac")}
+    across = _across(levels)
+    columns, rows = (
+        [dict(zip(names, values, strict=True)) for values in product(*(levels[n] for n in names))]
+        for names in (across, tuple(name for name in levels if name not in across))
+    )
+    rows = [row for row in rows if any(_pair(row | column) in grid.pairs for column in columns)]
+    width = max(min(WIDTH, 0.8 + 2.6 * len(columns)), 1.7 * len(columns))
+    side = (width - 0.7) / len(columns) - 0.15
     deep = 2 if below else 1
-    rows = ceil(len(grid.fracs) / beside) * lines * deep
-    figure, axes = subplots(
-        rows, columns, height * side / deep,
-        sharex=True, sharey="row", height_ratios=[1.0, below][:deep] * (rows // deep),
+    figure = Figure(
+        figsize=(width, len(rows) * (side * (1 + below) + extra) + 0.5), layout="constrained"
+    )
+    axes = figure.subplots(
+        deep * len(rows), len(columns), squeeze=False, sharex=True, sharey="row",
+        height_ratios=[1.0, below][:deep] * len(rows),
     )  # fmt: skip
-    figure.set_figwidth(side * max(columns, 1.5))
-    panels: dict[Any, list[Axes]] = {}
-    for f, frac in enumerate(grid.fracs):
-        for k, pair in enumerate(grid.pairs):
-            row = (f // beside * lines + k // wide) * deep
-            panels[*pair, frac] = list(axes[row : row + deep, f % beside * wide + k % wide])
-            panels[*pair, frac][-1].tick_params(labelbottom=True)
-    used = {ax for panel in panels.values() for ax in panel}
-    for ax in axes.ravel():
-        if ax not in used:
-            ax.remove()
-    return figure, panels
+    panels = {}
+    for (r, row), (c, column) in product(enumerate(rows), enumerate(columns)):
+        panel = list(axes[r * deep : (r + 1) * deep, c])
+        panels[*_pair(row | column), (row | column)["frac"]] = panel
+    for r, row in enumerate(rows):
+        row_header(axes[r * deep, 0], condition(**row), side + extra - 0.1)
+    texts = [condition(**column) for column in columns]
+    return _Panels(figure, panels, list(axes[0]), texts, side)
 
 
-def _title(ax: Axes, key: tuple[str, str, float], score: str = "") -> None:
-    ax.set_title(f"{cell_name(*key[:2])}\n{100 * key[2]:.3g} % data{score}", fontsize=7.5)
+def _pair(cell: dict[str, Any]) -> tuple[str, str]:
+    return cell["encoder"], cell["init"]
+
+
+def _axis_names(figure: Figure, x: str, y: str) -> None:
+    """Of all panels together."""
+    figure.supxlabel(wrap(x, figure.get_figwidth() - 0.3, TITLE_SIZE))
+    figure.supylabel(wrap(y, figure.get_figheight() - 0.8, TITLE_SIZE))
 
 
 def _classes(labels: pd.DataFrame) -> dict[int, tuple[str, dict[str, Any]]]:
@@ -158,35 +216,52 @@ def _per_class(
     name: str,
     score: Callable[[Labels, Floats], float | None],
     draw: Callable[[Axes, list[tuple[Labels, Floats]], dict[str, Any]], None],
-) -> tuple[Figure, dict[Any, list[Axes]]]:
-    """A panel per cell, a line per class; its score in the legend, their mean in the title."""
+) -> _Panels:
+    """A panel per cell, a line per class; their scores below it and the mean in the title."""
     grid, parts, classes = order(labels), cells(labels), _classes(labels)
-    # Legends wider than their panel would leave no room for it.
-    columns = 2 if max(len(class_name) for class_name, _ in classes.values()) <= 4 else 1
-    figure, panels = _panels(grid, 1.25 + 0.075 * ceil(len(classes) / columns))
-    for key, (ax,) in panels.items():
-        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    seeds = {
+        key: {m: list(_seeds(part[part["class_id"] == m])) for m in classes}
+        for key, part in ((k, p[["seed", "class_id", "label", "prob"]]) for k, p in parts.items())
+    }
+    scores = {
+        key: [_mean([score(*seed) for seed in own]) for own in by_class.values()]
+        for key, by_class in seeds.items()
+    }
+    lines = ceil(len(classes) / 2)  # of the legends; at least two scores fit side by side
+    panels = _panels(grid, 0.3 + 0.14 * lines)
+    for key, (ax,) in panels.axes.items():
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         if key not in parts:
-            _title(ax, key)
             empty(ax, "no run")
             continue
-        part = parts[key][["seed", "class_id", "label", "prob"]]
-        scores = []
-        for class_id, (class_name, look) in classes.items():
-            seeds = list(_seeds(part[part["class_id"] == class_id]))
-            mean = _mean([score(*seed) for seed in seeds])
-            label = f"{class_name}: {_say(mean)}"
+        for (m, (_, look)), mean in zip(classes.items(), scores[key], strict=True):
             if mean is None:
-                ax.plot([], [], **look, label=label)
+                ax.plot([], [], **look, label=_say(mean))
             else:
-                draw(ax, seeds, look | {"label": label})
-                scores.append(mean)
-        _title(ax, key, f", mean {name} {_say(_mean([*scores]))}")
-        ax.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=columns, fontsize=6.5,
-            handlelength=2.2, columnspacing=1, borderaxespad=0.3,
-        )  # fmt: skip
-    return figure, panels
+                draw(ax, seeds[key][m], look | {"label": _say(mean)})
+        known = [mean for mean in scores[key] if mean is not None]
+        ax.set_title(f"mean {name} {_say(_mean([*known]))}", fontsize=FONT_SIZE)
+        _legend_below(ax, panels.width)
+    panels.label()
+    handles = [Line2D([], [], **look, label=class_name) for class_name, look in classes.values()]
+    legend(panels.figure, handles, above=True)
+    return panels
+
+
+def _legend_below(ax: Axes, width: float) -> None:
+    """The labelled lines under a panel, as many side by side as fit into `width` inches."""
+    handles, labels = ax.get_legend_handles_labels()
+    each = 0.24 + max(text_width(label, MIN_FONT_SIZE) for label in labels)
+    lines = ceil(len(labels) / max(1, int((width + 0.08) / each)))
+    columns = ceil(len(labels) / lines)
+    place = ax.get_subplotspec()
+    ticks = 17 if place is None or place.is_last_row() else 5  # points
+    down = ScaledTranslation(0, -ticks / 72, ax.get_figure(root=True).dpi_scale_trans)  # type: ignore[union-attr]
+    ax.legend(
+        row_major(handles, columns), row_major(labels, columns), ncols=columns, loc="upper center",
+        bbox_to_anchor=(0.5, 0), bbox_transform=ax.transAxes + down, fontsize=MIN_FONT_SIZE,
+        handlelength=1.4, handletextpad=0.4, columnspacing=0.8, borderaxespad=0, borderpad=0,
+    )  # fmt: skip
 
 
 @styled
@@ -195,7 +270,7 @@ def roc(labels: pd.DataFrame) -> Figure:
 
     How to read it: the further to the upper left, the better; the grey diagonal is chance. Each
     class against all others. A curve is the vertical average of the seeds' curves
-    (`mean_roc`), the AUC in the legend the mean of the seeds' AUCs. A class of which the test
+    (`mean_roc`), the AUC below the panel the mean of the seeds' AUCs. A class of which the test
     images hold no positives, or no negatives, is "undefined" and left out of the title's mean.
 
     Paper Fig. 6: one training a panel; here: the average of several, every fraction.
@@ -211,12 +286,11 @@ def roc(labels: pd.DataFrame) -> Figure:
     def draw(ax: Axes, seeds: list[tuple[Labels, Floats]], look: dict[str, Any]) -> None:
         ax.plot(*mean_roc([roc_points(*seed) for seed in seeds]), **look)
 
-    figure, panels = _per_class(labels, "AUC", roc_auc, draw)
-    for (ax,) in panels.values():
+    panels = _per_class(labels, "AUC", roc_auc, draw)
+    for (ax,) in panels.axes.values():
         ax.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, zorder=1)
-    figure.supxlabel("false positive rate", fontsize=8.5)
-    figure.supylabel("true positive rate", fontsize=8.5)
-    return figure
+    _axis_names(panels.figure, "false positive rate", "true positive rate")
+    return panels.figure
 
 
 @styled
@@ -224,8 +298,9 @@ def precision_recall(labels: pd.DataFrame) -> Figure:
     """A precision-recall curve per class, the mean average precision (AP) in the title.
 
     How to read it: the further to the upper right, the better; the thin dotted line is the
-    class's share among the test images, the precision of guessing. For rare classes this says
-    more than the ROC curve (Davis and Goadrich 2006). Seeds and undefined classes as in `roc`.
+    class's frequency among the test images, the precision of random guessing. For rare classes
+    this says more than the ROC curve (Davis and Goadrich 2006). Seeds and undefined classes as in
+    `roc`.
 
     The paper has no such figure.
 
@@ -241,17 +316,16 @@ def precision_recall(labels: pd.DataFrame) -> Figure:
         prevalence = float(np.mean([label.mean() for label, _ in seeds]))
         ax.axhline(prevalence, color=look["color"], linestyle=":", linewidth=0.8)
 
-    figure, _ = _per_class(labels, "AP", average_precision, draw)
-    figure.supxlabel("recall", fontsize=8.5)
-    figure.supylabel("precision", fontsize=8.5)
-    return figure
+    panels = _per_class(labels, "AP", average_precision, draw)
+    _axis_names(panels.figure, "recall", "precision")
+    return panels.figure
 
 
 @styled
 def reliability(labels: pd.DataFrame, bins: int = 10) -> Figure:
     """Are the probabilities honest? Observed frequency against mean predicted probability.
 
-    How to read it: on the diagonal, of the images given 70 %, 70 % show the class; below it the
+    How to read it: on the diagonal, of the images given 70%, 70% show the class; below it the
     network is overconfident. Bins have equal width; those with fewer than five predictions are
     left out of the curves. Seeds are pooled: each probability is held against its own image, none
     against another network's. Underneath, how many predictions fall in each bin (logarithmic).
@@ -268,17 +342,16 @@ def reliability(labels: pd.DataFrame, bins: int = 10) -> Figure:
         ValueError: the table has no rows.
     """
     grid, parts, classes = order(labels), cells(labels), _classes(labels)
-    figure, panels = _panels(grid, 1.6, below=0.25)
+    panels = _panels(grid, 0.4, below=0.25)
     most = 1
-    for key, (ax, under) in panels.items():
+    for key, (ax, under) in panels.axes.items():
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         if key not in parts:
-            _title(ax, key)
             empty(ax, "no run")
             continue
         part = parts[key]
         label, prob = part["label"].to_numpy(dtype=bool), part["prob"].to_numpy(dtype=np.float64)
-        _title(ax, key, f", ECE {calibration_error(label, prob, bins):.3f}")
+        ax.set_title(f"ECE {calibration_error(label, prob, bins):.3f}", fontsize=FONT_SIZE)
         ax.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, zorder=1)
         for class_id, (_, look) in classes.items():
             own = part["class_id"].to_numpy() == class_id
@@ -289,13 +362,14 @@ def reliability(labels: pd.DataFrame, bins: int = 10) -> Figure:
         centres = (np.arange(bins) + 0.5) / bins
         under.bar(centres, counts, 0.9 / bins, color="#999999")
         most = max(most, counts.max())
-    for _, under in panels.values():
+    for _, under in panels.axes.values():
         under.set(yscale="log", ylim=(0.8, 2 * most))
-        under.set_yticks([10**k for k in range(0, len(str(most)), 2)])
+        under.set_yticks([10**k for k in range(0, len(str(most)), 1 if most < 100 else 2)])
         under.yaxis.set_major_formatter(LogFormatter())
         under.minorticks_off()
-    figure.supxlabel("mean predicted probability", fontsize=8.5)
-    figure.supylabel("observed frequency (below: number of predictions)", fontsize=8.5)
+    panels.label()
     handles = [Line2D([], [], **look, marker=".", label=name) for name, look in classes.values()]
-    legend(figure, handles, above=True)
-    return figure
+    legend(panels.figure, handles, above=True)
+    names = "mean predicted probability", "observed frequency (strips: number of predictions)"
+    _axis_names(panels.figure, *names)
+    return panels.figure

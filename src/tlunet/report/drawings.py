@@ -11,7 +11,7 @@ from tlunet.report.blocks import Block
 from tlunet.report.comparisons import Resampled, pairs
 from tlunet.report.document import Part, Picture, Text
 from tlunet.report.pictures import Pictures, browser, figure_7, open_pictures
-from tlunet.report.style import save
+from tlunet.report.style import init_name, save
 from tlunet.report.tables import SCORES
 
 FACTORS = ["encoder", "init", "frac", "seed"]
@@ -37,16 +37,17 @@ def figures(block: Resampled, scores: pd.DataFrame, draw: Drawing) -> list[Part]
     parts: list[Part] = [
         draw("figure_4", "Figure 4: Dice and IoU of the test images",
              "Images with a defect, classes pooled within the image, all seeds. Box: quartiles "
-             "(the paper calls its box a 75 % confidence interval); whiskers: 2.5 to 97.5 %; red "
-             "line: median; black dot: mean.", plots.boxes(images)),
+             '(the paper calls its box a "75% confidence interval"); whiskers: 2.5th to 97.5th '
+             "percentile; red line: median; black dot: mean.", plots.boxes(images)),
         draw("figure_5", "Figure 5: multi-label accuracy (MLA)",
              "|true ∩ predicted| / |true ∪ predicted| labels of an image, both empty = 1; mean "
-             "over images and seeds with its 95 % interval.", plots.label_bars(scores)),
-        draw("figure_6", "Figure 6: ROC of each class",
-             "One class against the rest; with several seeds the mean of their curves. In the "
-             "title the mean AUC over the classes for which it is defined.", curves.roc(labels)),
+             "over images and seeds with its 95% interval.", plots.label_bars(scores)),
+        draw("figure_6", "Figure 6: ROC curve of each class",
+             "One class against the rest; with several seeds, the mean of their curves. Below each "
+             "panel the AUC of each class, above it the mean over the classes for which it is "
+             "defined.", curves.roc(labels)),
     ]  # fmt: skip
-    for by, unit in (("epoch", "epoch"), ("seconds", "wall-clock seconds")):
+    for by, unit in (("epoch", "epoch"), ("seconds", "wall-clock time")):
         suffix = "" if by == "epoch" else "_seconds"
         parts.append(
             draw(f"figure_8{suffix}", f"Figure 8: validation by {unit}",
@@ -58,29 +59,31 @@ def figures(block: Resampled, scores: pd.DataFrame, draw: Drawing) -> list[Part]
         for init in inits:
             suffix = "" if len(inits) == 1 else f"_{slug(init)}"
             parts.append(
-                draw(f"figure_9{suffix}", f"Figure 9: what {init} changes, image by image",
-                     "Dice with pre-training minus Dice without, same image, same seed; images "
-                     "with a defect.", plots.differences(images, init))
+                draw(f"figure_9{suffix}",
+                     f"Figure 9: change in Dice per image, {init_name(init)} vs. random",
+                     "Dice with pre-training minus Dice without: same image, same seed, images "
+                     "with a defect. n: pairs of image and seed.", plots.differences(images, init))
             )  # fmt: skip
     if block.block.cells["frac"].nunique() > 2:
         for metric in ("dice_image", "mla"):
             name = SCORES[metric][0]
             parts.append(
                 draw(f"label_efficiency_{metric}", f"Label efficiency: {name}",
-                     f"{name} against the share of the training images; 95 % intervals.",
+                     f"{name} by fraction of the training images, with 95% intervals.",
                      plots.label_efficiency(scores, metric))
             )  # fmt: skip
     parts += [
         draw("precision_recall", "Precision and recall of each class",
-             "One class against the rest; dotted: its share of the test images, which is what "
-             "guessing reaches.", curves.precision_recall(labels)),
-        draw("reliability", "Reliability of the label probabilities",
-             "Predicted probability against how often the class is there, in ten bins, seeds "
-             "pooled; on the diagonal a probability can be taken at its word.",
+             "One class against the rest. Below each panel the average precision (AP) of each "
+             "class, above it their mean. Dotted: the precision of random guessing, which is the "
+             "class's frequency in the test set.", curves.precision_recall(labels)),
+        draw("reliability", "Calibration of the label probabilities",
+             "Predicted probability vs. observed frequency of the class, in ten bins, seeds "
+             "pooled; on the diagonal they agree. ECE: expected calibration error.",
              curves.reliability(labels)),
-        draw("cost", "Accuracy against cost",
-             "Dice against parameters, arithmetic of one image, training time and peak memory; "
-             "mean over seeds.", plots.cost(block.block.cells.assign(
+        draw("cost", "Dice vs. cost",
+             "Dice vs. parameters, FLOPs per image, training time and peak memory; mean over "
+             "seeds.", plots.cost(block.block.cells.assign(
                  dice_image=[float(pd.Series(i["dice_image"]).mean()) for i in block.images]))),
     ]  # fmt: skip
     return parts
@@ -97,7 +100,7 @@ def pictures(folder: Path, block: Resampled, draw: Drawing) -> list[Part]:
     if not there:
         return [Text(f"No pictures: {shown[0]}.")]
     first = there[0]
-    name = f"{first.names[0]} against {first.names[1]}"
+    name = " vs. ".join(first.names)
     parts: list[Part] = [Text("No Figure 7: no test image has a defect.")]
     if first.dice["difference"].notna().any():
         parts = [

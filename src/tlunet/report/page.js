@@ -3,6 +3,9 @@
 // Plain functions of this one file: no library, no storage, no network.
 
 const WIDE = 2; // pictures more than this times as wide as high are stacked, others side by side
+const BROAD = 1.5; // from here on two in a row at most
+const SMALL = 200; // pixels: pictures up to this wide are enlarged with crisp pixels
+const FINE = 500; // pixels that a mask is at least painted in, so that its edge stays thin
 const FILL = 115; // of 255: what a mask lets through shows the steel below it
 const RIM = 170; // of 255
 
@@ -102,15 +105,21 @@ unfoldTarget();
 
 // The browser of test images
 
-/** A mask from its runs (1-based, column-major): rows one after another, zeros all round. */
-function decode(runs, [height, width], margin = 0) {
-  const stride = width + 2 * margin;
-  const mask = new Uint8Array((height + 2 * margin) * stride);
+/**
+ * A mask from its runs (1-based, column-major): rows one after another, zeros all round.
+ * Each pixel becomes a square of `times` by `times`.
+ */
+function decode(runs, [height, width], margin = 0, times = 1) {
+  const stride = width * times + 2 * margin;
+  const mask = new Uint8Array((height * times + 2 * margin) * stride);
   const values = runs.split(" ").filter(Boolean).map(Number);
   for (let i = 0; i < values.length; i += 2) {
     const end = values[i] - 1 + values[i + 1];
     for (let p = values[i] - 1; p < end; p++) {
-      mask[((p % height) + margin) * stride + Math.floor(p / height) + margin] = 1;
+      const left = Math.floor(p / height) * times + margin;
+      for (let row = 0, y = (p % height) * times + margin; row < times; row++, y++) {
+        mask.fill(1, y * stride + left, y * stride + left + times);
+      }
     }
   }
   return mask;
@@ -120,7 +129,9 @@ function decode(runs, [height, width], margin = 0) {
  * Masks in their colours: see-through inside, opaque along the edge, two classes mixed.
  * A dark rim just outside shows them on steel as bright as their colour.
  */
-function paint(masks, colours, [height, width]) {
+function paint(masks, colours, size) {
+  const times = Math.max(1, Math.round(FINE / size[1]));
+  const [height, width] = size.map((side) => side * times);
   const canvas = make("canvas", { width, height });
   const context = canvas.getContext("2d");
   const picture = context.createImageData(width, height);
@@ -128,10 +139,10 @@ function paint(masks, colours, [height, width]) {
   const edge = Math.max(1, Math.round(width / 500)); // still seen when a strip is shown smaller
   const stride = width + 2 * edge; // the margin spares the neighbours a look at the borders
   const [across, down] = [edge, edge * stride];
-  const union = decode("", [height, width], edge);
+  const union = decode("", size, edge, times);
   masks.forEach((runs, m) => {
     if (!runs) return;
-    const mask = decode(runs, [height, width], edge);
+    const mask = decode(runs, size, edge, times);
     const rgb = [1, 3, 5].map((at) => parseInt(colours[m].slice(at, at + 2), 16));
     for (let y = 0, at = 0; y < height; y++) {
       for (let x = 0, p = (y + edge) * stride + edge; x < width; x++, p++, at += 4) {
@@ -156,6 +167,8 @@ function paint(masks, colours, [height, width]) {
 }
 
 const isWide = ([height, width]) => width > WIDE * height;
+const isBroad = ([height, width]) => width >= BROAD * height;
+const shape = (size) => (isWide(size) ? "pictures wide" : isBroad(size) ? "pictures broad" : "pictures");
 
 const large = document.getElementById("large");
 large.addEventListener("click", (event) => {
@@ -210,6 +223,7 @@ function browse(root) {
     const [height, width] = image.size;
     const frame = make("span", { className: "frame" }, make("img", { src: image.jpeg, alt: "" }));
     frame.style.aspectRatio = `${width} / ${height}`;
+    frame.classList.toggle("crisp", width <= SMALL);
     if (masksOfImage) frame.append(paint(masksOfImage, colours, image.size));
     const button = make("button", { type: "button", ariaLabel: `Enlarge ${image.id}, ${name}` });
     button.append(frame);
@@ -234,7 +248,7 @@ function browse(root) {
     );
     const pictures = make(
       "div",
-      { className: isWide(image.size) ? "pictures wide" : "pictures" },
+      { className: shape(image.size) },
       figure(image, "image", null),
       figure(image, "truth", image.truth),
       figure(image, first, image.predictions[first]),

@@ -4,8 +4,8 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import ceil
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -21,13 +21,15 @@ from tlunet.data.rle import decode, encode
 from tlunet.errors import UserError
 from tlunet.report.comparisons import Cell, common_seeds
 from tlunet.report.document import Browser, Sample
-from tlunet.report.style import COLOURS, styled
+from tlunet.report.style import COLOURS, WIDTH, condition, headers, legend, styled, wrap
 from tlunet.study.cell import datamodule
 from tlunet.study.masks import read_masks
 
 PERCENTILES = (90, 50, 10)
+STRIP = 4  # times as wide as high, or more: an image fills the width of a page
 IN_BROWSER = 400  # images at most, so that the file stays small enough to send
 WIDEST = 800  # pixels of a picture in the browser
+SMALL = 200  # pixels: pictures that the browser enlarges
 
 
 def overlay(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -55,36 +57,49 @@ def examples(
     titles: Sequence[Mapping[str, str]],
     rows: Sequence[str],
     classes: Sequence[str],
+    common: str = "",
 ) -> Figure:
-    """The paper's Figure 7: rows of pictures, the same image in one row (a column where square).
+    """The paper's Figure 7: each image, its truth and what the networks found.
+
+    Square images are placed side by side, long strips one below the other, all others two per row.
 
     Args:
         images: (H, W) or (H, W, 3) each.
         masks: per image, (M, H, W) under each heading (truth, one network, the other).
-        titles: per image what stands above the picture of a heading, its Dice.
+        titles: per image what follows the heading of a picture, its Dice.
         rows: what each image was chosen for.
         classes: M names, for the legend.
+        common: what the networks have in common, the figure's title.
     """
-    headings = list(masks[0])
+    each = 1 + len(masks[0])
     height, width = images[0].shape[:2]
-    wide = width > 2 * height  # strips lie one below the other, square images side by side
-    down, across = (
-        (len(images) * (1 + len(headings)), 1) if wide else (len(images), 1 + len(headings))
-    )
-    each = 7.2 / across * height / width + 0.28
-    fig = Figure(figsize=(7.2, each * down + 0.6), layout="constrained")
-    axes = fig.subplots(down, across, squeeze=False).ravel()
-    for k, (image, found, above) in enumerate(zip(images, masks, titles, strict=True)):
-        empty = np.zeros_like(next(iter(found.values())))
-        shown: dict[str, Any] = {"image": empty, **found}
-        for axis, (heading, mask) in zip(axes[k * len(shown) :], shown.items(), strict=False):
-            axis.imshow(overlay(image, mask), interpolation="nearest", aspect="equal")
-            axis.set(xticks=[], yticks=[])
-            text = f"{rows[k]}: image" if heading == "image" else heading
-            axis.set_title(text + above.get(heading, ""), fontsize=7.5, loc="left", pad=2)
+    across = 1 if width >= STRIP * height else 2 if 2 * width > 3 * height else each
+    room = WIDTH / across - 0.1
+    down = ceil(each / across)  # rows of one image
+    wrapped = [
+        [wrap(text, room, 7.5) for text in ("image", *(h + above.get(h, "") for h in found))]
+        for found, above in zip(masks, titles, strict=True)
+    ]
+    lines = 1 + max(text.count("\n") for texts in wrapped for text in texts)
+    deep = room * height / width + 0.13 * lines + 0.1
+    fig = Figure(figsize=(WIDTH, len(images) * (down * deep + 0.25)), layout="constrained")
+    axes = fig.subplots(len(images) * down, across, squeeze=False)
+    # The SVG then holds the pixels themselves, which stay crisp at any size.
+    interpolation = "none" if width < 100 * room else "antialiased"
+    for k, (image, found) in enumerate(zip(images, masks, strict=True)):
+        panels = axes[k * down : (k + 1) * down].ravel()
+        layers = [np.zeros_like(next(iter(found.values()))), *found.values()]
+        for axis, mask, text in zip(panels, layers, wrapped[k], strict=False):
+            axis.imshow(overlay(image, mask), interpolation=interpolation, aspect="equal")
+            axis.set_title(text, fontsize=7.5, loc="left", pad=2)
+        headers([panels[0]], [rows[k]], align="left")
+    for axis in axes.flat:
+        axis.set_axis_off()
+    if common:
+        fig.suptitle(wrap(common, WIDTH - 0.3, 9.5), fontsize=9.5)
+        fig.set_figheight(fig.get_figheight() + 0.25)
     handles = [Patch(color=COLOURS[m % len(COLOURS)], label=c) for m, c in enumerate(classes)]
-    fig.legend(handles=handles, loc="outside lower center", ncols=min(len(classes), 6),
-               frameon=False, fontsize=8)  # fmt: skip
+    legend(fig, handles)
     return fig
 
 
@@ -117,8 +132,18 @@ class Pictures:
 
     @property
     def names(self) -> tuple[str, str]:
-        """Of a and b, as the browser calls them."""
-        return str(self.a.key), str(self.b.key)
+        """Of a and b, as figures and the browser call them."""
+        return condition(*self.a.key), condition(*self.b.key)
+
+    @property
+    def headings(self) -> tuple[str, str, str]:
+        """What distinguishes a and b, a word each, and what they have in common."""
+        a, b = self.a.key._asdict(), self.b.key._asdict()
+        differing = [name for name in a if a[name] != b[name]]
+        if len(differing) != 1:
+            return *self.names, ""
+        own = [condition(**{name: key[name] for name in differing}) for key in (a, b)]
+        return own[0], own[1], condition(**{n: v for n, v in a.items() if n not in differing})
 
     def rows(self) -> dict[str, int]:
         """Where each test image lies in the pack."""
@@ -198,18 +223,20 @@ def figure_7(pictures: Pictures) -> Figure:
     picked = chosen(dice, dict(zip(pictures.a.block.block.image_ids, missed, strict=True)))
     shape = pictures.pack.size
     found, titles = [], []
+    *headings, common = pictures.headings
     for name in picked:
         cells = {
-            str(cell.key): np.stack([decode(masks.get((name, m + 1), ""), shape)
-                                     for m in range(len(pictures.pack.classes))])
-            for cell, masks in zip((pictures.b, pictures.a), pictures.masks[::-1], strict=True)
+            heading: np.stack([decode(masks.get((name, m + 1), ""), shape)
+                               for m in range(len(pictures.pack.classes))])
+            for heading, masks in zip(headings[::-1], pictures.masks[::-1], strict=True)
         }  # fmt: skip
         found.append({"truth": pictures.truth(rows[name]), **cells})
         of_both = dice.loc[name, ["a", "b"]].to_numpy(float)
-        above = zip(pictures.names, of_both, strict=True)
+        above = zip(headings, of_both, strict=True)
         titles.append({cell: f", Dice {score:.2f}" for cell, score in above})
     images = [np.asarray(pictures.pack.images[rows[name]]) for name in picked]
-    return examples(images, found, titles, list(picked.values()), pictures.pack.classes)
+    chosen_for, classes = list(picked.values()), pictures.pack.classes
+    return examples(images, found, titles, chosen_for, classes, common)
 
 
 def browser(all_pictures: Sequence[Pictures]) -> Browser:
@@ -224,17 +251,15 @@ def browser(all_pictures: Sequence[Pictures]) -> Browser:
     rows = first.rows()
     samples = tuple(_sample(name, rows[name], all_pictures) for name in shown)
     note = (
-        f"Seed {first.seed}; Dice of an image with its classes pooled, – where it has no defect. "
+        f"Seed {first.seed}. Dice per image, classes pooled; – for images without a defect. "
         + (f"All {len(ids)} test images." if len(shown) == len(ids) else
-           f"{len(shown)} of {len(ids)} test images: the largest gains, the largest losses, and "
-           "every so-manieth of the others, in the first comparison.")
+           f"{len(shown)} of {len(ids)} test images: the largest gains and the largest losses of "
+           "the first comparison, and an evenly spaced sample of the rest.")
     )  # fmt: skip
-    pairs = tuple(
-        (f"{p.names[0]} against {p.names[1]}", p.names[1], p.names[0]) for p in all_pictures
-    )
+    pairs = tuple((" vs. ".join(p.names), p.names[1], p.names[0]) for p in all_pictures)
     classes = first.pack.classes
     colours = tuple(COLOURS[m % len(COLOURS)] for m in range(len(classes)))
-    return Browser("Where it helps, image by image", pairs, classes, colours, samples, note)
+    return Browser("Image browser", pairs, classes, colours, samples, note)
 
 
 def _limited(dice: pd.DataFrame, ids: list[str]) -> list[str]:
@@ -268,5 +293,8 @@ def _jpeg(image: NDArray[np.uint8]) -> bytes:
     if picture.width > WIDEST:
         picture = picture.resize((WIDEST, round(picture.height * WIDEST / picture.width)))
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=75 if picture.width > 200 else 92)  # small ones show blocks
+    if picture.width > SMALL:
+        picture.save(file, "JPEG", quality=75)
+    else:  # shown enlarged, where blocks and smeared colours would be seen
+        picture.save(file, "JPEG", quality=95, subsampling=0)
     return file.getvalue()

@@ -5,7 +5,8 @@ takes its rows in any order, and leaves a labelled gap where a cell of the grid 
 6 and the like are in `curves.py`; colours, hatches and markers in `style.py`.
 """
 
-from typing import Any, Literal, cast
+from math import ceil
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -16,31 +17,81 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from tlunet.report.style import (
+    FONT_SIZE,
+    MIN_FONT_SIZE,
     RED,
+    TITLE_SIZE,
+    WIDTH,
     Grid,
     area,
-    cell_name,
     cells,
     colour,
+    condition,
     empty,
     gap,
+    headers,
+    init_name,
     legend,
+    longest_piece,
     marks,
     order,
-    share,
+    percent,
+    row_header,
     styled,
     subplots,
+    text_width,
+    wrap,
 )
 
+NBSP = "\N{NO-BREAK SPACE}"
+KEYS = ["encoder", "init", "frac", "seed"]
+LINE = 1.4 * FONT_SIZE / 72  # inches that a line of text takes
 METRICS = {"dice_image": "Dice", "iou_image": "IoU", "mla": "MLA", "auc": "AUC", "ap": "AP"}
 
 
-def _places(ax: Axes, grid: Grid) -> dict[tuple[str, str], float]:
+class _Layout(NamedTuple):
+    """How panels with the encoders on their x axes are laid out, one per fraction.
+
+    Attributes:
+        columns: of panels.
+        names: of the encoders, wrapped.
+        rotation: of these names, in degrees.
+    """
+
+    columns: int
+    names: list[str]
+    rotation: int
+
+
+def _layout(grid: Grid) -> _Layout:
+    """All fractions side by side or, where that leaves no room for the names, fewer."""
+    names, across = grid.encoders, len(grid.fracs)
+    for columns in dict.fromkeys((across, min(2, across))):
+        slot = _slot(columns, len(names))
+        if max(map(longest_piece, names)) < 0.92 * slot:
+            return _Layout(columns, [wrap(name, 0.92 * slot) for name in names], 0)
+    columns = across
+    while columns > 1 and _slot(columns, len(names) * len(grid.inits)) < LINE:
+        columns = ceil(columns / 2)
+    lines = max(1, int(_slot(columns, len(names)) / LINE))
+    return _Layout(columns, [_in_lines(name, lines) for name in names], 90)
+
+
+def _slot(columns: int, places: int) -> float:
+    """Inches on the x axis of each place, of so many in a panel."""
+    return (WIDTH - 0.6 - 0.2 * columns) / columns / places
+
+
+def _in_lines(name: str, lines: int) -> str:
+    """Wrapped into as few lines as keep it under 1.2 inches, but no more than `lines`."""
+    return wrap(name, 1.2) if lines >= 1 + wrap(name, 1.2).count("\n") else name
+
+
+def _places(ax: Axes, grid: Grid, layout: _Layout) -> dict[tuple[str, str], float]:
     """A place on the x axis for each pair: encoders are the groups and the ticks."""
     step = 0.8 / len(grid.inits)
     middle = (len(grid.inits) - 1) / 2
-    rotation = 90 if len(grid.encoders) > 2 and len(grid.fracs) > 1 else 0
-    ax.set_xticks(range(len(grid.encoders)), grid.encoders, rotation=rotation)
+    ax.set_xticks(range(len(grid.encoders)), layout.names, rotation=layout.rotation)
     ax.set_xlim(-0.5, len(grid.encoders) - 0.5)
     ax.grid(visible=False, axis="x")
     return {
@@ -50,18 +101,24 @@ def _places(ax: Axes, grid: Grid) -> dict[tuple[str, str], float]:
 
 
 def _init_patches(grid: Grid) -> list[Any]:
-    return [Patch(**area(init, grid), label=init) for init in grid.inits]
+    return [Patch(**area(init, grid), label=init_name(init)) for init in grid.inits]
+
+
+def _pair_lines(grid: Grid) -> list[Any]:
+    return [Line2D([], [], **marks(*p, grid), label=condition(*p)) for p in grid.pairs]
 
 
 @styled
 def boxes(images: pd.DataFrame) -> Figure:
-    """Figure 4: box plots of Dice (upper row) and IoU (lower row), one panel per fraction.
+    """Figure 4: box plots of Dice and IoU, a row each and one column per fraction.
+
+    Where long names need the room: a row per fraction and a column each.
 
     How to read it: red line, median; black dot, mean; box, from the first to the third quartile;
     whiskers, from the 2.5th to the 97.5th percentile. Each box holds every image with a defect
     once per seed.
 
-    Paper Fig. 4: calls its box a "75 % confidence interval"; here: the usual quartile box (the
+    Paper Fig. 4: calls its box a "75% confidence interval"; here: the usual quartile box (the
     middle half of the images), and an interval of the images, not of their mean.
 
     Args:
@@ -72,18 +129,25 @@ def boxes(images: pd.DataFrame) -> Figure:
         ValueError: the table has no rows.
     """
     grid, parts = order(images), cells(images)
-    figure, axes = subplots(2, len(grid.fracs), 2.1, sharex=True, sharey=True)
-    for row, metric in zip(axes, ("dice_image", "iou_image"), strict=True):
-        row[0].set_ylabel(f"{METRICS[metric]} per image")
+    layout = _layout(grid)
+    across = layout.columns == len(grid.fracs)
+    shape = (2, len(grid.fracs)) if across else (len(grid.fracs), 2)
+    figure, axes = subplots(*shape, 2.1 if across else 1.8, sharex=True, sharey=True)
+    by_metric = axes if across else axes.T
+    for row, metric in zip(by_metric, ("dice_image", "iou_image"), strict=True):
         for ax, frac in zip(row, grid.fracs, strict=True):
-            for pair, x in _places(ax, grid).items():
+            for pair, x in _places(ax, grid, layout).items():
                 values = parts[*pair, frac][metric].dropna() if (*pair, frac) in parts else None
                 if values is None or values.empty:
                     gap(ax, x, "no run" if values is None else "no score")
                 else:
                     _box(ax, x, values, 0.6 / len(grid.inits), area(pair[1], grid))
-    for ax, frac in zip(axes[0], grid.fracs, strict=True):
-        ax.set(title=share(frac), ylim=(-0.02, 1.02))
+    axes[0, 0].set_ylim(-0.02, 1.02)
+    metrics = [f"{METRICS[metric]} per image" for metric in ("dice_image", "iou_image")]
+    fracs = [condition(frac=frac) for frac in grid.fracs]
+    headers(axes[0], fracs if across else metrics)
+    for ax, text in zip(axes[:, 0], metrics if across else fracs, strict=True):
+        ax.set_ylabel(text, fontweight="normal" if across else "bold")
     median = Line2D([], [], color=RED, label="median")
     mean = Line2D([], [], color="black", marker=".", linestyle="none", label="mean")
     legend(figure, [*_init_patches(grid), median, mean])
@@ -112,7 +176,7 @@ def _interval(ax: Axes, x: Any, low: Any, high: Any, colour: str) -> None:
 def _interval_note(scores: pd.DataFrame) -> str:
     """Over what the drawn intervals are taken; empty where none is."""
     over = sorted(set(scores.dropna(subset=["low", "high"])["interval"]))
-    return f"error bars: 95 % interval over {' or '.join(over)}" if over else ""
+    return f"error bars: 95% interval over {' or '.join(over)}" if over else ""
 
 
 @styled
@@ -120,9 +184,9 @@ def label_bars(scores: pd.DataFrame) -> Figure:
     """Figure 5: multi-label accuracy (MLA, Section III-C) in %, one panel per fraction.
 
     How to read it: a bar and the number over it are the mean over images and seeds, the error
-    bar its 95 % interval; the line over the legend says over what that is taken.
+    bar its 95% interval; the line over the legend says over what that is taken.
 
-    Paper Fig. 5: bars without intervals; here: with them, from 0 to 100 %.
+    Paper Fig. 5: bars without intervals; here: with them, from 0 to 100%.
 
     Args:
         scores: columns `encoder, init, frac, metric, mean, low, high, interval`; the rows with
@@ -133,10 +197,14 @@ def label_bars(scores: pd.DataFrame) -> Figure:
     """
     scores = scores[scores["metric"] == "mla"]
     grid, parts = order(scores), cells(scores)
-    crowded = len(grid.encoders) * len(grid.inits) * len(grid.fracs) > 16
-    figure, axes = subplots(1, len(grid.fracs), 3 if crowded else 2.3, sharey=True)
-    for ax, frac in zip(axes[0], grid.fracs, strict=True):
-        for pair, x in _places(ax, grid).items():
+    layout = _layout(grid)
+    rows = ceil(len(grid.fracs) / layout.columns)
+    # Numbers are rotated where they would be wider than their bars' slots.
+    slot = 0.8 * _slot(layout.columns, len(grid.encoders) * len(grid.inits))
+    upright = slot < text_width("100.0", MIN_FONT_SIZE)
+    figure, axes = subplots(rows, layout.columns, 2.6 if upright else 2.3, sharex=True, sharey=True)
+    for ax, frac in zip(axes.ravel(), grid.fracs, strict=False):
+        for pair, x in _places(ax, grid, layout).items():
             if (*pair, frac) not in parts:
                 gap(ax, x, "no run")
                 continue
@@ -148,11 +216,17 @@ def label_bars(scores: pd.DataFrame) -> Figure:
             _interval(ax, x, low, high, "black")
             ax.text(
                 x, np.nanmax([mean, high]) + 1.5, f"{mean:.1f}", ha="center", va="bottom",
-                fontsize=7, rotation=90 if crowded else 0,
+                fontsize=MIN_FONT_SIZE, rotation=90 if upright else 0,
             )  # fmt: skip
-        ax.set(title=share(frac), ylim=(0, 125 if crowded else 112), yticks=range(0, 101, 20))
+        ax.set(ylim=(0, 130 if upright else 114), yticks=range(0, 101, 20))
         ax.spines.left.set_bounds(0, 100)  # above it there is room for numbers, not for accuracy
-    axes[0, 0].set_ylabel("MLA (%)")
+        headers([ax], [condition(frac=frac)])
+    for ax in axes.ravel()[len(grid.fracs) :]:
+        ax.remove()
+    for ax in axes.ravel()[max(0, len(grid.fracs) - layout.columns) : len(grid.fracs)]:
+        ax.tick_params(labelbottom=True)  # the last of its column
+    for row in axes:
+        row[0].set_ylabel("MLA (%)")
     legend(figure, _init_patches(grid), _interval_note(scores))
     return figure
 
@@ -164,7 +238,8 @@ def convergence(history: pd.DataFrame, by: Literal["epoch", "seconds"] = "epoch"
     How to read it: a line is the mean over the seeds, the band their smallest and largest value.
     A line ends at the last epoch that *every* seed of the cell has: beyond it the mean would
     jump, for the seeds that stopped early were others than those that went on. The losses' axis
-    is logarithmic. By seconds, an epoch stands at its mean time over the seeds.
+    is logarithmic. By seconds, an epoch is drawn at its mean time over the seeds, in the unit
+    that suits the longest training.
 
     Paper Fig. 8: by epoch, one training per line; here: several seeds, and by seconds as well.
 
@@ -179,29 +254,49 @@ def convergence(history: pd.DataFrame, by: Literal["epoch", "seconds"] = "epoch"
     grid, parts = order(history), cells(history)
     figure, axes = subplots(3, len(grid.fracs), 1.6, sharex="col", sharey="row")
     labels = {"val_loss": "loss", "val_dice": "Dice", "val_mla": "MLA"}
+    longest = history.groupby(KEYS, observed=True)["seconds"].sum().max()
+    unit, seconds = time_unit(longest) if by == "seconds" else ("epoch", 1.0)
     for row, (metric, label) in zip(axes, labels.items(), strict=True):
         row[0].set_ylabel(f"validation {label}")
         for ax, frac in zip(row, grid.fracs, strict=True):
             for pair in grid.pairs:
                 if (*pair, frac) in parts:
-                    _course(ax, parts[*pair, frac], metric, by, marks(*pair, grid))
+                    part = parts[*pair, frac]
+                    _course(ax, part, metric, by, seconds, marks(*pair, grid))
     if history["val_loss"].gt(0).any():
         axes[0, 0].set_yscale("log")
-        axes[0, 0].yaxis.set_major_formatter(LogFormatter())  # plain: names may hold a $
-        axes[0, 0].yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-    for ax, frac in zip(axes[0], grid.fracs, strict=True):
-        ax.set_title(share(frac))
+        axes[0, 0].yaxis.set_major_formatter(_Plain())
+        axes[0, 0].yaxis.set_minor_formatter(_Plain(minor_thresholds=(2, 0.5)))
+    headers(axes[0], [condition(frac=frac) for frac in grid.fracs])
     for ax in axes[-1]:
-        ax.set_xlabel("epoch" if by == "epoch" else "seconds of training")
-        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    legend(figure, [Line2D([], [], **marks(*p, grid), label=cell_name(*p)) for p in grid.pairs])
+        ax.set_xlabel("epoch" if by == "epoch" else f"training time ({unit})")
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+    legend(figure, _pair_lines(grid), group=len(grid.inits))
     return figure
 
 
-def _course(ax: Axes, part: pd.DataFrame, metric: str, by: str, look: dict[str, Any]) -> None:
+class _Plain(LogFormatter):
+    """Labels the ticks that a `LogFormatter` labels, but writes 0.6 and not 6e-01."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
+def time_unit(longest: float) -> tuple[str, float]:
+    """The unit in which durations have few digits, and its seconds.
+
+    >>> time_unit(90.0), time_unit(5000.0), time_unit(40000.0)
+    (('s', 1.0), ('min', 60.0), ('h', 3600.0))
+    """
+    return ("s", 1.0) if longest < 300 else ("min", 60.0) if longest < 18000 else ("h", 3600.0)
+
+
+def _course(
+    ax: Axes, part: pd.DataFrame, metric: str, by: str, unit: float, look: dict[str, Any]
+) -> None:
     seeds = part.pivot(index="epoch", columns="seed", values=metric)  # (epochs, seeds)
     seconds = part.pivot(index="epoch", columns="seed", values="seconds").cumsum(skipna=False)
-    x = seeds.index + 1 if by == "epoch" else seconds.mean(axis=1, skipna=False)
+    x = seeds.index + 1 if by == "epoch" else seconds.mean(axis=1, skipna=False) / unit
     mean = seeds.mean(axis=1, skipna=False)
     ax.plot(x, mean, **look, markevery=max(1, len(mean) // 10), markersize=3)
     if seeds.shape[1] > 1:
@@ -216,9 +311,10 @@ def differences(images: pd.DataFrame, init: str) -> Figure:
     How to read it: right of the red zero line the image is better with `init` than with random
     weights. One count is one image of one seed, compared with the same image of the same seed;
     only pairs that both have are counted. The bins are 0.05 wide, the middle one about zero.
-    The title's shares are of the pairs: "tied" is exactly equal, not merely in the middle bin.
+    The percentages above a panel are of its n pairs: "tied" is exactly equal, not merely in the
+    middle bin.
 
-    Paper Fig. 9: two encoders at 100 % of the data; here: every encoder (a column each) and
+    Paper Fig. 9: two encoders at 100% of the data; here: every encoder (a column each) and
     fraction (a row each).
 
     Args:
@@ -232,28 +328,31 @@ def differences(images: pd.DataFrame, init: str) -> Figure:
     if init == "random" or init not in images["init"].unique():
         raise ValueError(f"init is {init!r}, expected another than random that is in the table")
     grid, parts = order(images), cells(images)
-    figure, axes = subplots(len(grid.fracs), len(grid.encoders), 1.75, sharex=True, sharey="row")
+    figure, axes = subplots(len(grid.fracs), len(grid.encoders), 1.85, sharex=True, sharey="row")
+    room = (figure.get_figwidth() - 0.6) / len(grid.encoders) - 0.1  # above a panel
     edges = np.linspace(-1.025, 1.025, 42)
     widest = 0.0
     for row, frac in zip(axes, grid.fracs, strict=True):
-        row[0].set_ylabel(f"{100 * frac:.3g} % of the data\nimages × seeds")
+        row_header(row[0], condition(frac=frac), 1.6)
         for ax, encoder in zip(row, grid.encoders, strict=True):
             change = _change(parts, encoder, init, frac)
-            ax.set_title(_verdict(encoder, change))
             if change.empty:
                 empty(ax, "no pairs")
                 continue
+            ax.set_title(wrap(_verdict(change), room, FONT_SIZE), fontsize=FONT_SIZE)
             counts, _ = np.histogram(change, edges)
             full = counts > 0
             look = area(init, grid) | {"hatch": "", "linewidth": 0.5}
             ax.bar(edges[:-1][full], counts[full], 0.05, align="edge", **look)
             ax.axvline(0, color=RED, linewidth=1.2)
-            ax.text(0.02, 0.97, f"n = {len(change)}", transform=ax.transAxes, va="top", fontsize=7)
             ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
             widest = max(widest, change.abs().max())
+    headers(axes[0], grid.encoders, room)
     axes[0, 0].set(xlim=(-widest - 0.075, widest + 0.075))
     axes[0, 0].xaxis.set_major_locator(MaxNLocator(6, symmetric=True, steps=[1, 2, 5, 10]))
-    figure.supxlabel(f"Dice with {init} - Dice with random, per image", fontsize=8.5)
+    name, width = init_name(init), figure.get_figwidth() - 0.3
+    figure.supxlabel(wrap(f"Dice per image: {name} − random", width, TITLE_SIZE))
+    figure.supylabel("image × seed pairs")
     return figure
 
 
@@ -270,20 +369,20 @@ def _change(parts: dict[Any, pd.DataFrame], encoder: str, init: str, frac: float
     return both.iloc[:, 0] - both.iloc[:, 1]
 
 
-def _verdict(encoder: str, change: pd.Series) -> str:
-    if change.empty:
-        return encoder
+def _verdict(change: pd.Series) -> str:
     better, tied, worse = ((100 * s).mean() for s in (change > 0, change == 0, change < 0))
-    return f"{encoder}\n{better:.0f} % improved\n{tied:.0f} % tied, {worse:.0f} % worse"
+    parts = f"{better:.0f}% improved,", f"{tied:.0f}% tied,", f"{worse:.0f}% worse"
+    # Spaces that `wrap` leaves alone: a line does not end after a number.
+    return " ".join(part.replace(" ", NBSP) for part in (*parts, f"(n = {len(change)})"))
 
 
 @styled
 def label_efficiency(scores: pd.DataFrame, metric: str = "dice_image") -> Figure:
-    """A metric against the share of the training data: how many labels does a start save?
+    """A metric by fraction of the training data: how many labels does pre-training save?
 
     How to read it: read across, from a point of one line to the same height on another, and see
-    how much less data gives the same score. Error bars are 95 % intervals; points of one fraction
-    stand a little apart only so that their bars do not overlap. The x axis is logarithmic.
+    how much less data gives the same score. Error bars are 95% intervals; points of one fraction
+    are shifted slightly so that their bars do not overlap. The x axis is logarithmic.
 
     The paper has two fractions (Figs. 4 and 5) and no such figure.
 
@@ -308,19 +407,35 @@ def label_efficiency(scores: pd.DataFrame, metric: str = "dice_image") -> Figure
         ax.plot(x, part["mean"], **marks(*pair, grid))
         _interval(ax, x, part["low"], part["high"], colour(pair[1], grid))
     ax.set_xscale("log", base=2)
-    ax.set_xticks(grid.fracs, [f"{100 * frac:.3g} %" for frac in grid.fracs])
+    ax.set_xticks(grid.fracs, _thinned(grid.fracs, (WIDTH - 0.8) / octaves))
     ax.minorticks_off()
     ax.set_xlim(min(grid.fracs) / 2**0.2, max(grid.fracs) * 2**0.2)
-    ax.set(xlabel="share of the training data", ylabel=METRICS.get(metric, metric))
-    handles = [Line2D([], [], **marks(*p, grid), label=cell_name(*p)) for p in grid.pairs]
-    legend(figure, handles, _interval_note(scores))
+    ax.set(xlabel="fraction of the training data", ylabel=METRICS.get(metric, metric))
+    legend(figure, _pair_lines(grid), _interval_note(scores), group=len(grid.inits))
     return figure
 
 
+def _thinned(fracs: list[float], octave: float) -> list[str]:
+    """A label for each fraction, the largest first; empty where it would run into the last one.
+
+    Args:
+        fracs: to be labelled.
+        octave: inches on the axis between a fraction and its half.
+    """
+    labels: list[str] = []
+    left = np.inf  # where the last label begins, in inches
+    for frac in fracs:
+        place, half = octave * np.log2(frac), text_width(percent(frac)) / 2 + 0.03
+        free = place + half <= left
+        labels.append(percent(frac) if free else "")
+        left = place - half if free else left
+    return labels
+
+
 COSTS = {
-    "encoder_parameters": ("encoder parameters (M)", 1e6),
+    "encoder_parameters": ("parameters of\nthe encoder (M)", 1e6),
     "gflop_per_image": ("GFLOP per image", 1.0),
-    "seconds": ("seconds of training", 1.0),
+    "seconds": ("training time ({})", 1.0),
     "peak_memory": ("peak memory (GiB)", 2.0**30),
 }
 
@@ -344,10 +459,13 @@ def cost(cells: pd.DataFrame) -> Figure:
     grid = order(cells)
     cells = cells.sort_values("seed", kind="stable")
     means = cells.groupby(["encoder", "init", "frac"])[[*COSTS, "dice_image"]].mean()
-    figure, axes = subplots(1, len(COSTS), 2.4, sharey=True)
+    figure, axes = subplots(1, len(COSTS), 2.6, sharey=True)
     axes[0, 0].set_ylabel("Dice")
     sizes = {f: 7.0 * 0.8**k for k, f in enumerate(grid.fracs)}
     for ax, (name, (label, unit)) in zip(axes[0], COSTS.items(), strict=True):
+        if name == "seconds":
+            time, unit = time_unit(means[name].max())
+            label = label.format(time)
         ax.set_xlabel(label)
         if means[name].isna().all():
             empty(ax, "not measured")
@@ -358,13 +476,15 @@ def cost(cells: pd.DataFrame) -> Figure:
             look = marks(encoder, init, grid) | {"linestyle": "none", "markersize": sizes[frac]}
             ax.plot(row[name] / unit, row["dice_image"], **look, alpha=0.85)
         ax.set_xlim(0, 1.1 * means[name].max() / unit)
-    looks = {cell_name(*p): marks(*p, grid) | {"markersize": 6} for p in grid.pairs}
+        ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    looks = {condition(*p): marks(*p, grid) | {"markersize": 6} for p in grid.pairs}
     for frac in grid.fracs if len(grid.fracs) > 1 else []:
-        looks[f"{100 * frac:.3g} % of the data"] = {
+        looks[condition(frac=frac)] = {
             "color": "#999999",
             "marker": "o",
             "markersize": sizes[frac],
         }
     bare = {"linestyle": "none"}
-    legend(figure, [Line2D([], [], **(look | bare), label=name) for name, look in looks.items()])
+    handles = [Line2D([], [], **(look | bare), label=name) for name, look in looks.items()]
+    legend(figure, handles, group=len(grid.inits))
     return figure

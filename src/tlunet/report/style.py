@@ -5,6 +5,7 @@ grey. Line style and marker say the encoder. Classes have colours of their own.
 """
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from functools import wraps
 from math import ceil
@@ -19,6 +20,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from tlunet.data.colours import CLASS_COLOURS
 from tlunet.report.blocks import display_order
@@ -27,13 +30,18 @@ from tlunet.study.files import write_text, write_whole
 P = ParamSpec("P")
 
 WIDTH = 7.2  # inches, a page between its margins
+FONT_SIZE = 8.0  # points
+TITLE_SIZE = 8.5
+MIN_FONT_SIZE = 7.0
+PIECES = re.compile(r"[^-_/=]*[-_/=]|[^-_/=]+")  # of a word, which may be broken between them
 STYLE = {
-    "font.size": 8,
-    "axes.titlesize": 8.5,
-    "axes.labelsize": 8.5,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8,
+    "font.size": FONT_SIZE,
+    "axes.titlesize": TITLE_SIZE,
+    "axes.labelsize": TITLE_SIZE,
+    "figure.labelsize": TITLE_SIZE,
+    "xtick.labelsize": FONT_SIZE,
+    "ytick.labelsize": FONT_SIZE,
+    "legend.fontsize": FONT_SIZE,
     "legend.frameon": False,
     "axes.grid": True,
     "axes.axisbelow": True,
@@ -54,6 +62,7 @@ COLOURS = CLASS_COLOURS  # of the classes, one each in turn
 # Okabe and Ito's colours, told apart by colour-blind readers; the baseline is black.
 ENCODERS = ("resnet", "densenet")
 INITS = ("random", "imagenet", "synthetic", "checkpoint")
+INIT_NAMES = {"imagenet": "ImageNet"}  # where a person reads them; tables keep the key
 INIT_COLOURS = ("#000000", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9")
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "----")
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
@@ -138,14 +147,93 @@ def area(init: str, grid: Grid) -> dict[str, Any]:
     return {"facecolor": tuple(tint.tolist()), "edgecolor": own, "hatch": hatch, "linewidth": 0.8}
 
 
-def cell_name(encoder: str, init: str) -> str:
-    """As the paper writes it: `resnet (imagenet)`."""
-    return f"{encoder} ({init})"
+def init_name(init: str) -> str:
+    """An initialisation as a person writes it; a recipe after the name stays as it is.
+
+    >>> init_name("imagenet"), init_name("imagenet path=a.pth"), init_name("random")
+    ('ImageNet', 'ImageNet path=a.pth', 'random')
+    """
+    name, _, recipe = init.partition(" ")
+    return f"{INIT_NAMES.get(name, name)} {recipe}".rstrip()
 
 
-def share(frac: float) -> str:
-    """A fraction in words: `50 % of the training data`."""
-    return f"{100 * frac:.3g} % of the training data"
+def percent(frac: float) -> str:
+    """A fraction as a percentage, to six digits.
+
+    >>> percent(1.0), percent(0.125), percent(0.29)
+    ('100%', '12.5%', '29%')
+    """
+    return f"{100 * frac:g}%"
+
+
+def condition(
+    encoder: str | None = None, init: str | None = None, frac: float | None = None
+) -> str:
+    """What identifies a cell, or several of them, in a figure.
+
+    >>> condition("resnet", "imagenet", 0.5), condition("resnet", "imagenet"), condition(frac=0.5)
+    ('resnet · ImageNet · 50%', 'resnet · ImageNet', '50% of the data')
+    """
+    if frac is not None and encoder is None and init is None:
+        return f"{percent(frac)} of the data"
+    parts = [encoder, init and init_name(init), None if frac is None else percent(frac)]
+    return " · ".join(part for part in parts if part is not None)
+
+
+def text_width(text: str, size: float = FONT_SIZE, weight: str = "normal") -> float:
+    """Width in inches of the longest line, in the style's font.
+
+    Args:
+        text: one or more lines.
+        size: of the font, in points.
+        weight: of the font, normal or bold.
+    """
+    font = FontProperties(size=size, weight=weight)
+    lines = (text_to_path.get_text_width_height_descent(t, font, False) for t in text.split("\n"))
+    return 1.03 * max(width for width, *_ in lines) / 72  # 3% for hinting on a coarse screen
+
+
+def wrap(text: str, width: float, size: float = FONT_SIZE, weight: str = "normal") -> str:
+    """Break a text into lines of at most `width` inches.
+
+    Breaks at " · " if there is one, else at a space, else after one of `-_/=`, else anywhere.
+
+    >>> print(wrap("timm-tf_efficientnet_lite0 · ImageNet · 50%", 1.2))
+    timm-tf_efficientnet_
+    lite0
+    ImageNet · 50%
+    """
+    parts = text.split("\n")
+    return "\n".join(line for part in parts for line in _wrapped(part, width, size, weight))
+
+
+def _wrapped(text: str, width: float, size: float, weight: str) -> list[str]:
+    if text_width(text, size, weight) <= width or len(text) < 2:
+        return [text]
+    separator, parts = _parts(text)
+    lines = [parts[0]]
+    for part in parts[1:]:
+        longer = lines[-1] + separator + part
+        if text_width(longer, size, weight) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return [one for line in lines for one in _wrapped(line, width, size, weight)]
+
+
+def _parts(text: str) -> tuple[str, list[str]]:
+    """A text at its best breaks, and what joins the parts."""
+    for separator in (" · ", " "):
+        if separator in text:
+            return separator, text.split(separator)
+    parts = PIECES.findall(text)
+    return "", parts if len(parts) > 1 else list(text)
+
+
+def longest_piece(text: str, size: float = FONT_SIZE) -> float:
+    """Width in inches of the longest piece of a text that `wrap` leaves whole where it can."""
+    pieces = (piece for word in text.split() for piece in PIECES.findall(word))
+    return max(text_width(piece, size) for piece in pieces)
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -220,15 +308,74 @@ def subplots(rows: int, columns: int, height: float, **kwargs: Any) -> tuple[Fig
     return figure, figure.subplots(rows, columns, squeeze=False, **kwargs)
 
 
-def legend(figure: Figure, handles: Sequence[Any], title: str = "", above: bool = False) -> None:
-    """A legend under (or over) all panels; the figure grows by its height."""
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    columns = min(len(handles), int(figure.get_figwidth() / (0.7 + 0.056 * longest)))
-    lines = ceil(len(handles) / columns) + bool(title)
+def headers(
+    axes: Sequence[Axes], texts: Sequence[str], width: float = 100.0, align: str = "center"
+) -> None:
+    """Write above the titles what the panels below have in common.
+
+    Args:
+        axes: the first panel of each; they have their titles.
+        texts: one per panel, to be wrapped.
+        width: inches per panel.
+        align: left or center, as the titles.
+    """
+    titles = [ax.get_title(loc=align) for ax in axes]  # type: ignore[arg-type]
+    above = 6 + 1.3 * TITLE_SIZE * max(len(title.splitlines()) for title in titles)  # points
+    for ax, text in zip(axes, texts, strict=True):
+        ax.annotate(
+            wrap(text, width, TITLE_SIZE, "bold"), (0.5 if align == "center" else 0, 1),
+            (0, above), xycoords="axes fraction", textcoords="offset points", ha=align,
+            va="bottom", fontsize=TITLE_SIZE, fontweight="bold",
+        )  # fmt: skip
+
+
+def row_header(ax: Axes, text: str, height: float) -> None:
+    """What all panels of a row have in common, left of the first one.
+
+    Args:
+        ax: the first panel.
+        text: to be wrapped.
+        height: of the row, in inches.
+    """
+    ax.set_ylabel(wrap(text, height, TITLE_SIZE, "bold"), fontweight="bold")
+
+
+def row_major(handles: Sequence[Any], columns: int) -> list[Any]:
+    """In the order that makes a legend, which fills its columns first, read row by row.
+
+    >>> row_major("abcde", 3)
+    ['a', 'd', 'b', 'e', 'c']
+    """
+    return [handle for column in range(columns) for handle in handles[column::columns]]
+
+
+def legend(
+    figure: Figure, handles: Sequence[Any], title: str = "", above: bool = False, group: int = 1
+) -> None:
+    """A legend under (or over) all panels; the figure grows by its height.
+
+    Args:
+        figure: to which it belongs.
+        handles: row by row, with their labels.
+        title: a line over them.
+        above: whether it goes to the top of the figure.
+        group: entries that belong together and stay in one row.
+    """
+    width = figure.get_figwidth() - 0.3
+    labels = [wrap(str(handle.get_label()), width - 0.7) for handle in handles]
+    fitting = int(width / (0.65 + max(map(text_width, labels))))  # 0.65: a line, and the gaps
+    columns = min(len(handles), max(1, fitting))
+    if columns < len(handles):
+        columns -= columns % group if columns > group else 0
+    rows = ceil(len(handles) / columns)
+    title = wrap(title, width)
+    lines = rows * (1 + max(label.count("\n") for label in labels))
+    lines += title.count("\n") + 1 if title else 0
     figure.set_figheight(figure.get_figheight() + 0.1 + 0.17 * lines)
     figure.legend(
-        handles=handles, loc="outside upper center" if above else "outside lower center",
-        ncols=columns, handlelength=3, columnspacing=1.5, title=title or None, title_fontsize=7.5,
+        row_major(handles, columns), row_major(labels, columns), ncols=columns,
+        loc="outside upper center" if above else "outside lower center",
+        handlelength=3, columnspacing=1.5, title=title or None, title_fontsize=7.5,
     )  # fmt: skip
 
 

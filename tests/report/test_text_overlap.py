@@ -1,0 +1,93 @@
+"""No two texts of a figure overlap and none is cut off, whatever the encoders are called."""
+
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import segmentation_models_pytorch as smp
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from figure_texts import text_problems
+from studies import write_grid
+from tlunet.report import drawings, pictures
+from tlunet.report.blocks import collect
+from tlunet.report.comparisons import Resampled, pairs, score_table
+
+LONGEST = sorted(smp.encoders.get_encoder_names(), key=len)[-3:]
+STUDIES: dict[str, dict[str, Any]] = {
+    "small": {"encoders": ("resnet", "densenet"), "fracs": (1.0, 0.5)},
+    "long names": {
+        "encoders": LONGEST,
+        "fracs": (1.0, 0.5, 0.25, 0.125),
+        "classes": ("pitted_surface", "rolled-in_scale", "scratches", "patches"),
+    },
+}
+SHAPES = {"strip": (64, 800), "square": (64, 64), "two to one": (32, 64)}
+NAMES = ("figure_4", "figure_5", "figure_6", "figure_8", "figure_8_seconds", "figure_9",
+         "precision_recall", "reliability", "cost")  # fmt: skip
+BEYOND = ("label_efficiency_dice_image", "label_efficiency_mla")  # from three fractions on
+CASES = [
+    *((study, name) for study in STUDIES for name in NAMES),
+    *(("long names", name) for name in BEYOND),
+    *(("long names", f"figure_7 {shape}") for shape in SHAPES),
+]
+Drawn = dict[tuple[str, str], Figure]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
+    """Every figure of the report, by study and name."""
+    figures: Drawn = {}
+
+    def keep(study: str, name: str, title: str, caption: str, figure: Figure) -> None:
+        figures[study, name] = figure
+
+    for study, grid in STUDIES.items():
+        folder = write_grid(tmp_path_factory.mktemp("study"), 12, seeds=(0,), **grid)
+        block = Resampled(collect(folder).blocks[0], replicates=20)
+        draw: Any = partial(keep, study)
+        drawings.figures(block, score_table([block]), draw)
+        if study == "small":
+            continue
+        _, *cells = next(pair for pair in pairs(block) if pair[0] == "init")
+        masks: Any = [{(name, 1): "1 9" for name in block.block.image_ids}] * 2
+        for shape, size in SHAPES.items():
+            shown = pictures.Pictures(*cells, 0, pack(block, size), masks)
+            draw(f"figure_7 {shape}", "", "", pictures.figure_7(shown))
+    return figures
+
+
+def pack(block: Resampled, size: tuple[int, int]) -> Any:
+    """Images of another size than the study's: Figure 7 is laid out by it."""
+    ids = block.block.image_ids
+    steel = np.random.default_rng(0).integers(90, 160, (len(ids), *size)).astype(np.uint8)
+    masks = np.zeros_like(steel)
+    masks[:, : size[0] // 3, : size[1] // 4] = 1
+    index = {"image_id": list(ids)}
+    names = block.block.classes
+    return SimpleNamespace(size=size, images=steel, masks=masks, classes=names, index=index)
+
+
+def test_every_figure_is_among_the_cases(drawn: Drawn) -> None:
+    assert set(drawn) == set(CASES)
+
+
+@pytest.mark.parametrize(("study", "name"), CASES)
+def test_texts_do_not_overlap(study: str, name: str, drawn: Drawn) -> None:
+    assert text_problems(drawn[study, name]) == []
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_pictures_are_large_enough_to_look_at(shape: str, drawn: Drawn) -> None:
+    figure = drawn["long names", f"figure_7 {shape}"]
+    figure.draw_without_rendering()
+    page = 896  # pixels: the widest that the report shows a figure
+    for ax in figure.axes:
+        (image,) = (child for child in ax.get_children() if isinstance(child, AxesImage))
+        wide = ax.get_window_extent().width / figure.bbox.width * page
+        assert wide > {"strip": 800, "two to one": 400, "square": 200}[shape]
+        # Without interpolation an SVG holds the image's own pixels.
+        assert image.get_interpolation() == ("antialiased" if shape == "strip" else "none")
