@@ -22,6 +22,9 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
+DARK_STEEL = 60.0
+"""Grey level below which dark pits would not be seen, as on a patch of rolled-in scale."""
+
 Span = tuple[int, int]
 Array = np.ndarray
 
@@ -29,15 +32,15 @@ Array = np.ndarray
 def scaled(height: int, at256: float, floor: float = 0.0) -> float:
     """Pixels that `at256` pixels of a strip 256 high become at `height`, at least `floor`.
 
-    They shrink more slowly than the image, by its power 2/3, so that what can be told apart at
-    full size still can be in a small image: at 32 pixels all is twice as large as to scale.
+    They shrink more slowly than the image, with its square root, so that what can be told apart at
+    full size still can be in a small image: at 32 pixels all is 2.8 times as large as to scale.
 
     >>> [round(scaled(height, 12.0), 1) for height in (256, 64, 32)]
-    [12.0, 4.8, 3.0]
+    [12.0, 6.0, 4.2]
     >>> scaled(32, 4.0, floor=2.0)
     2.0
     """
-    return max(floor, at256 * (height / 256) ** (2 / 3))
+    return max(floor, at256 * (height / 256) ** 0.5)
 
 
 def noise(rng: np.random.Generator, size: tuple[int, int], cell: tuple[float, float]) -> Array:
@@ -152,18 +155,19 @@ def strip(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Array, Array
 
 
 def pits(rng: np.random.Generator, steel: Array, span: Span) -> Array:
-    """Class 1: upright clusters of small bright or dark spots."""
+    """Class 1: upright clusters of small spots, bright on dark steel, else mostly dark."""
     height, _ = steel.shape
     mask = np.zeros(steel.shape, bool)
-    border = scaled(height, 5, 1.5)
+    border = scaled(height, 6, 2)
     home, stray = rng.uniform(*span), scaled(height, 110, 16)
-    tone = _contrast(rng, dark=0.9)
-    for _ in range(rng.integers(1, 5)):
+    on_plain, on_dark = _contrast(rng, dark=0.9), rng.uniform(2.2, 3.2)
+    for _ in range(rng.integers(5, 14)):
         tall, wide = scaled(height, rng.uniform(10, 33)), scaled(height, rng.uniform(3, 7), 1)
         y, x = rng.uniform(0.1, 0.9) * height, np.clip(rng.normal(home, stray), *span)
         ys, xs = rng.normal(y, tall, 9), rng.normal(x, wide, 9)
-        radii = np.clip(scaled(height, 3.2) * rng.lognormal(0, 0.45, 9), 1.6, scaled(height, 9, 2))
+        radii = np.clip(scaled(height, 3.2) * rng.lognormal(0, 0.45, 9), 1.8, scaled(height, 9, 2))
         box = _box(steel.shape, y, x, 3 * tall + 4 * border, 3 * wide + 4 * border)
+        tone = on_dark if steel[box].mean() < DARK_STEEL else on_plain
         rows, columns = np.ogrid[box]
         dy = (rows - ys[:, None, None]).astype(np.float32) / 1.5  # drawn out as the steel was
         dx = (columns - xs[:, None, None]).astype(np.float32)
@@ -182,17 +186,17 @@ def fine_lines(rng: np.random.Generator, steel: Array, span: Span) -> Array:
     """Class 2: thin upright lines, bright with a dark flank, about half the height long."""
     height, _ = steel.shape
     mask = np.zeros(steel.shape, bool)
-    bright = rng.uniform(2.0, 3.0)
+    bright = rng.uniform(2.4, 3.4)
     home = rng.uniform(*span)
-    for _ in range(rng.choice([1, 1, 2, 3])):
+    for _ in range(rng.integers(3, 6)):
         length = round(rng.uniform(0.5, 0.95) * height)
         start = round(rng.uniform(-0.1, 1.0) * (height - length))
         x = np.clip(rng.normal(home, scaled(height, 60, 8)), *span)
         path = x + scaled(height, 2.0) * _wander(rng, length, scaled(height, 60, 8))
-        thick = scaled(height, rng.uniform(2.5, 4.5), 2.5)
+        thick = scaled(height, rng.uniform(2.5, 4.5), 3.0)
         flicker = 1 + (bright - 1) * np.clip(1 + 0.3 * _wander(rng, length, 3), 0.4, 1.5)
         dark = np.full(length, rng.uniform(0.5, 0.7))
-        border = scaled(height, rng.uniform(4, 8), 1.5)
+        border = scaled(height, rng.uniform(5, 9), 2)
         _stroke(steel.T, mask.T, start, path + thick / 2, thick, dark, border)
         _stroke(steel.T, mask.T, start, path - thick / 2, thick, flicker, border)
     return mask
