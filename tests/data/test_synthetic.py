@@ -69,10 +69,26 @@ def test_the_mask_lies_generously_around_what_changed(family, class_id):
     assert np.median(contrast) > 0.2  # plain to the eye
 
 
-def test_a_defect_does_not_depend_on_the_others():
-    alone = draw(5, size=SMALL, seed=0, classes=(2,))[1][1]
-    among = draw(5, size=SMALL, seed=0, classes=(1, 2, 3, 4))[1][1]
-    np.testing.assert_array_equal(alone, among)
+def test_the_shape_of_a_defect_does_not_depend_on_the_others():
+    for class_id in (1, 2, 3, 4):
+        alone = draw(5, size=SMALL, seed=0, classes=(class_id,))[1][class_id - 1]
+        among = draw(5, size=SMALL, seed=0, classes=(1, 2, 3, 4))[1][class_id - 1]
+        np.testing.assert_array_equal(alone, among)
+
+
+@pytest.mark.parametrize("size", [(32, 64), (256, 1600)])
+def test_pits_show_on_dark_patches(size):
+    """Where a patch darkens the steel, pits on it are bright: dark ones could not be seen."""
+    contrast = []
+    for index in range(40):
+        patch, masks = draw(index, size=size, seed=0, classes=(4,))
+        both, both_masks = draw(index, size=size, seed=0, classes=(1, 4))
+        inside = masks[3] & both_masks[0] & (patch < 50)
+        if inside.sum() > 20:
+            change = np.abs(both[inside].astype(float) - patch[inside])
+            contrast.append(np.percentile(change, 90))
+    assert len(contrast) >= 5
+    assert np.median(contrast) > 25  # grey levels
 
 
 def test_strips_sometimes_end_and_no_defect_lies_beside_them():
@@ -86,19 +102,21 @@ def test_strips_sometimes_end_and_no_defect_lies_beside_them():
     assert 2 <= ends <= 14  # one in six: 6.7 expected
 
 
-def test_areas_follow_the_real_ones():
+def test_areas_beside_the_real_ones():
     median = {}
     for class_id in (1, 2, 3, 4):
         areas = [
-            draw(i, size=(128, 800), seed=3, classes=(class_id,))[1][class_id - 1].mean()
+            draw(i, size=(256, 1600), seed=3, classes=(class_id,))[1][class_id - 1].mean()
             for i in range(8)
         ]
         median[class_id] = np.median(areas)
-    # Severstal's medians: 0.7, 0.7, 2.5, 6.2 %; at half size ours are drawn 1.6 times larger.
+    # Severstal's medians are 0.7, 0.7, 2.5 and 6.2%. Pits and fine lines are drawn several times
+    # as often as there, so that they can be learned within minutes.
     assert median[2] < median[3] < median[4]
-    assert median[1] < median[3]
-    for class_id, real in {1: 0.007, 2: 0.007, 3: 0.025, 4: 0.062}.items():
-        assert real / 1.5 < median[class_id] / 1.6 < real * 1.7
+    for class_id, real, least, most in [
+        (1, 0.007, 3, 6), (2, 0.007, 3, 6), (3, 0.025, 0.7, 2), (4, 0.062, 0.7, 2)
+    ]:  # fmt: skip
+        assert least < median[class_id] / real < most
 
 
 @pytest.mark.skipif("TLUNET_REAL_DATA" not in os.environ, reason="TLUNET_REAL_DATA is not set")
@@ -151,14 +169,15 @@ def test_the_families_differ_in_defects_and_names():
 # plan_classes
 
 
-@pytest.mark.parametrize("n", [160, 168, 176, 184, 192, 320])
+@pytest.mark.parametrize("n", [192, 200, 208, 216, 320, 512])
 def test_even_gives_eight_test_images_of_every_class(n):
     counts = Counter(plan_classes(n, seed=0))
     assert sum(counts.values()) == n
-    assert 0.14 <= counts[()] / n <= 0.2
+    assert 0.16 <= counts[()] / n <= 0.18
+    assert max(map(len, counts)) == 2  # a third or fourth class would cover the others
     for class_id in (1, 2, 3, 4):
         share = sum(c for classes, c in counts.items() if class_id in classes) / n
-        assert 0.4 <= share <= 0.5
+        assert 0.32 <= share <= 0.35
         # A stratified part keeps at least the whole images of each set's 12.5 %.
         assert sum(c // 8 for classes, c in counts.items() if class_id in classes) >= 8
 
