@@ -57,7 +57,7 @@ def test_sound_data(check: Run, strips: Path) -> None:
         "severstal: 24 images of 32×64, grey",
         "train/val/test: 18/3/3 at frac=1",
     ]
-    assert lines[3].startswith("images with class, in all (train/val/test): class 1 11 (")
+    assert lines[3].startswith("images with class, in all (train/val/test): class 1 8 (")
     assert lines[-1] == "sound: no fault"
 
 

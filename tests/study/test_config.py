@@ -150,7 +150,7 @@ def test_nested_targets_are_checked() -> None:
 
 STUDIES = {  # cells a seed
     "tlunet_paper/sweep": (8, "tlunet_paper"),
-    "tlunet_paper/synthetic": (8, "tlunet_paper_synthetic"),
+    "tlunet_paper/synthetic": (4, "tlunet_paper_synthetic"),
     "tlunet_paper/synthetic_transfer": (4, "tlunet_paper_synthetic"),
     "neu_seg/sweep": (16, "neu_seg"),
     "neu_seg/cpu": (6, "neu_seg_cpu"),
