@@ -146,6 +146,18 @@ def test_missing_cells_of_the_grid_are_named(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_baseline_needs_no_more_than_its_own_grid(
+    tmp_path: Path, truth: dict[str, np.ndarray]
+) -> None:
+    """As make run has it without a hub: one encoder from random weights, one seed."""
+    write_run(tmp_path, truth, encoder="densenet")
+    for seed in (0, 1):
+        write_run(tmp_path, truth, seed=seed)
+        write_run(tmp_path, truth, seed=seed, init="imagenet")
+    (block,) = collect(tmp_path).blocks
+    assert block.missing == ()
+
+
 def test_failed_and_running_cells_are_listed(tmp_path: Path, truth: dict[str, np.ndarray]) -> None:
     write_run(tmp_path, truth)
     set_state(write_run(tmp_path, truth, init="imagenet"), "failed", "no weights")

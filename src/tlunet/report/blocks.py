@@ -8,8 +8,9 @@ Shapes: K cells in a block, N test images, M classes.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,7 +76,8 @@ class Block:
         counts: one a cell, rows as ``image_ids``.
         history: the cells' ``history.csv``, with the factors.
         settings: the protocol, as a person would type it.
-        missing: cells of the full grid that are not finished.
+        missing: cells that are not finished of each encoder's grid: all its initialisations ×
+            fractions × seeds. An encoder that serves as a baseline may have fewer than another.
         empty_predictor: scores of the predictor that never finds a defect, as `metrics.json` has
             them.
     """
@@ -290,9 +292,6 @@ def _block(runs: Sequence[_Run], title: str) -> Block:
         r.history.assign(encoder=r.cell[0], init=r.cell[1], frac=r.cell[2], seed=r.cell[3])
         for r in runs
     ]
-    fracs, seeds = cells["frac"].unique(), sorted(cells["seed"].unique())
-    grid = [(e, i, f, s) for f in fracs for e in encoders for i in inits for s in seeds]
-    there = {r.cell for r in runs}
     groups = np.unique(first.groups, return_inverse=True)[1]
     return Block(
         title=title,
@@ -307,7 +306,14 @@ def _block(runs: Sequence[_Run], title: str) -> Block:
         history=pd.concat(histories, ignore_index=True),
         settings=first.settings,
         empty_predictor=first.empty_predictor,
-        missing=tuple(
-            f"{e} · {i} · {f} · seed {s}" for e, i, f, s in grid if (e, i, f, s) not in there
-        ),
+        missing=tuple(_missing(cells, inits)),
     )
+
+
+def _missing(cells: pd.DataFrame, inits: Sequence[str]) -> Iterator[str]:
+    for encoder, own in cells.groupby("encoder", sort=False):
+        there = set(own[["init", "frac", "seed"]].itertuples(index=False, name=None))
+        used = [init for init in inits if init in set(own["init"])]
+        for frac, init, seed in product(own["frac"].unique(), used, sorted(own["seed"].unique())):
+            if (init, frac, seed) not in there:
+                yield f"{encoder} · {init} · {frac} · seed {seed}"
