@@ -34,8 +34,8 @@ run: setup ## the paper's study; without ImageNet weights for its encoders, Effi
 	@if $(PYTHON) -m tlunet.model.init resnet18 densenet121; then \
 		$(call sweep,$(PAPER)); \
 	else \
-		echo "ResNet and DenseNet are trained from random weights only. EfficientNet-Lite0, whose"; \
-		echo "ImageNet weights are installed, is trained from both and shows what transfer gains."; \
+		echo "EfficientNet-Lite0, whose weights are installed, shows what ImageNet gains instead."; \
+		echo "The paper's study needs a folder with those weights: TLUNET_WEIGHTS=FOLDER make run"; \
 		code=0; ($(call sweep,$(BASELINES))) || code=$$?; ($(call sweep,$(TRANSFER))) || code=$$?; exit $$code; \
 	fi
 

@@ -169,7 +169,7 @@ def test_the_families_differ_in_defects_and_names():
 # plan_classes
 
 
-@pytest.mark.parametrize("n", [192, 200, 208, 216, 320, 512])
+@pytest.mark.parametrize("n", [192, 200, 208, 216, 256, 320, 512])
 def test_even_gives_eight_test_images_of_every_class(n):
     counts = Counter(plan_classes(n, seed=0))
     assert sum(counts.values()) == n

@@ -130,7 +130,7 @@ def show(
 @app.command()
 def synth(
     out: Annotated[Path, typer.Argument(help="The folder to make.")],
-    n: Annotated[int, typer.Option(min=1, help="Number of strips.")] = 512,
+    n: Annotated[int, typer.Option(min=1, help="Number of strips.")] = 256,
     size: Annotated[str, typer.Option(metavar="HxW", help="Of each strip.")] = "64x400",
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other strips.")] = 0,
     balance: Annotated[

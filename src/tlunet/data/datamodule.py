@@ -95,7 +95,7 @@ class DefectDataModule(pl.LightningDataModule):
         augment: Augment | None = None,
         workers: int | None = None,
         classes: Sequence[str] = (),
-        n: int = 512,
+        n: int = 256,
         strip_seed: int = 0,
         balance: str = "even",
         family: str = "strips",

