@@ -188,7 +188,7 @@ def fine_lines(rng: np.random.Generator, steel: Array, span: Span) -> Array:
     mask = np.zeros(steel.shape, bool)
     bright = rng.uniform(2.4, 3.4)
     home = rng.uniform(*span)
-    for _ in range(rng.integers(3, 6)):
+    for _ in range(rng.integers(4, 8)):
         length = round(rng.uniform(0.5, 0.95) * height)
         start = round(rng.uniform(-0.1, 1.0) * (height - length))
         x = np.clip(rng.normal(home, scaled(height, 60, 8)), *span)

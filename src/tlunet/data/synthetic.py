@@ -18,7 +18,7 @@ from tlunet.data.workers import cores, processes
 from tlunet.errors import DataError
 
 NOTE = "SYNTHETIC.txt"  # in a folder that a user may name as if it held the Severstal data
-VERSION = 2  # of what `draw` draws; a new one makes new folders of strips
+VERSION = 3  # of what `draw` draws; a new one makes new folders of strips
 
 #: What the classes 1 to 4 of each family are called.
 CLASS_NAMES: dict[str, tuple[str, str, str, str]] = {

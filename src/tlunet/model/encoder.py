@@ -29,7 +29,7 @@ def adapt_encoder(encoder: nn.Module, name: str) -> None:
     """
     for module in encoder.modules():
         if type(module).__name__ == "DropPath":
-            module.drop_prob = 0.0
+            module.drop_prob = 0.0  # type: ignore[assignment]
     if hasattr(encoder, "_drop_connect_rate"):  # the library's own EfficientNet
         encoder._drop_connect_rate = 0.0  # type: ignore[assignment]
     if not name.startswith(TENSORFLOW):
