@@ -574,7 +574,7 @@ def test_main_in_its_own_process(tmp_path):
     assert (run.returncode, run.stdout) == (1, "")
     assert run.stderr.count("\n") == 1
     assert run.stderr.startswith(
-        "No ImageNet weights for resnet18: http://127.0.0.1:9/smp-hub/resnet18.imagenet/"
+        "No ImageNet weights for resnet18: 127.0.0.1:9/smp-hub/resnet18.imagenet is not available ("
     )
 
 
