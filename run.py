@@ -14,10 +14,10 @@ import hydra
 from omegaconf import DictConfig
 
 from tlunet.errors import UserError
-from tlunet.study.config import config_dir, help_text, read_command
-from tlunet.study.launcher import Launcher, set_up
-from tlunet.study.stopping import Stopped
-from tlunet.study.workers import own_gpus, run_job
+from tlunet.study.config.command import config_dir, help_text, read_command
+from tlunet.study.sweep.launcher import Launcher, set_up
+from tlunet.study.training.signals import Stopped
+from tlunet.study.sweep.job import own_gpus, run_job
 
 ROOT = Path(__file__).parent
 
@@ -46,10 +46,10 @@ def main() -> int:
             return 0
         launcher = Launcher.read(command, conf, cells[0].paths.runs)
         with own_gpus(cells) if launcher.is_here else nullcontext():
-            from tlunet.report.claims import find_claims  # here: they import torch
+            from tlunet.report.analysis.claims import find_claims  # here: they import torch
             from tlunet.report.report import conclude_study
-            from tlunet.report.wandb_report import log_report
-            from tlunet.study.sweep import prepare
+            from tlunet.tracking.wandb.report import log_report
+            from tlunet.study.sweep.sweep import prepare
 
             claims = find_claims(config_dir(command) or ROOT / "experiments/tlunet_paper")
             sweep = prepare(cells, launcher)

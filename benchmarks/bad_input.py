@@ -110,12 +110,12 @@ def typed(home: Path, line: str) -> tuple[str, int]:
 
 def main() -> None:
     """Type every command and write the page."""
-    from tlunet.data import synthetic
+    from tlunet.data.synthetic.generate import generate
 
     parts = [HEAD]
     with tempfile.TemporaryDirectory() as folder:
         sound = Path(folder) / "sound"
-        synthetic.generate(sound / "steel", n=48, size=(32, 64), seed=3)
+        generate(sound / "steel", n=48, size=(32, 64), seed=3)
         for k, (title, change, line) in enumerate(CASES):
             home = Path(folder) / str(k)
             shutil.copytree(sound, home)

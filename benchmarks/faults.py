@@ -29,7 +29,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from tlunet.study.history import TIMED
+from tlunet.study.training.callbacks.history import TIMED
 
 ROOT = Path(__file__).parent.parent
 LINE = (

@@ -27,8 +27,8 @@ from tlunet.deploy.card import Card
 from tlunet.deploy.export import to_onnx, trace, write_onnx
 from tlunet.deploy.predict import Predictor
 from tlunet.deploy.runtime import OnnxPredictor, open_session
+from tlunet.machine.device import choose
 from tlunet.model.network import TLUNet, library_network
-from tlunet.study.hardware import choose
 
 RESULTS = Path(__file__).parent / "results"
 CLASSES = ("1", "2", "3", "4")

@@ -42,8 +42,9 @@ def pack(root: Path) -> dict[str, Any]:
         Seconds in all and of finding near-duplicates; megabytes of this process before the listing,
         with it and at most, of the largest worker, and of the pack's index.
     """
-    from tlunet.data import duplicates, severstal
-    from tlunet.data.pack import open_pack
+    from tlunet.data import duplicates
+    from tlunet.data.pack.pack import open_pack
+    from tlunet.data.readers import severstal
 
     grouping, group = [0.0], duplicates.group
 
@@ -80,11 +81,11 @@ def pack(root: Path) -> dict[str, Any]:
 
 def measure(n: int, size: tuple[int, int], folder: Path) -> dict[str, Any]:
     """Draw strips and, in a fresh process, pack them."""
-    from tlunet.data import synthetic
+    from tlunet.data.synthetic.generate import generate
 
     root = folder / "strips"
     start = time.perf_counter()
-    synthetic.generate(root, n=n, size=size, seed=0)
+    generate(root, n=n, size=size, seed=0)
     drawing = time.perf_counter() - start
     command = [sys.executable, __file__, "--pack", str(root)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -124,12 +125,15 @@ def full_size(n: int, folder: Path) -> dict[str, Any]:
         Core-milliseconds a strip of drawing, of decoding, and of all that the process in charge
         does, which more cores do not make less: its own work, and waiting for the disk beside it.
     """
-    from tlunet.data import decoding, packing, severstal, synthetic
-    from tlunet.data.part import Part
+    from tlunet.data.pack import build as packing
+    from tlunet.data.pack import place as decoding
+    from tlunet.data.pack.journal import Part
+    from tlunet.data.readers import severstal
+    from tlunet.data.synthetic.generate import generate
 
     root = folder / "full"
     start = time.process_time()
-    synthetic.generate(root, n=n, size=FULL, seed=0, balance="severstal", workers=1)
+    generate(root, n=n, size=FULL, seed=0, balance="severstal", workers=1)
     drawing = time.process_time() - start
 
     source = severstal.read(root)

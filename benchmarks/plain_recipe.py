@@ -123,7 +123,7 @@ class PlainRecipe(pl.LightningModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam, 5e-4, β = (0.99, 0.99) (paper §III-B)."""
+        """Adam, 5e-4, β = (0.99, 0.99) (paper III-B)."""
         return torch.optim.Adam(self.parameters(), lr=5e-4, betas=(0.99, 0.99))
 
 

@@ -15,7 +15,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 from hypothesis import settings
 
-from tlunet.data import synthetic
+from tlunet.data.synthetic.generate import generate
 
 settings.register_profile("tlunet", deadline=None)  # a slow machine is no fault of the code
 settings.load_profile("tlunet")
@@ -37,7 +37,7 @@ def one_thread() -> Iterator[None]:
 def strips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 strips of 32×64 in Severstal's layout; read it, do not write to it."""
     root = tmp_path_factory.mktemp("strips") / "data"
-    synthetic.generate(root, n=24, size=(32, 64), seed=3, workers=1)
+    generate(root, n=24, size=(32, 64), seed=3, workers=1)
     return root
 
 
@@ -112,10 +112,10 @@ def tiny() -> tuple[str, ...]:
 @pytest.fixture(scope="module")
 def composed_once() -> Iterator[None]:
     """For command lines by the hundred: what the files alone say is composed once."""
-    from tlunet.study import config
+    from tlunet.study.config import command
 
     known: dict[tuple[str, Path, bool], Any] = {}
-    compose = config._compose
+    compose = command._compose
 
     def quick(
         name: str, overrides: list[str], conf: Path, base: object = None, with_hydra: bool = False
@@ -126,6 +126,6 @@ def composed_once() -> Iterator[None]:
             known[name, conf, with_hydra] = compose(name, overrides, conf, base, with_hydra)
         return known[name, conf, with_hydra].copy()
 
-    config._compose = quick
+    command._compose = quick
     yield
-    config._compose = compose
+    command._compose = compose

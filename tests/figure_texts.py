@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from tlunet.report.style import MIN_FONT_SIZE
+from tlunet.report.figures.style import MIN_FONT_SIZE
 
 TOUCHING = 0.5  # pixels that boxes may have in common
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from omegaconf import OmegaConf
 
-from tlunet.study.rules import check
+from tlunet.study.config.values import check
 
 #: Of config.yaml: what Hydra reads, and no key of ours.
 _HYDRAS = ("defaults", "hydra")

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tlunet.report.bootstrap import draw_images, draw_seeds
-from tlunet.report.statistics import percentile_interval
+from tlunet.report.analysis.bootstrap import draw_images, draw_seeds
+from tlunet.report.analysis.statistics import percentile_interval
 
 TRIALS, REPLICATES = 1000, 1000
 IMAGE, REST = 0.15, 0.10  # standard deviations of Dice differences, as seen on synthetic strips

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from tlunet.model.network import Logits, TLUNet
     from tlunet.model.scores import PixelCounts, dice, iou, per_image, summarise
     from tlunet.model.task import DefectTask, load_network
-    from tlunet.report.blocks import collect
-    from tlunet.report.comparisons import Resampled, compare, score_table
+    from tlunet.report.analysis.blocks import collect
+    from tlunet.report.analysis.comparisons import Resampled, compare, score_table
     from tlunet.report.report import write_report
 
 _HOMES = {
@@ -31,8 +31,8 @@ _HOMES = {
     "tlunet.model.network": ("Logits", "TLUNet"),
     "tlunet.model.scores": ("PixelCounts", "dice", "iou", "per_image", "summarise"),
     "tlunet.model.task": ("DefectTask", "load_network"),
-    "tlunet.report.blocks": ("collect",),
-    "tlunet.report.comparisons": ("Resampled", "compare", "score_table"),
+    "tlunet.report.analysis.blocks": ("collect",),
+    "tlunet.report.analysis.comparisons": ("Resampled", "compare", "score_table"),
     "tlunet.report.report": ("write_report",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

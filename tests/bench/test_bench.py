@@ -16,8 +16,8 @@ from tlunet.bench.commands import start_up
 from tlunet.bench.turns import Clock, Side, Watched, ratios, take_turns
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.errors import ConfigError
+from tlunet.machine import device as hardware
 from tlunet.report.render import render
-from tlunet.study import hardware
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tlunet.study.history import TIMED
+from tlunet.study.training.callbacks.history import TIMED
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(Path(__file__).parent))

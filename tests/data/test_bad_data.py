@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from tlunet.data import folder, severstal
-from tlunet.data.pack import open_pack
-from tlunet.data.pixels import read_image
+from tlunet.data.pack.pack import open_pack
+from tlunet.data.readers import folder, severstal
+from tlunet.data.readers.pixels import read_image
 from tlunet.data.source import Source
 from tlunet.errors import DataError
 
@@ -532,7 +532,7 @@ import os, sys
 from pathlib import Path
 from PIL import Image
 from tlunet.data import folder, severstal
-from tlunet.data.pack import open_pack
+from tlunet.data.pack.pack import open_pack
 from tlunet.errors import DataError
 Image.init()
 os.setgid(65534); os.setuid(65534)  # once all is imported: the project may be root's alone

@@ -12,11 +12,11 @@ from PIL import Image
 
 from specks import write_specks
 from tlunet import cli
-from tlunet.data.check import gaps, require_training_image, vanished
+from tlunet.data.checks.describe import gaps, require_training_image, vanished
 from tlunet.errors import ConfigError
-from tlunet.study.config import read_command
-from tlunet.study.launcher import Launcher
-from tlunet.study.sweep import prepare
+from tlunet.study.config.command import read_command
+from tlunet.study.sweep.launcher import Launcher
+from tlunet.study.sweep.sweep import prepare
 
 CONF = Path(__file__).parents[2] / "conf"
 Run = Callable[..., tuple[int, str, str]]

@@ -15,8 +15,8 @@ from PIL import Image
 
 from tlunet import cli
 from tlunet.cli.data import _names
-from tlunet.data import folder
-from tlunet.data.pixels import read_mask
+from tlunet.data.readers import folder
+from tlunet.data.readers.pixels import read_mask
 
 pytest.importorskip("supervision", reason="the extra convert is not installed")
 

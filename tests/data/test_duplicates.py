@@ -10,7 +10,7 @@ from PIL import Image
 
 from tlunet.data import candidates, duplicates
 from tlunet.data.duplicates import group, thumbnail
-from tlunet.data.synthetic import draw
+from tlunet.data.synthetic.generate import draw
 
 
 def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:

@@ -19,9 +19,10 @@ from PIL import Image
 
 from file_server import FileServer, serve_file
 from tlunet import cli
-from tlunet.data import archive, get, severstal
-from tlunet.data.archive import FetchError, download, unpack
-from tlunet.data.published import NEU_SEG, SEVERSTAL, Published, differences
+from tlunet.data.download import archive, get
+from tlunet.data.download.archive import FetchError, download, unpack
+from tlunet.data.download.published import NEU_SEG, SEVERSTAL, Published, differences
+from tlunet.data.readers import severstal
 from tlunet.errors import ConfigError
 
 Run = Callable[..., tuple[int, str, str]]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tlunet import cli
-from tlunet.data import synthetic
+from tlunet.data.synthetic.generate import draw
 
 RunPy = Callable[..., subprocess.CompletedProcess[str]]
 CLASSES = "scratch,rolled in"
@@ -21,7 +21,7 @@ def write_folder(root: Path) -> None:
     """32 colour images; scratches and patches of the synthetic strips as the ids 1 and 2."""
     kinds = ((), (3,), (4,), (3, 4))
     for k in range(32):
-        picture, masks = synthetic.draw(k, size=(32, 64), seed=0, classes=kinds[k % 4])
+        picture, masks = draw(k, size=(32, 64), seed=0, classes=kinds[k % 4])
         ids = np.where(masks[2], 1, np.where(masks[3], 2, 0)).astype(np.uint8)
         folder = "line2" if k % 2 else "."
         for kind in ("images", "masks"):

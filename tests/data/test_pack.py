@@ -13,9 +13,12 @@ import pytest
 from PIL import Image
 
 from specks import SMALL, write_specks
-from tlunet.data import decoding, duplicates, folder, packing, rle, severstal
-from tlunet.data.pack import Pack, open_pack
-from tlunet.data.pixels import read_image, read_mask
+from tlunet.data import duplicates, rle
+from tlunet.data.pack import build as packing
+from tlunet.data.pack import place as decoding
+from tlunet.data.pack.pack import Pack, open_pack
+from tlunet.data.readers import folder, severstal
+from tlunet.data.readers.pixels import read_image, read_mask
 from tlunet.errors import ConfigError, DataError
 
 
@@ -199,7 +202,7 @@ BUILD = """
 import sys, time
 from pathlib import Path
 from tlunet.data import packing, severstal
-from tlunet.data.pack import open_pack
+from tlunet.data.pack.pack import open_pack
 
 def progress(what, done, total):
     print(done, flush=True)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlunet.data import folder, severstal
-from tlunet.data.layouts import recognise
-from tlunet.data.pixels import read_image, read_mask
+from tlunet.data.readers import folder, severstal
+from tlunet.data.readers.layouts import recognise
+from tlunet.data.readers.pixels import read_image, read_mask
 from tlunet.errors import ConfigError, DataError
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from tlunet.data import residency, synthetic
+from tlunet.data import residency
 from tlunet.data.datamodule import DefectDataModule
+from tlunet.data.synthetic.generate import generate
 from tlunet.errors import ConfigError
 
 CPU = torch.device("cpu")  # any device will do to see that rows arrive whole and in order
@@ -40,7 +41,7 @@ def test_cells_share_one_copy_and_another_pack_takes_its_place(
     first, second = module(strips, tmp_path, frac=0.5), module(strips, tmp_path, seed=1)
     shared = residency.bring(first.pack, CPU)
     assert residency.bring(second.pack, CPU).images is shared.images
-    synthetic.generate(tmp_path / "other", n=16, size=(32, 64), seed=9, workers=1)
+    generate(tmp_path / "other", n=16, size=(32, 64), seed=9, workers=1)
     residency.bring(module(tmp_path / "other", tmp_path).pack, CPU)
     assert [len(kept.images) for kept in residency._kept.values()] == [16]
 

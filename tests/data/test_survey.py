@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from specks import SMALL, write_specks
-from tlunet.data import folder, rle, severstal
-from tlunet.data.pixels import read_mask
-from tlunet.data.survey import region_areas, survey
+from tlunet.data import rle
+from tlunet.data.checks.survey import region_areas, survey
+from tlunet.data.readers import folder, severstal
+from tlunet.data.readers.pixels import read_mask
 from tlunet.errors import DataError
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tlunet import cli
-from tlunet.data import synthetic
-from tlunet.data.check import read_source
+from tlunet.data.checks.describe import read_source
 from tlunet.data.datamodule import DefectDataModule
+from tlunet.data.synthetic.generate import NOTE, plan_classes
 from tlunet.errors import DataError
 
 Run = Callable[..., tuple[int, str, str]]
@@ -37,7 +37,7 @@ def synth(
 def test_what_was_written_is_said_and_read(synth: Run) -> None:
     code, out, err = synth("strips", "--n", "24", "--size", "32x64", "--seed", "3")
     assert (code, err) == (0, "")
-    plan = synthetic.plan_classes(24, seed=3)
+    plan = plan_classes(24, seed=3)
     counts = [sum(m in classes for classes in plan) for m in (1, 2, 3, 4)]
     assert out.splitlines()[1:] == [
         "strips: 24 synthetic strips of 32x64, which are not steel",
@@ -61,7 +61,7 @@ def test_as_the_severstal_data_they_are_still_called_synthetic(synth: Run) -> No
 
 def test_a_note_that_names_nothing_known_is_a_fault(synth: Run) -> None:
     synth("strips", "--n", "8", "--size", "32x64")
-    Path("strips", synthetic.NOTE).write_text("clouds")
+    Path("strips", NOTE).write_text("clouds")
     with pytest.raises(DataError, match="'clouds'; expected strips or sheets"):
         read_source(Path("strips"), "auto")
 

@@ -10,8 +10,16 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from tlunet.data import rle, severstal, synthetic
-from tlunet.data.synthetic import BALANCES, CLASS_NAMES, draw, generate, plan_classes
+from tlunet.data import rle
+from tlunet.data.readers import severstal
+from tlunet.data.synthetic.generate import (
+    BALANCES,
+    CLASS_NAMES,
+    _name,
+    draw,
+    generate,
+    plan_classes,
+)
 from tlunet.errors import DataError
 
 SMALL = (32, 160)
@@ -229,7 +237,7 @@ def test_the_reader_finds_what_was_drawn(tmp_path):
     order = []
     by_name = {r.image_id: r for r in source.records}
     for index in range(n):
-        record = by_name[synthetic._name(5, "strips", index)]
+        record = by_name[_name(5, "strips", index)]
         order.append(record.image_id)
         image, masks = draw(index, size=SMALL, seed=5, classes=plan[index])
         written = np.asarray(Image.open(record.image))
@@ -252,7 +260,7 @@ def test_bytes_do_not_depend_on_the_number_of_workers(tmp_path):
 
 
 def test_names_never_collide():
-    names = {synthetic._name(3, "strips", index) for index in range(12_568)}
+    names = {_name(3, "strips", index) for index in range(12_568)}
     assert len(names) == 12_568
     assert {len(name) for name in names} == {13}
 

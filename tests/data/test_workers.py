@@ -10,7 +10,7 @@ import pytest
 
 OPEN = """
 import os, time
-from tlunet.data.workers import processes
+from tlunet.machine.parallel import processes
 
 if __name__ == "__main__":
     with processes(1) as pool:

@@ -61,7 +61,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tlunet(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Type a line; its exit code."""
-    from tlunet.study import hardware
+    from tlunet.machine import device as hardware
 
     def call(*args: str | Path, stdin: str = "") -> int:
         monkeypatch.setattr(sys, "argv", ["tlunet", *map(str, args)])

@@ -13,7 +13,7 @@ from tlunet.data.split import fingerprint
 from tlunet.model.metrics import DefectMetrics
 from tlunet.model.network import TLUNet
 from tlunet.model.task import DefectTask, load_network
-from tlunet.study.cell import datamodule
+from tlunet.study.training.resolve import datamodule
 
 CLASSES = ("pits", "lines", "dents", "<b>x</b>")
 SIZE = (32, 64)

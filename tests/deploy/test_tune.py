@@ -13,14 +13,14 @@ from PIL import Image
 
 from deploy.networks import THRESHOLD
 from tlunet.data.datamodule import DefectDataModule
-from tlunet.deploy.counts import Counts, count
 from tlunet.deploy.predict import Prediction, Predictor
 from tlunet.deploy.rules import FLIPS, Rules
-from tlunet.deploy.search import AREAS, GATES, GOALS, STEPS, fit, fit_labels, score_of
-from tlunet.deploy.tune import check_same, fit_and_measure, gain
+from tlunet.deploy.tuning.counts import Counts, count
+from tlunet.deploy.tuning.search import AREAS, GATES, GOALS, STEPS, fit, fit_labels, score_of
+from tlunet.deploy.tuning.tune import check_same, fit_and_measure, gain
 from tlunet.errors import DataError
 from tlunet.model.scores import PixelCounts, mla
-from tlunet.study.finished import open_data
+from tlunet.runs.data import open_data
 
 Line = Callable[..., int]
 PLAIN = Rules.plain(2, 0.5)

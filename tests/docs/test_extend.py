@@ -14,10 +14,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from studies import write_grid
-from tlunet.data.synthetic import draw
-from tlunet.report.blocks import collect
-from tlunet.report.comparisons import Resampled, score_table
-from tlunet.report.drawings import Drawing
+from tlunet.data.synthetic.generate import draw
+from tlunet.report.analysis.blocks import collect
+from tlunet.report.analysis.comparisons import Resampled, score_table
+from tlunet.report.figures.figures import Drawing
 
 ROOT = Path(__file__).parents[2]
 PAGE = "docs/extend.md"

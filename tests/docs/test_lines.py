@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from tlunet.cli import app
-from tlunet.study.rules import check
+from tlunet.study.config.values import check
 
 ROOT = Path(__file__).parents[2]
 PAGES = [

@@ -11,8 +11,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from fuzz.mutations import fuzz
 from tlunet.errors import ConfigError
-from tlunet.study.config import read_command
-from tlunet.study.rules import check
+from tlunet.study.config.command import read_command
+from tlunet.study.config.values import check
 
 CONF = Path(__file__).parents[2] / "conf"
 LINES = [
@@ -80,7 +80,7 @@ def test_a_value_of_another_type(key: str) -> None:
 
 
 def test_every_key_that_is_no_argument_of_a_class_has_a_rule() -> None:
-    from tlunet.study.rules import _RULES
+    from tlunet.study.config.values import _RULES
 
     free = {key for key in KEYS if key.startswith(("augment.", "loss."))}
     assert set(KEYS) - free - GROUPS <= set(_RULES)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fuzz.mutations import fuzz, spoilt
-from tlunet.data.pixels import read_image, read_mask, read_size
+from tlunet.data.readers.pixels import read_image, read_mask, read_size
 from tlunet.data.source import Record
 from tlunet.errors import DataError
 

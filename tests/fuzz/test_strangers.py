@@ -22,9 +22,9 @@ from tlunet.errors import ConfigError, UserError
 from tlunet.model.network import TLUNet
 from tlunet.model.task import DefectTask, load_network
 from tlunet.model.weights import read_weights
-from tlunet.study.cell import datamodule, resolve
-from tlunet.study.config import read_command
-from tlunet.study.parts import instantiate
+from tlunet.study.config.command import read_command
+from tlunet.study.config.instantiate import instantiate
+from tlunet.study.training.resolve import datamodule, resolve
 
 CONF = Path(__file__).parents[2] / "conf"
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -245,14 +245,14 @@ TARGETS = {
     "hydra.utils.call": "not allowed",
     "torch.os.system": "no such class",  # by way of what a module imports
     "torch.serialization.os.system": "no such class",
-    "tlunet.study.record.subprocess.run": "no such class",
-    "tlunet.data.pack.os.mkdir": "no such class",
+    "tlunet.study.training.record.subprocess.run": "no such class",
+    "tlunet.data.pack.pack.os.mkdir": "no such class",
     "torch.": "no such class",
     "torch..nn.L1Loss": "no such class",
     "torch.load": "not a loss, an augmentation or a transform",
     "torch.hub.load": "not a loss, an augmentation or a transform",
     "torch.utils.data.DataLoader": "not a loss, an augmentation or a transform",
-    "tlunet.data.workers.processes": "not a loss, an augmentation or a transform",
+    "tlunet.machine.parallel.processes": "not a loss, an augmentation or a transform",
     "pytorch_lightning.Trainer": "not a loss, an augmentation or a transform",
     "torch.distributed.elastic.multiprocessing.subprocess_handler.SubprocessHandler": "not a loss",
 }

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fuzz.mutations import fuzz, spoilt
-from tlunet.data import severstal
-from tlunet.data.examine import examine
+from tlunet.data.checks.examine import examine
+from tlunet.data.readers import severstal
 from tlunet.data.rle import decode, encode, parse
 from tlunet.errors import DataError
 

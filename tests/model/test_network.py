@@ -9,7 +9,7 @@ from tlunet.model.network import TLUNet, check_encoder
 def test_the_papers_encoders(encoder: str, millions: float) -> None:
     network = TLUNet(encoder).eval()
     parameters = sum(p.numel() for p in network.encoder.parameters())
-    assert parameters / 1e6 == pytest.approx(millions, abs=0.01)  # paper §II-B: 11 M and 6 M
+    assert parameters / 1e6 == pytest.approx(millions, abs=0.01)  # paper II-B: 11 M and 6 M
     convolutions = [m for m in network.decoder.modules() if isinstance(m, torch.nn.Conv2d)]
     assert [c.out_channels for c in convolutions[::2]] == [256, 128, 64, 32, 16]
     head = list(network.classification_head.children())

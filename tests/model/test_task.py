@@ -11,11 +11,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tlunet.data.augment import Augment
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.residency import bring
+from tlunet.machine.device import _does_bf16_well
 from tlunet.model.losses import BCEDiceLoss
 from tlunet.model.metrics import DefectMetrics, predicted_masks
 from tlunet.model.network import TLUNet
 from tlunet.model.task import DefectTask
-from tlunet.study.hardware import _does_bf16_well
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tlunet.model.scores import PixelCounts, summarise
-from tlunet.report.bootstrap import (
+from tlunet.report.analysis.bootstrap import (
     BY_CLASS,
     PER_IMAGE,
     draw_images,
@@ -55,8 +55,8 @@ def test_every_replicate_is_the_score_of_the_images_it_drew(seed: int) -> None:
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     counts, weights = make_counts(ties=False), draw_images(np.arange(40), 30)
     whole = resampled(counts, 0.5, weights)
-    monkeypatch.setattr("tlunet.report.bootstrap.CHUNK", 31 * 7)
-    monkeypatch.setattr("tlunet.report.bootstrap.BLOCK", 3)
+    monkeypatch.setattr("tlunet.report.analysis.bootstrap.CHUNK", 31 * 7)
+    monkeypatch.setattr("tlunet.report.analysis.bootstrap.BLOCK", 3)
     np.testing.assert_array_equal(draw_images(np.arange(40), 30), weights)
     for name, values in resampled(counts, 0.5, weights).items():
         np.testing.assert_allclose(values, whole[name], rtol=1e-12, err_msg=name)

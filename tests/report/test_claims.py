@@ -12,10 +12,10 @@ import yaml
 from studies import make_truth, write_run
 from tlunet.errors import ConfigError
 from tlunet.model.scores import PixelCounts
-from tlunet.report.answers import ANSWERS
-from tlunet.report.blocks import Block, collect
-from tlunet.report.claims import find_claims, judge, read_claims
-from tlunet.report.comparisons import Resampled
+from tlunet.report.analysis.answers import ANSWERS
+from tlunet.report.analysis.blocks import Block, collect
+from tlunet.report.analysis.claims import find_claims, judge, read_claims
+from tlunet.report.analysis.comparisons import Resampled
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 PAPER = EXPERIMENTS / "tlunet_paper" / "claims.yaml"
@@ -485,7 +485,7 @@ def test_the_papers_claims_are_all_there_with_their_numbers() -> None:
         "improved-densenet": 0.63,
         "gain-grows-mla": 0.03,  # 8 points minus 5
     }
-    # Paper §III-D: DenseNet's 5 % is over ResNet (random).
+    # Paper III-D: DenseNet's 5 % is over ResNet (random).
     assert claims["dice-densenet-all-data"]["b"]["encoder"] == "resnet"
 
 

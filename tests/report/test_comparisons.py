@@ -14,9 +14,9 @@ from scipy import stats
 
 from studies import make_truth, write_grid, write_run
 from tlunet.model.scores import PixelCounts, from_table, summarise
-from tlunet.report.blocks import Block, Key, collect
-from tlunet.report.bootstrap import draw_images, draw_seeds
-from tlunet.report.comparisons import (
+from tlunet.report.analysis.blocks import Block, Key, collect
+from tlunet.report.analysis.bootstrap import draw_images, draw_seeds
+from tlunet.report.analysis.comparisons import (
     Resampled,
     common_seeds,
     compare,
@@ -25,7 +25,7 @@ from tlunet.report.comparisons import (
     score_table,
     shares,
 )
-from tlunet.report.statistics import holm, percentile_interval
+from tlunet.report.analysis.statistics import holm, percentile_interval
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "interval_coverage"
 BALANCED = "tlunet.model.losses.BalancedLoss"

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from figure_texts import text_problems
-from tlunet.report import curves, style
+from tlunet.report.figures import curves, style
 
 MANY = ("resnet", "densenet", "efficientnet-b0")
 

@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 from studies import CLASSES, write_grid
 from tlunet import cli
 from tlunet.errors import ConfigError, DataError
-from tlunet.report.dashboard import COLUMNS, save
-from tlunet.study import wandb_link
+from tlunet.tracking.wandb import connection as wandb_link
+from tlunet.tracking.wandb.dashboard import COLUMNS, save
 from wandb_server import KEY, WandbServer, serve_wandb
 
 # wandb-workspaces 0.4 declares its fields in the way of pydantic 1.

@@ -12,13 +12,13 @@ from PIL import Image
 
 from specks import write_specks
 from tlunet import cli
-from tlunet.data import folder, severstal
-from tlunet.data.survey import survey
-from tlunet.report import markdown
+from tlunet.data.checks.survey import survey
+from tlunet.data.readers import folder, severstal
 from tlunet.report.dataset.facts import Facts, sum_up
 from tlunet.report.dataset.page import document, headline
 from tlunet.report.dataset.pictures import Example, chosen, painted, shrunk
 from tlunet.report.dataset.tables import classes, regions, split
+from tlunet.report.document import markdown
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -1,7 +1,7 @@
 import pytest
 
-from tlunet.report import markdown
-from tlunet.report.document import (
+from tlunet.report.document import markdown
+from tlunet.report.document.document import (
     Alarm,
     Browser,
     Column,

@@ -19,8 +19,8 @@ from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import Page, sync_playwright
 
 from tlunet.data import rle
-from tlunet.report import page as report
-from tlunet.report.document import (
+from tlunet.report.document import html as report
+from tlunet.report.document.document import (
     Alarm,
     Browser,
     Column,

@@ -13,7 +13,17 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from figure_texts import text_problems
-from tlunet.report import plots, style
+from tlunet.report.figures import style
+from tlunet.report.figures.scores import (
+    RED,
+    _layout,
+    boxes,
+    convergence,
+    cost,
+    differences,
+    label_bars,
+    label_efficiency,
+)
 
 KEYS = ["encoder", "init", "frac", "seed"]
 MANY = ("resnet", "densenet", "convnext", "efficientnet-b0", "mobilenet_v2")
@@ -88,13 +98,13 @@ def segments(ax: Axes) -> list[tuple[float, float]]:
 
 
 DRAWN: dict[str, Callable[[pd.DataFrame], Figure]] = {
-    "boxes": lambda cells: plots.boxes(images(cells)),
-    "label_bars": lambda cells: plots.label_bars(scores(cells)),
-    "convergence": lambda cells: plots.convergence(history(cells)),
-    "seconds": lambda cells: plots.convergence(history(cells), "seconds"),
-    "differences": lambda cells: plots.differences(images(cells), "imagenet"),
-    "label_efficiency": lambda cells: plots.label_efficiency(scores(cells)),
-    "cost": lambda cells: plots.cost(costs(cells)),
+    "boxes": lambda cells: boxes(images(cells)),
+    "label_bars": lambda cells: label_bars(scores(cells)),
+    "convergence": lambda cells: convergence(history(cells)),
+    "seconds": lambda cells: convergence(history(cells), "seconds"),
+    "differences": lambda cells: differences(images(cells), "imagenet"),
+    "label_efficiency": lambda cells: label_efficiency(scores(cells)),
+    "cost": lambda cells: cost(costs(cells)),
 }
 
 
@@ -124,7 +134,7 @@ def test_an_empty_table_is_an_error(name: str) -> None:
 
 def test_boxes_are_quartiles_with_95_percent_whiskers() -> None:
     table = images(grid())
-    figure = plots.boxes(table.sample(frac=1, random_state=0))
+    figure = boxes(table.sample(frac=1, random_state=0))
     assert texts(figure) == ["100% of the data", "50% of the data"]
     cell = (table["encoder"] == "densenet") & (table["init"] == "random") & (table["frac"] == 0.5)
     for ax, metric in ((figure.axes[1], "dice_image"), (figure.axes[3], "iou_image")):
@@ -137,20 +147,20 @@ def test_boxes_are_quartiles_with_95_percent_whiskers() -> None:
         drawn = [low.min(), box[:, 1].min(), median[0], box[:, 1].max(), high.max()]
         np.testing.assert_allclose(drawn, expected)
         np.testing.assert_allclose(mean, values.mean())
-        assert to_hex(lines[4].get_color()).upper() == plots.RED
+        assert to_hex(lines[4].get_color()).upper() == RED
         assert len(ax.lines) == 6 * 4  # no fliers
 
 
 def test_boxes_say_what_is_missing() -> None:
     table = lacking(images(grid()))
-    assert notes(plots.boxes(table)) == ["no run"] * 2
-    found = notes(plots.boxes(table.assign(iou_image=np.nan)))
+    assert notes(boxes(table)) == ["no run"] * 2
+    found = notes(boxes(table.assign(iou_image=np.nan)))
     assert found == ["no run", *["no score"] * 7, "no run"]
 
 
 def test_bars_stand_at_the_mean_with_their_interval() -> None:
     table = scores(grid())
-    figure = plots.label_bars(table.sample(frac=1, random_state=0))
+    figure = label_bars(table.sample(frac=1, random_state=0))
     part = table[(table["metric"] == "mla") & (table["frac"] == 0.5)].set_index(["encoder", "init"])
     expected = 100 * part.loc[style.order(table).pairs, ["mean", "low", "high"]].to_numpy()
     ax = figure.axes[1]
@@ -165,16 +175,16 @@ def test_bars_stand_at_the_mean_with_their_interval() -> None:
 
 def test_bars_without_intervals_or_scores() -> None:
     table = lacking(scores(grid())).assign(low=np.nan, high=np.nan)
-    figure = plots.label_bars(table)
+    figure = label_bars(table)
     assert np.isnan(segments(figure.axes[0])).all()
     assert figure.legends[0].get_title().get_text() == ""
     assert texts(figure).count("no run") == 1
-    assert texts(plots.label_bars(table.assign(mean=np.nan))).count("no score") == 7
+    assert texts(label_bars(table.assign(mean=np.nan))).count("no score") == 7
 
 
 def test_an_interval_need_not_hold_the_mean() -> None:
     table = scores(grid()).assign(mean=0.5, low=0.6, high=0.7)
-    np.testing.assert_allclose(segments(plots.label_bars(table).axes[0]), [(60, 70)] * 4)
+    np.testing.assert_allclose(segments(label_bars(table).axes[0]), [(60, 70)] * 4)
 
 
 def test_convergence_is_the_mean_up_to_the_last_epoch_of_all_seeds() -> None:
@@ -183,7 +193,7 @@ def test_convergence_is_the_mean_up_to_the_last_epoch_of_all_seeds() -> None:
     cell = (table["encoder"] == "resnet") & (table["init"] == "imagenet") & (table["frac"] == 0.5)
     by_epoch = table[cell & (table["epoch"] < 4)].groupby("epoch")["val_dice"]
     shuffled = table.sample(frac=1, random_state=0)
-    ax = plots.convergence(shuffled).axes[3]  # second row, second column
+    ax = convergence(shuffled).axes[3]  # second row, second column
     line = ax.lines[1]
     x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata(), dtype=float)
     assert x[np.isfinite(y)].tolist() == [1, 2, 3, 4]
@@ -192,17 +202,17 @@ def test_convergence_is_the_mean_up_to_the_last_epoch_of_all_seeds() -> None:
     at_two = band[band[:, 0] == 2, 1]
     np.testing.assert_allclose([at_two.min(), at_two.max()], [by_epoch.min()[1], by_epoch.max()[1]])
     seconds = table[cell].pivot(index="epoch", columns="seed", values="seconds").cumsum()
-    timed = plots.convergence(shuffled, "seconds").axes[3].lines[1]
+    timed = convergence(shuffled, "seconds").axes[3].lines[1]
     drawn = np.asarray(timed.get_xdata(), dtype=float)[:4]
     np.testing.assert_allclose(drawn, seconds.mean(axis=1)[:4])
-    hours = plots.convergence(shuffled.assign(seconds=shuffled["seconds"] * 3600 * 5), "seconds")
+    hours = convergence(shuffled.assign(seconds=shuffled["seconds"] * 3600 * 5), "seconds")
     assert hours.axes[-1].get_xlabel() == "training time (h)"
     drawn = np.asarray(hours.axes[3].lines[1].get_xdata(), dtype=float)[:4]
     np.testing.assert_allclose(drawn, 5 * seconds.mean(axis=1)[:4])
 
 
 def test_the_losses_axis_has_plain_numbers() -> None:
-    figure = plots.convergence(history(grid()))
+    figure = convergence(history(grid()))
     figure.draw_without_rendering()
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels(which="both")]
     assert {"1", "0.6"} <= {label for label in labels if label}
@@ -212,17 +222,17 @@ def test_the_losses_axis_has_plain_numbers() -> None:
 def test_an_epoch_without_a_value_is_a_gap_and_one_seed_has_no_band() -> None:
     table = history(grid(seeds=1))
     table.loc[table["epoch"] == 2, "val_mla"] = np.nan
-    ax = plots.convergence(table).axes[4]
+    ax = convergence(table).axes[4]
     assert np.isnan(np.asarray(ax.lines[0].get_ydata())).tolist() == [k == 2 for k in range(6)]
     assert not ax.collections
-    plots.convergence(table.assign(val_loss=np.nan, val_dice=np.nan)).draw_without_rendering()
+    convergence(table.assign(val_loss=np.nan, val_dice=np.nan)).draw_without_rendering()
 
 
 def test_shares_and_counts_of_differences_by_hand() -> None:
     cells = grid(["resnet"], fracs=[1.0], seeds=1)
     table = cells.merge(pd.Series(list("abcdef"), name="image_id"), how="cross")
     table["dice_image"] = [0.5, 0.5, 0.5, 0.5, 0.5, np.nan, 0.6, 0.9, 0.7, 0.5, 0.4, 0.9]
-    figure = plots.differences(table.sample(frac=1, random_state=0), "imagenet")
+    figure = differences(table.sample(frac=1, random_state=0), "imagenet")
     ax = figure.axes[0]
     assert title(ax) == "60% improved, 20% tied, 20% worse (n = 5)"
     drawn = {round(b.get_x() + 0.025, 2): b.get_height() for b in ax.patches}  # type: ignore[attr-defined]
@@ -241,7 +251,7 @@ def test_differences_pair_the_same_image_and_seed() -> None:
     table.loc[base, "dice_image"] = 0.1 * table.loc[base, "seed"]
     table.loc[~base, "dice_image"] = 0.1 * table.loc[~base, "seed"] + 0.05
     without = table[(table["seed"] != 2) | base]  # two seeds of one, three of the other
-    figure = plots.differences(lacking(without), "imagenet")
+    figure = differences(lacking(without), "imagenet")
     expected = ["100% improved, 0% tied, 0% worse (n = 60)"] * 3
     assert [title(ax) for ax in figure.axes] == [*expected, ""]
     assert texts(figure) == ["resnet", "densenet", "no pairs"]
@@ -250,12 +260,12 @@ def test_differences_pair_the_same_image_and_seed() -> None:
 @pytest.mark.parametrize("init", ["random", "checkpoint"])
 def test_differences_need_another_initialisation(init: str) -> None:
     with pytest.raises(ValueError, match=init):
-        plots.differences(images(grid()), init)
+        differences(images(grid()), init)
 
 
 def test_label_efficiency_draws_means_and_intervals_beside_their_fraction() -> None:
     table = scores(grid(fracs=(1.0, 0.5, 0.25)))
-    ax = plots.label_efficiency(table.sample(frac=1, random_state=0)).axes[0]
+    ax = label_efficiency(table.sample(frac=1, random_state=0)).axes[0]
     line = ax.lines[0]  # resnet (random)
     own = table[(table["metric"] == "dice_image") & (table["encoder"] == "resnet")]
     own = own[own["init"] == "random"].sort_values("frac")
@@ -269,12 +279,12 @@ def test_label_efficiency_draws_means_and_intervals_beside_their_fraction() -> N
         "resnet · random", "densenet · random", "resnet · ImageNet", "densenet · ImageNet",
     ]  # fmt: skip
     with pytest.raises(ValueError, match="no rows"):
-        plots.label_efficiency(table, "unheard_of")
+        label_efficiency(table, "unheard_of")
 
 
 def test_cost_draws_the_mean_of_the_seeds_in_its_unit() -> None:
     table = costs(grid()).assign(gflop_per_image=np.nan)
-    figure = plots.cost(table.sample(frac=1, random_state=0))
+    figure = cost(table.sample(frac=1, random_state=0))
     means = table.groupby(KEYS[:3])[["peak_memory", "dice_image"]].mean()
     drawn = [(line.get_xdata()[0], line.get_ydata()[0]) for line in figure.axes[3].lines]  # type: ignore[index]
     expected = means.to_numpy() / [2**30, 1]
@@ -300,12 +310,12 @@ def test_texts_have_room(name: str, crowd: str) -> None:
         assert text_problems(DRAWN[name](cells)) == []
     elif crowd != "one cell":
         init = style.order(cells).inits[-1]
-        assert text_problems(plots.differences(images(cells), init)) == []
+        assert text_problems(differences(images(cells), init)) == []
 
 
 def test_names_stay_horizontal_where_there_is_room() -> None:
     layouts = [
-        plots._layout(style.order(grid(encoders, fracs=fracs)))
+        _layout(style.order(grid(encoders, fracs=fracs)))
         for encoders, fracs in [
             (["resnet", "densenet"], (1.0, 0.5)),
             ([f"timm-tf_efficientnet_lite{k}" for k in range(3)], (1.0, 0.5, 0.25, 0.125)),
@@ -336,8 +346,8 @@ def test_a_measured_width_is_the_drawn_one() -> None:
 
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     table = images(grid(["resnet"], fracs=[1.0]))
-    style.save(plots.boxes(table), tmp_path / "a" / "figure")
-    style.save(plots.boxes(table.sample(frac=1, random_state=1)), tmp_path / "b" / "figure")
+    style.save(boxes(table), tmp_path / "a" / "figure")
+    style.save(boxes(table.sample(frac=1, random_state=1)), tmp_path / "b" / "figure")
     for suffix in ("svg", "png"):
         first, second = (tmp_path / folder / f"figure.{suffix}" for folder in "ab")
         assert first.read_bytes() == second.read_bytes()
@@ -345,7 +355,7 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_drawing_is_svg_with_its_fonts_as_paths_and_png(tmp_path: Path) -> None:
-    svg = style.save(plots.label_bars(scores(grid(["resnet"], fracs=[1.0]))), tmp_path / "a")
+    svg = style.save(label_bars(scores(grid(["resnet"], fracs=[1.0]))), tmp_path / "a")
     assert svg.startswith("<svg")
     assert (tmp_path / "a.svg").read_text(encoding="utf-8").endswith(svg)
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

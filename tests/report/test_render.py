@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from tlunet.errors import ConfigError, DataError
+from tlunet.machine.files import write_json, write_text
 from tlunet.report import render
-from tlunet.study import results
-from tlunet.study.files import write_json, write_text
+from tlunet.runs import results
 
 ROOT = Path(__file__).parents[2]
 CLAIM = "{id: c, says: It helps, kind: difference, metric: mla, number: 0.05, %s}"

@@ -14,16 +14,17 @@ import yaml
 from studies import make_truth, set_state, write_grid, write_run
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.errors import ConfigError, DataError
-from tlunet.report import curves, drawings
 from tlunet.report import report as module
-from tlunet.report.blocks import Key, collect
-from tlunet.report.comparisons import Resampled, compare, score_table
-from tlunet.report.document import Browser, Picture, Text
-from tlunet.report.drawings import Drawing, figures, slug
+from tlunet.report.analysis.blocks import Key, collect
+from tlunet.report.analysis.comparisons import Resampled, compare, score_table
+from tlunet.report.document.document import Browser, Picture, Text
+from tlunet.report.figures import curves
+from tlunet.report.figures import figures as drawings
+from tlunet.report.figures.figures import Drawing, figures, slug
+from tlunet.report.figures.images import chosen, examples, open_pictures
+from tlunet.report.figures.style import save
 from tlunet.report.findings import alarms, answer
-from tlunet.report.pictures import chosen, examples, open_pictures
 from tlunet.report.report import conclude_study, write_report
-from tlunet.report.style import save
 from tlunet.report.tables import claim_table, comparison_table, score_tables, with_interval
 
 PAPER = Path(__file__).parents[2] / "experiments" / "tlunet_paper" / "claims.yaml"
@@ -513,7 +514,7 @@ def test_a_test_part_without_a_defect_has_no_figure_7(
     block = Resampled(collect(real).blocks[0])
     nothing = pd.DataFrame({"a": np.nan, "b": np.nan, "difference": np.nan},
                            index=pd.Index(block.block.image_ids, name="image_id"))  # fmt: skip
-    monkeypatch.setattr("tlunet.report.pictures.Pictures.dice", nothing)
+    monkeypatch.setattr("tlunet.report.figures.images.Pictures.dice", nothing)
     parts = drawings.pictures(real, block, Drawing(tmp_path, "", set()))
     assert any(isinstance(part, Text | Browser) for part in parts)
     assert not any(isinstance(part, Picture) for part in parts)

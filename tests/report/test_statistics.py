@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from tlunet.report.statistics import (
+from tlunet.report.analysis.statistics import (
     UNKNOWN,
     Estimate,
     direction,

@@ -12,9 +12,10 @@ from matplotlib.image import AxesImage
 
 from figure_texts import text_problems
 from studies import write_grid
-from tlunet.report import drawings, pictures
-from tlunet.report.blocks import collect
-from tlunet.report.comparisons import Resampled, pairs, score_table
+from tlunet.report.analysis.blocks import collect
+from tlunet.report.analysis.comparisons import Resampled, pairs, score_table
+from tlunet.report.figures import figures as drawings
+from tlunet.report.figures import images
 
 LONGEST = sorted(smp.encoders.get_encoder_names(), key=len)[-3:]
 STUDIES: dict[str, dict[str, Any]] = {
@@ -55,8 +56,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
         _, *cells = next(pair for pair in pairs(block) if pair[0] == "init")
         masks: Any = [{(name, 1): "1 9" for name in block.block.image_ids}] * 2
         for shape, size in SHAPES.items():
-            shown = pictures.Pictures(*cells, 0, pack(block, size), masks)
-            draw(f"figure_7 {shape}", "", "", pictures.figure_7(shown))
+            shown = images.Pictures(*cells, 0, pack(block, size), masks)
+            draw(f"figure_7 {shape}", "", "", images.figure_7(shown))
     return figures
 
 

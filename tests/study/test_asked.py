@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tlunet.study.asked import Asked, find, stamps
+from tlunet.study.sweep.locate import Asked, find, stamps
 
 SCIENCE = {"version": 1, "encoder": "resnet18", "seed": 0, "optimizer": {"lr": 5e-4}}
 

@@ -6,8 +6,8 @@ from omegaconf import OmegaConf
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.errors import ConfigError
 from tlunet.model.network import CONFIG_NAMES
-from tlunet.study.cell import instantiate
-from tlunet.study.config import ALLOWED_TARGETS, help_text, read_command
+from tlunet.study.config.command import ALLOWED_TARGETS, help_text, read_command
+from tlunet.study.training.resolve import instantiate
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 import torch
 
-from tlunet.study import limits
-from tlunet.study.failures import step_bytes
-from tlunet.study.hardware import Hardware
+from tlunet.machine import memory as limits
+from tlunet.machine.device import Hardware
+from tlunet.study.training.failures import step_bytes
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]

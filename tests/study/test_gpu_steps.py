@@ -26,7 +26,7 @@ from tlunet.deploy.rules import Rules
 from tlunet.model import losses
 from tlunet.model.network import TLUNet
 from tlunet.model.task import DefectTask
-from tlunet.study.steps import Steps
+from tlunet.study.training.callbacks.steps import Steps
 
 GPU = torch.device("cuda", 0)
 CLASSES = 4

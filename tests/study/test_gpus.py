@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tlunet.errors import ConfigError
-from tlunet.study import gpus
+from tlunet.machine import gpus
 
 LIST = """GPU 0: NVIDIA A100 (UUID: GPU-aaaa)
 GPU 1: NVIDIA A100 (UUID: GPU-abbb)

@@ -4,21 +4,21 @@ import pytest
 import torch
 
 from tlunet.errors import ConfigError
-from tlunet.study import hardware
+from tlunet.machine import device
 
 
 def test_the_cpu_gets_the_precision_it_is_good_at(monkeypatch: pytest.MonkeyPatch) -> None:
     for has_bf16, precision in ((True, "bf16-mixed"), (False, "32-true")):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has_bf16: has)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        assert hardware.choose("cpu").precision == precision
-    assert hardware.choose("cpu", "bf16-mixed").precision == "bf16-mixed"
+        assert device.choose("cpu").precision == precision
+    assert device.choose("cpu", "bf16-mixed").precision == "bf16-mixed"
 
 
 def test_threads_are_set_in_one_place() -> None:
     before = torch.get_num_threads()
     try:
-        assert hardware.choose("cpu", threads=1).threads == 1
+        assert device.choose("cpu", threads=1).threads == 1
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
@@ -29,19 +29,19 @@ def test_a_gpu_that_was_asked_for_is_never_replaced(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     for accelerator in ("cuda", "mps"):
         with pytest.raises(ConfigError, match=f"trainer.accelerator={accelerator}: .* finds none"):
-            hardware.choose(accelerator)
-    assert hardware.choose("auto").accelerator == "cpu"
+            device.choose(accelerator)
+    assert device.choose("auto").accelerator == "cpu"
 
 
 def test_peak_memory_is_in_bytes() -> None:
-    assert 50e6 < hardware.peak_memory("cpu") < 1e12
+    assert 50e6 < device.peak_memory("cpu") < 1e12
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak can only be forgotten on Linux")
 def test_each_cell_has_its_own_peak() -> None:
     block = torch.ones(100_000_000)
-    high = hardware.peak_memory("cpu")
+    high = device.peak_memory("cpu")
     del block
-    hardware.free_memory("cpu")  # gives freed memory back
-    hardware.forget_peak_memory("cpu")
-    assert hardware.peak_memory("cpu") < high - 300e6
+    device.free_memory("cpu")  # gives freed memory back
+    device.forget_peak_memory("cpu")
+    assert device.peak_memory("cpu") < high - 300e6

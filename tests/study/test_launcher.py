@@ -7,8 +7,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from tlunet.errors import ConfigError
-from tlunet.study import gpus, launcher
-from tlunet.study.launcher import Launcher, set_up
+from tlunet.machine import gpus
+from tlunet.study.sweep import launcher
+from tlunet.study.sweep.launcher import Launcher, set_up
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -16,13 +16,13 @@ import torch
 from omegaconf import OmegaConf
 
 from tlunet.data.batches import EpochOrder
+from tlunet.machine.device import Hardware
+from tlunet.machine.files import read_json
 from tlunet.model.network import TLUNet
 from tlunet.model.scores import per_image
 from tlunet.model.task import DefectTask
-from tlunet.study.cell import datamodule
-from tlunet.study.files import read_json
-from tlunet.study.hardware import Hardware
-from tlunet.study.pretrain import make_trainer
+from tlunet.study.training.resolve import datamodule
+from tlunet.study.training.starting_weights import make_trainer
 
 ROOT = Path(__file__).parents[2]
 DDP = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "encoder.name=mobilenet_v2")

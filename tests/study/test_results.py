@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from tlunet.study import results
-from tlunet.study.files import write_json
+from tlunet.machine.files import write_json
+from tlunet.runs import results
 
 
 def cell(study: Path, init: str, state: str = "finished", **scores: object) -> Path:

@@ -13,14 +13,14 @@ from pytorch_lightning.callbacks import Callback
 
 from tlunet.data.augment import Augment
 from tlunet.data.datamodule import DefectDataModule
+from tlunet.machine.device import Hardware
 from tlunet.model.network import TLUNet
 from tlunet.model.task import DefectTask
-from tlunet.study.callbacks import Checkpoints
-from tlunet.study.hardware import Hardware
-from tlunet.study.history import TIMED, History
-from tlunet.study.pretrain import make_trainer
-from tlunet.study.steps import Steps
-from tlunet.study.stopping import Stopped, Stopping, heed_signals
+from tlunet.study.training.callbacks.checkpoints import Checkpoints
+from tlunet.study.training.callbacks.history import TIMED, History
+from tlunet.study.training.callbacks.steps import Steps
+from tlunet.study.training.signals import Stopped, Stopping, heed_signals
+from tlunet.study.training.starting_weights import make_trainer
 
 CPU = Hardware("cpu", "32-true", "a CPU", 1)
 

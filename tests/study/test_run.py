@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from tlunet.model.scores import from_table, summarise
-from tlunet.study.masks import read_masks
+from tlunet.study.training.callbacks.masks import read_masks
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]

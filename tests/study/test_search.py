@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tlunet.errors import ConfigError
-from tlunet.study.config import read_command
+from tlunet.study.config.command import read_command
 
 CONF = Path(__file__).parents[2] / "conf"
 OPTUNA = ("-m", "hydra/sweeper=optuna")

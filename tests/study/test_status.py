@@ -16,8 +16,9 @@ from rich.console import Console
 from studies import make_truth, set_state, write_run
 from tlunet import cli
 from tlunet.errors import DataError
-from tlunet.study import record, status
-from tlunet.study.status import Row, read_study, show, summary
+from tlunet.runs import status
+from tlunet.runs.status import Row, read_study, show, summary
+from tlunet.study.training import record
 
 TRUTH = make_truth(20)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists who holds a lock")

@@ -12,13 +12,13 @@ from pytorch_lightning.callbacks import Callback
 from tlunet.data.augment import Augment
 from tlunet.data.batches import Rows
 from tlunet.data.datamodule import DefectDataModule
+from tlunet.machine.device import Hardware
 from tlunet.model.network import TLUNet
 from tlunet.model.task import DefectTask
-from tlunet.study import steps as module
-from tlunet.study.hardware import Hardware
-from tlunet.study.history import COLUMNS, History
-from tlunet.study.pretrain import make_trainer
-from tlunet.study.steps import Steps
+from tlunet.study.training.callbacks import steps as module
+from tlunet.study.training.callbacks.history import COLUMNS, History
+from tlunet.study.training.callbacks.steps import Steps
+from tlunet.study.training.starting_weights import make_trainer
 
 CPU = Hardware("cpu", "32-true", "a CPU", 1)
 SLOW = 0.02  # seconds a batch is waited for

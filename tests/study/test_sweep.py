@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tlunet.study import record, sweep
-from tlunet.study.asked import Asked, is_finished
-from tlunet.study.launcher import Launcher
-from tlunet.study.results import state_of
-from tlunet.study.sweep import Sweep
+from tlunet.runs.results import state_of
+from tlunet.study.sweep import sweep
+from tlunet.study.sweep.launcher import Launcher
+from tlunet.study.sweep.locate import Asked, is_finished
+from tlunet.study.sweep.sweep import Sweep
+from tlunet.study.training import record
 
 
 @pytest.fixture

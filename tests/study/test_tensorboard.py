@@ -7,8 +7,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tlunet.errors import ConfigError
-from tlunet.study import loggers
-from tlunet.study.loggers import check_installed, open_logger
+from tlunet.tracking import open as loggers
+from tlunet.tracking.open import check_installed, open_logger
 from wandb_cells import Cell, make_cell
 
 ROWS = [

@@ -17,9 +17,9 @@ import pandas as pd
 import pytest
 import wandb
 
-from tlunet.study import wandb_link
-from tlunet.study.loggers import open_logger
-from tlunet.study.stopping import Stopped
+from tlunet.study.training.signals import Stopped
+from tlunet.tracking.open import open_logger
+from tlunet.tracking.wandb import connection as wandb_link
 from wandb_cells import Cell, make_cell
 from wandb_record import read_record
 from wandb_server import KEY, Run, WandbServer, serve_wandb

@@ -15,9 +15,9 @@ from PIL import Image
 from studies import CLASSES, write_grid
 from tlunet.model.curves import roc_points
 from tlunet.model.scores import roc_auc
-from tlunet.report.wandb_report import log_report
-from tlunet.study.exhibits import choose
-from tlunet.study.loggers import flatten, open_logger
+from tlunet.tracking.open import flatten, open_logger
+from tlunet.tracking.wandb.media import choose
+from tlunet.tracking.wandb.report import log_report
 from wandb_cells import Cell, make_cell
 from wandb_record import OfflineRun, read_record
 from wandb_server import KEY, WandbServer, serve_wandb

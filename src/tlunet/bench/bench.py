@@ -21,10 +21,10 @@ from tlunet.data.batches import channels_first
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.deploy.predict import Predictor
 from tlunet.errors import ConfigError
+from tlunet.machine.device import Hardware, keep_freed_memory
 from tlunet.model.memory import forward_flops
 from tlunet.model.network import TLUNet, check_encoder, library_network
-from tlunet.study.hardware import Hardware, keep_freed_memory
-from tlunet.study.record import PACKAGES, commit
+from tlunet.study.training.record import PACKAGES, commit
 
 OURS, PLAIN, AMP = "tlunet", "plain recipe", "plain recipe, AMP"
 TRAINING = 3  # times the forward pass's arithmetic, by convention
@@ -100,7 +100,7 @@ def measure(
 
     Args:
         plan: what, and for how long.
-        machine: from :func:`tlunet.study.hardware.choose`.
+        machine: from :func:`tlunet.machine.device.choose`.
         cache: where strips and packs are kept.
         say: told how far it is.
 

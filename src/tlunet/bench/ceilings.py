@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tlunet.data.datamodule import DefectDataModule
+from tlunet.machine.device import Hardware
 from tlunet.model.network import TLUNet
 from tlunet.model.task import DefectTask
-from tlunet.study.hardware import Hardware
 
 FORWARD_AND_BACKWARD = 4  # times an activation moves: written, read, its gradient likewise
 ADAM = 7  # numbers a parameter: weight, gradient, two moments read; all but the gradient written

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tlunet.bench import sides
-from tlunet.data.pack import open_pack
-from tlunet.data.severstal import read
-from tlunet.study import hardware
+from tlunet.data.pack.pack import open_pack
+from tlunet.data.readers.severstal import read
+from tlunet.machine import device
 
 
 def pack_building(strips: Path) -> dict[str, Any]:
@@ -33,13 +33,13 @@ _PACK = "import sys; from tlunet.bench.commands import _pack; _pack(sys.argv[1])
 
 def _pack(home: str) -> None:
     source = read(Path(home))
-    hardware.forget_peak_memory("cpu")
-    before = hardware.peak_memory("cpu")
+    device.forget_peak_memory("cpu")
+    before = device.peak_memory("cpu")
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         pack = open_pack(source, Path(folder))
         seconds = time.perf_counter() - began
-    peak = hardware.peak_memory("cpu")
+    peak = device.peak_memory("cpu")
     facts = {"images": len(pack), "images_per_second": len(pack) / seconds}
     print(json.dumps(facts | {"peak_memory": peak, "memory_before": before}))
 

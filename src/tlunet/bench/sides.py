@@ -11,12 +11,12 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from tlunet.bench.turns import Side, Watched, trainer
-from tlunet.data import synthetic
 from tlunet.data.augment import Augment
 from tlunet.data.datamodule import DefectDataModule
+from tlunet.data.synthetic.generate import VERSION, generate
+from tlunet.machine.device import Hardware, keep_freed_memory
 from tlunet.model.network import TLUNet, library_network
 from tlunet.model.task import DefectTask
-from tlunet.study.hardware import Hardware, keep_freed_memory
 
 RECIPE = Path(__file__).parents[3] / "benchmarks" / "plain_recipe.py"
 
@@ -34,9 +34,9 @@ def strips(
         machine: the hardware.
         **kwargs: passed on to the datamodule.
     """
-    home = cache / f"strips-{n}-{size[0]}x{size[1]}-v{synthetic.VERSION}"
+    home = cache / f"strips-{n}-{size[0]}x{size[1]}-v{VERSION}"
     if not home.exists():
-        synthetic.generate(home, n=n, size=size, seed=0, balance="severstal")
+        generate(home, n=n, size=size, seed=0, balance="severstal")
     data = DefectDataModule(
         "severstal", home, cache, batch_size=batch_size, augment=Augment(),
         eval_batch_size=machine.eval_batch_size(batch_size), **kwargs,

@@ -15,8 +15,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from tlunet.study import hardware
-from tlunet.study.hardware import Hardware
+from tlunet.machine import device
+from tlunet.machine.device import Hardware
 
 
 @dataclass
@@ -139,14 +139,14 @@ def take_turns(
     """
     for number in range(rounds):
         for side in sides:
-            hardware.free_memory(accelerator)
+            device.free_memory(accelerator)
             side.before()
-            hardware.forget_peak_memory(accelerator)
+            device.forget_peak_memory(accelerator)
             clock = Clock(warmup, steps, accelerator)
             side.fit(warmup + steps, [clock])
             side.images.append(clock.images_per_second)
             side.waiting.append(clock.waiting)
-            side.peak.append(hardware.peak_memory(accelerator))
+            side.peak.append(device.peak_memory(accelerator))
             speed = f"{clock.images_per_second:.3g} images/s"
             text = f"round {number + 1}/{rounds} {side.name}: {speed}"
             if side.evaluate:

@@ -50,9 +50,9 @@ def bench(
     (benchmarks/plain_recipe.py), A B A B …, on synthetic strips.
     """
     from tlunet.bench.bench import Plan, file_name, measure, show
-    from tlunet.study.console import console, say
-    from tlunet.study.files import write_json
-    from tlunet.study.hardware import choose
+    from tlunet.machine.console import console, say
+    from tlunet.machine.device import choose
+    from tlunet.machine.files import write_json
 
     machine = choose(device, precision)
     plans = [

@@ -15,7 +15,7 @@ from tlunet.errors import ConfigError, visible
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tlunet.data.convert import Converted
+    from tlunet.data.convert.paint import Converted
 
 app = typer.Typer()
 FORMATS = ("coco", "yolo")
@@ -46,9 +46,9 @@ def convert(
     Nothing is written where there is any fault. Needs the library supervision
     (the extra named convert).
     """
-    from tlunet.data import coco, yolo
-    from tlunet.data.convert import convert as paint
-    from tlunet.study.console import progress
+    from tlunet.data.convert import coco, yolo
+    from tlunet.data.convert.paint import convert as paint
+    from tlunet.machine.console import progress
 
     if from_ not in FORMATS:
         raise ConfigError(f"--from {from_}: allowed are {', '.join(FORMATS)}")
@@ -61,7 +61,7 @@ def convert(
 
 
 def _say(done: "Converted", classes: "Sequence[str]", unused: int, out: Path) -> None:
-    from tlunet.study.console import say
+    from tlunet.machine.console import say
 
     say(visible(
         f"{out}: {done.images} images ({done.free} without an object), {done.objects} objects of "

@@ -56,10 +56,10 @@ def check(
 
     Exit code 0: no fault. 2: faults.
     """
-    from tlunet.data.check import describe, read_source
-    from tlunet.data.examine import examine
+    from tlunet.data.checks.describe import describe, read_source
+    from tlunet.data.checks.examine import examine
     from tlunet.data.source import data_error
-    from tlunet.study.console import progress, say
+    from tlunet.machine.console import progress, say
 
     _require_split(split, frac)
     source = read_source(root, kind, _names(classes))
@@ -106,12 +106,12 @@ def show(
     Exit code 1: some images have faults (the first are named); the page shows
     the others.
     """
-    from tlunet.data.check import read_source
+    from tlunet.data.checks.describe import read_source
+    from tlunet.data.checks.survey import survey
     from tlunet.data.source import data_error
-    from tlunet.data.survey import survey
+    from tlunet.machine.console import complain, progress, say
     from tlunet.report.dataset.facts import sum_up
     from tlunet.report.dataset.write import write
-    from tlunet.study.console import complain, progress, say
 
     _require_split(split, frac)
     source = read_source(root, kind, _names(classes))
@@ -146,14 +146,14 @@ def synth(
 
         tlunet data synth strips --n 500 --size 256x1600 --balance severstal
     """
-    from tlunet.data import synthetic
-    from tlunet.study.console import progress, say
+    from tlunet.data.synthetic.generate import CLASS_NAMES, generate, plan_classes
+    from tlunet.machine.console import progress, say
 
     shape = _size(size)
     assert shape is not None
     with progress() as report:
         try:
-            synthetic.generate(
+            generate(
                 out, n=n, size=shape, seed=seed, balance=balance, note=True,
                 progress=lambda done: report("drawing strips", done, n),
             )  # fmt: skip
@@ -161,10 +161,10 @@ def synth(
             raise ConfigError(f"tlunet data synth: {error}") from None
         except OSError as error:
             raise DataError(f"{out}: cannot be written ({error.strerror or error})") from error
-    plan = synthetic.plan_classes(n, seed=seed, balance=balance)
+    plan = plan_classes(n, seed=seed, balance=balance)
     shown = ", ".join(
         f"{name} {sum(m in classes for classes in plan)}"
-        for m, name in enumerate(synthetic.CLASS_NAMES["strips"], start=1)
+        for m, name in enumerate(CLASS_NAMES["strips"], start=1)
     )
     say(visible(f"{out}: {n} synthetic strips of {size}, which are not steel"))
     say(f"images with class: {shown}; no defect {plan.count(())}")

@@ -79,7 +79,7 @@ def predict(
     from tlunet.deploy.output import Output
     from tlunet.deploy.overlay import check_style
     from tlunet.deploy.stream import Unreadable
-    from tlunet.study.console import bars, complain, say
+    from tlunet.machine.console import bars, complain, say
 
     check_options(device, precision)
     check_style(overlay)
@@ -156,7 +156,7 @@ def export(
     from tlunet.deploy.card import check_finished
     from tlunet.deploy.export import TOLERANCE
     from tlunet.deploy.export import export as write
-    from tlunet.study.console import say
+    from tlunet.machine.console import say
 
     if not run.exists():
         raise DataError(f"{run}: no such folder; expected a finished run's")
@@ -199,13 +199,13 @@ def tune(
     """
     check_options(device, precision)
     from tlunet.deploy.card import check_finished, read_meta
-    from tlunet.deploy.gains import show
     from tlunet.deploy.predict import Predictor
-    from tlunet.deploy.tune import check_goal, check_same
-    from tlunet.deploy.tune import tune as fit
-    from tlunet.study.console import console, progress, say
-    from tlunet.study.files import read_json, write_json
-    from tlunet.study.finished import open_data
+    from tlunet.deploy.tuning.gains import show
+    from tlunet.deploy.tuning.tune import check_goal, check_same
+    from tlunet.deploy.tuning.tune import tune as fit
+    from tlunet.machine.console import console, progress, say
+    from tlunet.machine.files import read_json, write_json
+    from tlunet.runs.data import open_data
 
     check_goal(goal)
     if not run.is_dir():
@@ -268,7 +268,7 @@ def demo(
     """
     check_options(device, "auto")
     require("demo", "gradio")
-    from tlunet.study.console import say
+    from tlunet.machine.console import say
 
     runs = [run] if other is None else [run, other]
     networks = {title_of(one, runs): open_network(one, tuned, device, "auto", 1) for one in runs}

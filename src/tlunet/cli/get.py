@@ -9,7 +9,7 @@ import typer
 from tlunet.errors import DataError, visible
 
 if TYPE_CHECKING:
-    from tlunet.data.published import Published
+    from tlunet.data.download.published import Published
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -41,7 +41,7 @@ def severstal(
 
         tlunet data get severstal
     """
-    from tlunet.data.get import SEVERSTAL, get_severstal
+    from tlunet.data.download.get import SEVERSTAL, get_severstal
 
     is_new = _fetched(root, lambda: get_severstal(root))
     _say(root, is_new, SEVERSTAL, f"python run.py data=severstal data.root={root}")
@@ -60,8 +60,8 @@ def neu_seg(
 
         tlunet data get neu_seg
     """
-    from tlunet.data.get import NEU_SEG, NEU_SEG_URL, get_neu_seg
-    from tlunet.study.console import progress
+    from tlunet.data.download.get import NEU_SEG, NEU_SEG_URL, get_neu_seg
+    from tlunet.machine.console import progress
 
     with progress() as report:
         is_new = _fetched(root, lambda: get_neu_seg(root, url or NEU_SEG_URL, report))
@@ -70,8 +70,8 @@ def neu_seg(
 
 def _fetched(root: Path, fetch: Callable[[], bool]) -> bool:
     """Whether it was downloaded now; exit code 1 where it cannot be had now."""
-    from tlunet.data.archive import FetchError
-    from tlunet.study.console import complain
+    from tlunet.data.download.archive import FetchError
+    from tlunet.machine.console import complain
 
     try:
         return fetch()
@@ -83,7 +83,7 @@ def _fetched(root: Path, fetch: Callable[[], bool]) -> bool:
 
 
 def _say(root: Path, is_new: bool, published: "Published", line: str) -> None:
-    from tlunet.study.console import say
+    from tlunet.machine.console import say
 
     images = " + ".join(f"{n:,} {part}" for part, n in published.parts.items())
     height, width = published.size

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tlunet.deploy.stream import Stream
-    from tlunet.study.hardware import Hardware
+    from tlunet.machine.device import Hardware
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 PRECISIONS = ("auto", "bf16-mixed", "32-true")
@@ -59,7 +59,7 @@ def open_network(run: Path, tuned: bool, device: str, precision: str, batch_size
 
 def choose_machine(device: str, precision: str) -> "Hardware":
     """The device asked for, or the best there is; raise ConfigError where it is not here."""
-    from tlunet.study.hardware import choose
+    from tlunet.machine.device import choose
 
     try:
         return choose(device, precision)
@@ -70,8 +70,8 @@ def choose_machine(device: str, precision: str) -> "Hardware":
 def sample_images(run: Path, most: int) -> "dict[str, NDArray[np.uint8]]":
     """Images of a run's test part, where they are still there; else a line that they are not."""
     from tlunet.deploy.samples import samples
-    from tlunet.study.console import complain, progress
-    from tlunet.study.finished import open_data
+    from tlunet.machine.console import complain, progress
+    from tlunet.runs.data import open_data
 
     try:
         with progress() as report:

@@ -43,7 +43,7 @@ def status(
     "left" is the time that training may still take at most: early stopping
     ends it sooner, the test comes after it. Running cells are not disturbed.
     """
-    from tlunet.study.status import as_dicts, read_study, show, summary
+    from tlunet.runs.status import as_dicts, read_study, show, summary
 
     rows = read_study(study)
     if as_json:
@@ -74,9 +74,9 @@ def dashboard(
     distributions over the test images, images with their masks, classes. The
     cells must have been logged there (logger=wandb, wandb sync).
     """
-    from tlunet.report.dashboard import Plan, save, specification
-    from tlunet.study.console import say
-    from tlunet.study.files import write_json
+    from tlunet.machine.console import say
+    from tlunet.machine.files import write_json
+    from tlunet.tracking.wandb.dashboard import Plan, save, specification
 
     if dry_run:
         write_json(dry_run, specification(Plan.read(study, entity or "")))

@@ -16,7 +16,7 @@ _FLIPS, _TRANSFORM = 1, 2  # streams of random numbers that must not meet
 
 
 class Augment:
-    """What happens to a training image (paper §III-A: random horizontal and vertical flip).
+    """What happens to a training image (paper III-A: random horizontal and vertical flip).
 
     Args:
         horizontal: probability of a left-right flip.

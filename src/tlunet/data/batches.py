@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from tlunet.data.augment import Augment
-from tlunet.data.decoding import unpack_labels
-from tlunet.data.pack import Pack
+from tlunet.data.pack.pack import Pack
+from tlunet.data.pack.place import unpack_labels
 
 ORDER = 0  # stream of random numbers, beside those of tlunet.data.augment
 

@@ -10,14 +10,14 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from tlunet.data import synthetic
 from tlunet.data.augment import Augment, flip
 from tlunet.data.batches import Batches, EpochOrder, unpack_bits
-from tlunet.data.layouts import LAYOUTS, NAMES
-from tlunet.data.pack import Progress, open_pack
+from tlunet.data.pack.pack import Progress, open_pack
+from tlunet.data.readers.layouts import LAYOUTS, NAMES
 from tlunet.data.residency import Resident, bring, fits, make_way
 from tlunet.data.source import Source
 from tlunet.data.split import make_split
+from tlunet.data.synthetic.generate import VERSION, generate, is_drawn, read
 from tlunet.errors import ConfigError, DataError
 
 SYNTHETIC_SIZE = (32, 64)  # the whole grid in minutes on 2 cores
@@ -25,7 +25,7 @@ READERS, DRAWERS = 4, 16  # processes at most that read a pack, or augment, ahea
 
 
 class DefectDataModule(pl.LightningDataModule):
-    """Images, masks and labels in three parts, 75 / 12.5 / 12.5 (paper §III-B).
+    """Images, masks and labels in three parts, 75 / 12.5 / 12.5 (paper III-B).
 
     A batch is a dict: ``image`` uint8 (B, 1 or 3, H, W), ``mask`` bool (B, M, H, W), ``label``
     bool (B, M), ``id`` the images' names, ``index`` int64 (B,) their rows in the pack. Labels are
@@ -105,7 +105,7 @@ class DefectDataModule(pl.LightningDataModule):
         self.cache = Path(cache)
         self.dataset = resolve_name(name, self.cache)
         self.root = Path(root) if root else self.cache / self.dataset
-        if self.dataset == "severstal" and synthetic.is_drawn(self.root):
+        if self.dataset == "severstal" and is_drawn(self.root):
             self.dataset = "synthetic"  # tlunet data synth: no result of it may pass for steel's
         self.frac, self.batch_size, self.seed = frac, batch_size, seed
         self.eval_batch_size = eval_batch_size or batch_size
@@ -171,15 +171,15 @@ class DefectDataModule(pl.LightningDataModule):
         return LAYOUTS[self.dataset].read(self.root, self.classes)
 
     def _synthetic(self) -> Source:
-        if synthetic.is_drawn(self.root):
-            return synthetic.read(self.root)
+        if is_drawn(self.root):
+            return read(self.root)
         height, width = self.size or SYNTHETIC_SIZE
         what = f"{self.family}-{self.n}-{height}x{width}-{self.balance}-s{self.strip_seed}"
-        home = self.cache / "synthetic" / f"{what}-v{synthetic.VERSION}"
+        home = self.cache / "synthetic" / f"{what}-v{VERSION}"
         if not home.exists():
             report = self.progress
             try:
-                synthetic.generate(
+                generate(
                     home,
                     n=self.n,
                     size=(height, width),
@@ -190,7 +190,7 @@ class DefectDataModule(pl.LightningDataModule):
                 )
             except ValueError as error:
                 raise ConfigError(f"data=synthetic: {error}") from None
-        return synthetic.read(home, self.family)
+        return read(home, self.family)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled by (seed, epoch), flips drawn."""

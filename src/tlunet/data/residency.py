@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tlunet.data.batches import channels_first, torch_bits
-from tlunet.data.pack import Pack
+from tlunet.data.pack.pack import Pack
 from tlunet.errors import ConfigError
 
 SHARE = 0.5  # of the free memory, that a pack may take; the rest is the network's

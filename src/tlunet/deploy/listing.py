@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from tlunet.data.listing import IMAGE_SUFFIXES, list_files
+from tlunet.data.readers.listing import IMAGE_SUFFIXES, list_files
 from tlunet.deploy.stream import Unreadable
 from tlunet.errors import DataError
 

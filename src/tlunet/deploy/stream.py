@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tlunet.data.pixels import read_image
+from tlunet.data.readers.pixels import read_image
 from tlunet.deploy.rules import Rules, class_areas, class_masks
 from tlunet.errors import DataError
 

@@ -46,7 +46,7 @@ def paper_loss(
     >>> round(loss.item() / (4 * (3 * 5 + 1)), 4)
     0.6931
     """
-    # Paper §II-D: a sum over all data points; here: the mean over the batch. Adam is invariant to
+    # Paper II-D: a sum over all data points; here: the mean over the batch. Adam is invariant to
     # that scale.
     return (_bce_sum(labels_logits, labels) + _bce_sum(masks_logits, masks)) / len(masks_logits)
 

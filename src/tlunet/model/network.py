@@ -40,7 +40,7 @@ class Logits(NamedTuple):
 
 
 class TLUNet(nn.Module):
-    """U-Net with a classifier on the encoder's output (paper §II-A, §II-C, Figure 2).
+    """U-Net with a classifier on the encoder's output (paper II-A, II-C, Figure 2).
 
     The encoder halves the resolution five times, the decoder brings it back over skip connections
     (channels 256, 128, 64, 32, 16), a 3×3 convolution gives one mask a class. The classifier is
@@ -144,7 +144,7 @@ def library_network(encoder: str, classes: int, arch: str = "unet") -> Any:
             encoder_weights=None,  # starting weights are another step: tlunet.model.init
             in_channels=3,
             classes=classes,
-            # Paper §II-C: average, then linear. The library's default adds dropout of 0.2.
+            # Paper II-C: average, then linear. The library's default adds dropout of 0.2.
             aux_params={"classes": classes, "pooling": "avg", "dropout": None},
         )
     except Exception as error:

@@ -19,7 +19,7 @@ BY_CLASS = ("dice_class", "auc")  # a class that is never found is seen at once
 
 
 class DefectTask(pl.LightningModule):
-    """Joint segmentation and classification (paper §II, §III-B).
+    """Joint segmentation and classification (paper II, III-B).
 
     Logs ``train_loss`` and, for stage ``val`` or ``test``, ``<stage>_loss``, ``<stage>_dice``,
     ``_iou``, ``_mla`` and ``_auc``, and the scores :data:`BY_CLASS` of each class by its id
@@ -162,7 +162,7 @@ class DefectTask(pl.LightningModule):
         self.train_loss.go_on(**checkpoint["train_loss"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam, 5e-4, β = (0.99, 0.99) (paper §III-B), in one fused kernel."""
+        """Adam, 5e-4, β = (0.99, 0.99) (paper III-B), in one fused kernel."""
         return torch.optim.Adam(
             self.parameters(),
             lr=self.hparams["lr"],

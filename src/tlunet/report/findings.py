@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from tlunet.model.scores import DEAD_BELOW
-from tlunet.report.blocks import Block, Study
-from tlunet.report.bootstrap import SEEDS_NEEDED
-from tlunet.report.comparisons import (
+from tlunet.report.analysis.blocks import Block, Study
+from tlunet.report.analysis.bootstrap import SEEDS_NEEDED
+from tlunet.report.analysis.comparisons import (
     Resampled,
     common_seeds,
     higher,
@@ -16,8 +16,8 @@ from tlunet.report.comparisons import (
     pairs,
     protocol_pairs,
 )
-from tlunet.report.document import Alarm, Text
-from tlunet.report.statistics import direction, percentile_interval
+from tlunet.report.analysis.statistics import direction, percentile_interval
+from tlunet.report.document.document import Alarm, Text
 from tlunet.report.tables import with_interval
 
 

@@ -24,12 +24,12 @@ from pathlib import Path
 import pandas as pd
 
 from tlunet.errors import DataError, UserError
-from tlunet.report import markdown
-from tlunet.report.claims import COLUMNS, read_claims
-from tlunet.report.document import Column, Entry, Table
+from tlunet.machine.files import write_text
+from tlunet.report.analysis.claims import COLUMNS, read_claims
+from tlunet.report.document import markdown
+from tlunet.report.document.document import Column, Entry, Table
 from tlunet.report.tables import SCORES, claim_table, comparison_table, number, with_interval
-from tlunet.study.files import write_text
-from tlunet.study.results import SCORED, SHOWN, texts
+from tlunet.runs.results import SCORED, SHOWN, texts
 
 BLOCK = re.compile(r"(<!-- (\w+) (\S+)(?: ([^>]*?))? -->\n).*?(<!-- end -->)", re.S)
 RECORDED = ("results.csv", "scores.csv", "comparisons.csv", "claims.csv", "answer.md")

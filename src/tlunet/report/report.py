@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from tlunet.report.blocks import Study, collect
-from tlunet.report.claims import judge, read_claims
-from tlunet.report.comparisons import Resampled, compare, score_table
-from tlunet.report.document import Document, Part, Section
-from tlunet.report.drawings import Drawing, figures, pictures, slug
+from tlunet.machine.console import complain, say
+from tlunet.machine.files import write_text, write_whole
+from tlunet.report.analysis.blocks import Study, collect
+from tlunet.report.analysis.claims import judge, read_claims
+from tlunet.report.analysis.comparisons import Resampled, compare, score_table
+from tlunet.report.document.document import Document, Part, Section
+from tlunet.report.document.html import render as to_html
+from tlunet.report.document.markdown import escape
+from tlunet.report.document.markdown import render as to_markdown
+from tlunet.report.figures.figures import Drawing, figures, pictures, slug
 from tlunet.report.findings import alarms, headline, note_on_data
-from tlunet.report.markdown import escape
-from tlunet.report.markdown import render as to_markdown
-from tlunet.report.page import render as to_html
 from tlunet.report.tables import (
     FACTORS,
     MAIN,
@@ -27,9 +29,7 @@ from tlunet.report.tables import (
     comparison_table,
     score_tables,
 )
-from tlunet.study import results
-from tlunet.study.console import complain, say
-from tlunet.study.files import write_text, write_whole
+from tlunet.runs import results
 
 PAIRED = "First minus second, paired by image and seed"
 OTHERS = tuple(name for name in SCORES if name not in MAIN)

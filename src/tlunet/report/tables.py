@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 
 from tlunet.model.scores import DEAD_BELOW
-from tlunet.report.blocks import Block
-from tlunet.report.bootstrap import SEEDS_NEEDED
-from tlunet.report.comparisons import interval_over
-from tlunet.report.document import Column, Entry, Table, Tone
+from tlunet.report.analysis.blocks import Block
+from tlunet.report.analysis.bootstrap import SEEDS_NEEDED
+from tlunet.report.analysis.comparisons import interval_over
+from tlunet.report.document.document import Column, Entry, Table, Tone
 
 #: Score → heading and meaning. The first are shown at once, the others folded away.
 SCORES = {

@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tlunet.data import duplicates
-from tlunet.data.check import default_split, gaps, is_training, vanished
-from tlunet.data.survey import Survey
+from tlunet.data.checks.describe import default_split, gaps, is_training, vanished
+from tlunet.data.checks.survey import Survey
 from tlunet.errors import UserError
 
 PARTS = ("train", "val", "test")

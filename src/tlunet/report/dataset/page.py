@@ -9,7 +9,7 @@ from tlunet.report.dataset import plots, tables
 from tlunet.report.dataset.facts import Facts
 from tlunet.report.dataset.pictures import examples_of, repeats_of
 from tlunet.report.dataset.plots import percent
-from tlunet.report.document import (
+from tlunet.report.document.document import (
     Alarm,
     Column,
     Document,
@@ -20,7 +20,7 @@ from tlunet.report.document import (
     Table,
     Text,
 )
-from tlunet.report.style import drawn
+from tlunet.report.figures.style import drawn
 
 SIZES = 3  # named in the subtitle
 IGNORED = 20  # files named

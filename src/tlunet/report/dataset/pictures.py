@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from tlunet.data.decoding import decode
+from tlunet.data.pack.place import decode
 from tlunet.errors import DataError
 from tlunet.report.dataset.facts import Combination, Facts
-from tlunet.report.document import Gallery, Row, Tile
-from tlunet.report.style import COLOURS
+from tlunet.report.document.document import Gallery, Row, Tile
+from tlunet.report.figures.style import COLOURS
 
 COMBINATIONS = 6  # the commonest, besides those that show each class
 REPEATS = 8  # pictures that are there more than once

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter
 
 from tlunet.report.dataset.facts import PARTS, Facts
 from tlunet.report.dataset.pictures import colours
-from tlunet.report.style import WIDTH, empty, styled
+from tlunet.report.figures.style import WIDTH, empty, styled
 
 NO_DEFECT = "#9AA0A6"
 COMBINATIONS = 12

@@ -8,7 +8,7 @@ from tlunet.report.dataset import plots
 from tlunet.report.dataset.facts import Facts
 from tlunet.report.dataset.page import headline, subtitle, title
 from tlunet.report.dataset.pictures import Example, chosen, colours, each, painted, read, shrunk
-from tlunet.report.style import styled
+from tlunet.report.figures.style import styled
 
 WIDTH = 17.0  # inches
 LEFT, RIGHT = 8.0, 9.0

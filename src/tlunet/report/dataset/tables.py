@@ -4,7 +4,7 @@ import numpy as np
 
 from tlunet.report.dataset.facts import PARTS, Facts
 from tlunet.report.dataset.plots import percent
-from tlunet.report.document import Column, Entry, Table
+from tlunet.report.document.document import Column, Entry, Table
 from tlunet.report.tables import number
 
 SPECK = 5  # pixels

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from tlunet.errors import DataError
-from tlunet.report import page
+from tlunet.machine.files import write_text
 from tlunet.report.dataset.facts import Facts
 from tlunet.report.dataset.page import document
 from tlunet.report.dataset.sheet import sheet
-from tlunet.report.style import save_png
-from tlunet.study.files import write_text
+from tlunet.report.document import html
+from tlunet.report.figures.style import save_png
 
 
 def write(facts: Facts, file: Path) -> None:
@@ -21,6 +21,6 @@ def write(facts: Facts, file: Path) -> None:
         if file.suffix == ".png":
             save_png(sheet(facts), file)
         else:
-            write_text(file, page.render(document(facts)))
+            write_text(file, html.render(document(facts)))
     except OSError as error:
         raise DataError(f"{file}: cannot be written ({error.strerror})") from error

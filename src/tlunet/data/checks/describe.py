@@ -1,0 +1,205 @@
+"""What a data set is like, and what of it will not be learnt: known before anything is trained."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tlunet.data import duplicates
+from tlunet.data.checks.examine import Findings
+from tlunet.data.readers.layouts import LAYOUTS, recognise
+from tlunet.data.source import Record, Source
+from tlunet.data.split import make_split
+from tlunet.data.synthetic.generate import is_drawn, read
+from tlunet.errors import ConfigError, DataError
+
+NAMED = 5  # files that are ignored
+
+
+def read_source(root: Path, kind: str, classes: Sequence[str] = ()) -> Source:
+    """List a data set, of whichever layout.
+
+    Args:
+        root: its folder.
+        kind: ``severstal``, ``folder``, ``neu_seg``, or ``auto``: what its sub-folders say.
+        classes: for ``folder``: names of the class ids 1…M.
+
+    Raises:
+        ConfigError: no such kind, or no class is named.
+        DataError: the folder has another layout.
+    """
+    kind = recognise(root) if kind == "auto" else kind
+    if kind == "severstal" and is_drawn(root):
+        return read(root)
+    if kind not in LAYOUTS:
+        allowed = ", ".join(("auto", *LAYOUTS))
+        raise ConfigError(f"{kind}: no such kind of data set; allowed are {allowed}")
+    return LAYOUTS[kind].read(root, classes)
+
+
+def describe(source: Source, findings: Findings, *, frac: float, split: str) -> list[str]:
+    """What is worth knowing of the images without a fault, a line each; none of it is a fault.
+
+    Args:
+        source: what was looked at.
+        findings: what was found.
+        frac: share of the training part that would be used.
+        split: ``random`` or ``official``.
+
+    Raises:
+        ConfigError: ``frac`` keeps no image.
+        DataError: too few images to be split.
+    """
+    records, labels = findings.records, findings.labels
+    groups = duplicates.group(findings.thumbnails)
+    table = default_split(source, records, labels, groups, frac=frac, split=split)
+    subset = table["subset"].to_numpy()
+    in_parts = [subset == part for part in ("train", "val", "test")]
+    sizes = ", ".join(
+        f"{height}×{width}" + (f" ({n})" if len(findings.sizes) > 1 else "")
+        for (height, width), n in findings.sizes[:NAMED]
+    )
+    sizes += f" and {len(findings.sizes) - NAMED} more" if len(findings.sizes) > NAMED else ""
+    colours = f"{findings.coloured} in colour" if findings.coloured else "grey"
+    by_class = ", ".join(
+        f"{name} {labels[:, m].sum()} ({'/'.join(str(labels[p, m].sum()) for p in in_parts)})"
+        for m, name in enumerate(source.classes)
+    )
+    free = labels.sum(1) == 0
+    lines = [
+        f"{source.name}: {len(records)} images of {sizes}, {colours}",
+        f"train/val/test: {'/'.join(str(p.sum()) for p in in_parts)} at frac={frac:g}",
+        f"images with class, in all (train/val/test): {by_class}; "
+        f"free of defects {free.sum()} ({'/'.join(str(free[p].sum()) for p in in_parts)})",
+    ]
+    again = len(groups) - len(np.unique(groups))
+    if again:
+        lines.append(
+            f"{again} images nearly repeat another (flipped and rotated copies included); "
+            "the split keeps them on one side"
+        )
+    if source.ignored:
+        named = ", ".join(path.name for path in source.ignored[:NAMED])
+        more = ", …" if len(source.ignored) > NAMED else ""
+        lines.append(f"{len(source.ignored)} files or folders are ignored: {named}{more}")
+    if findings.size:
+        lines += vanished(labels, findings.mask_labels, source.classes, findings.size)
+    return lines + gaps(table, labels, source.classes, frac)
+
+
+def default_split(
+    source: Source,
+    records: Sequence[Record],
+    labels: np.ndarray,
+    groups: np.ndarray,
+    *,
+    frac: float,
+    split: str,
+) -> pd.DataFrame:
+    """The split that ``run.py`` makes of these images unless told another seed.
+
+    Args:
+        source: the data set.
+        records: N of its images.
+        labels: bool (N, M).
+        groups: (N,), of near-duplicates.
+        frac: share of the training part that is used.
+        split: ``random`` or ``official``.
+
+    Returns:
+        As `make_split`.
+
+    Raises:
+        ConfigError: ``frac`` keeps no image.
+        DataError: too few images to be split.
+    """
+    ids = [record.image_id for record in records]
+    parts = [record.part for record in records] if split == "official" else None
+    try:
+        table = make_split(ids, labels, frac=frac, seed=0, groups=groups, official=parts)
+    except ValueError as error:
+        raise DataError(f"{source.root}: {error}") from error
+    require_training_image(table, frac)
+    return table
+
+
+def gaps(split: pd.DataFrame, labels: np.ndarray, classes: Sequence[str], frac: float) -> list[str]:
+    """The classes that a part of the split has no image of, a line each.
+
+    Args:
+        split: as `make_split` makes it, N rows.
+        labels: bool (N, M).
+        classes: M names.
+        frac: share of the training part that is used.
+    """
+    subset = split["subset"].to_numpy()
+    used, val, test = (labels[subset == part].sum(0) for part in ("train", "val", "test"))
+    whole = labels[is_training(split)].sum(0)
+    lines = []
+    for m, name in enumerate(classes):
+        if not labels[:, m].any():
+            lines.append(f"{name}: no image has it: it cannot be learnt, and its scores are null")
+            continue
+        if whole[m] and not used[m]:
+            lines.append(
+                f"{name}: no training image at frac={frac:g}, {whole[m]} in the whole training "
+                "part: it cannot be learnt; take a larger frac"
+            )
+        elif not used[m]:
+            lines.append(f"{name}: no training image: it cannot be learnt")
+        lines += [
+            f"{name}: no {part} image: its {part} scores are null"
+            for part, count in (("validation", val[m]), ("test", test[m]))
+            if not count
+        ]
+    return lines
+
+
+def vanished(
+    labels: np.ndarray, mask_labels: np.ndarray, classes: Sequence[str], size: tuple[int, int]
+) -> list[str]:
+    """Say how many images lose the mask of a class at a size: one line, or none.
+
+    Args:
+        labels: bool (N, M), by the native masks.
+        mask_labels: bool (N, M), by the masks at that size.
+        classes: M names.
+        size: (height, width).
+
+    >>> vanished(np.array([[1], [1]]) > 0, np.array([[0], [1]]) > 0, ["pits"], (32, 64))
+    ['At 32×64 the masks of class 1 (pits) vanish in 1 of 2 images; the images keep their label.']
+    """
+    counts = zip(classes, (labels & ~mask_labels).sum(0), labels.sum(0), strict=True)
+    found = [
+        f"the masks of {numbered(m, name)} vanish in {lost} of {total} images"
+        for m, (name, lost, total) in enumerate(counts, start=1)
+        if lost
+    ]
+    at = f"At {size[0]}×{size[1]} "
+    return [f"{at}{', '.join(found)}; the images keep their label."] if found else []
+
+
+def numbered(m: int, name: str) -> str:
+    """A class by its id and, where it has another, its name.
+
+    >>> numbered(1, "pits"), numbered(1, "class 1")
+    ('class 1 (pits)', 'class 1')
+    """
+    return name if name == f"class {m}" else f"class {m} ({name})"
+
+
+def require_training_image(split: pd.DataFrame, frac: float) -> None:
+    """Raise ConfigError if ``frac`` of the training part is less than one image."""
+    n = int(is_training(split).sum())
+    if round(frac * n) < 1:
+        raise ConfigError(
+            f"frac={frac:g}: no image is left of the {n} training images; expected "
+            f"{1 / n:.2g} or more"
+        )
+
+
+def is_training(split: pd.DataFrame) -> np.ndarray:
+    """The whole training part, (N,); what nearly repeats an official test image is set aside."""
+    tested = split.loc[split["subset"] == "test", "group"]
+    return (split["subset"].isin(["train", "unused"]) & ~split["group"].isin(tested)).to_numpy()

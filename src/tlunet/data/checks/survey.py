@@ -1,0 +1,129 @@
+"""What is in a data set: every image looked at once, a few numbers of each kept."""
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from tlunet.data import duplicates
+from tlunet.data.checks.examine import Progress, look_at_each
+from tlunet.data.pack.place import decode, present, resize_mask, unpack_labels
+from tlunet.data.source import Problem, Record, Source, data_error
+
+_TOUCHING = np.ones((3, 3), bool)  # pixels that meet at a corner belong to one region
+
+
+class Survey(NamedTuple):
+    """What a data set holds, without its pixels.
+
+    Attributes:
+        source: what was looked at.
+        problems: all faults: the listing's, then the images' and masks'.
+        records: the images without a fault, N of them.
+        sizes: (height, width) of each as it lies on disk, (N, 2).
+        coloured: bool (N,), whether an image has colour.
+        labels: bool (N, M), whether the class has any pixel in the native mask.
+        pixels: of each class in each image, (N, M), at the size that was asked for.
+        regions: per class the pixels of each of its regions, in all images: M arrays. A region
+            is a set of pixels of one class that touch, at a corner at least.
+        thumbnails: uint8 (N, 32, 32), to find near-duplicates by.
+        counted_at: (height, width) that every mask was resized to; ``None``: its own.
+    """
+
+    source: Source
+    problems: list[Problem]
+    records: list[Record]
+    sizes: NDArray[np.int64]
+    coloured: NDArray[np.bool_]
+    labels: NDArray[np.bool_]
+    pixels: NDArray[np.int64]
+    regions: tuple[NDArray[np.int64], ...]
+    thumbnails: NDArray[np.uint8]
+    counted_at: tuple[int, int] | None
+
+    @property
+    def mask_labels(self) -> NDArray[np.bool_]:
+        """Bool (N, M): whether the class still has a pixel at the size that was asked for."""
+        return self.pixels > 0
+
+
+class _Look(NamedTuple):
+    """What is kept of one image."""
+
+    size: tuple[int, int]
+    is_coloured: bool
+    labels: int
+    regions: dict[int, NDArray[np.int64]]  # by class, from 0
+    thumbnail: NDArray[np.uint8]
+
+
+def survey(
+    source: Source, size: tuple[int, int] | None = None, progress: Progress | None = None
+) -> Survey:
+    """Decode every image and its annotation once; nothing is kept of the pixels.
+
+    Images may be of different sizes: that is no fault here.
+
+    Args:
+        source: what a reader listed.
+        size: (height, width) that every mask is resized to before pixels are counted, as
+            ``data.size`` does; without it each keeps its own.
+        progress: told how far it is.
+
+    Raises:
+        DataError: no image is without a fault.
+    """
+    classes = len(source.classes)
+    problems, sound = look_at_each(source, partial(_look, classes=classes, size=size), progress)
+    if not sound:
+        raise data_error(problems)
+    pixels = np.zeros((len(sound), classes), np.int64)
+    regions: list[list[NDArray[np.int64]]] = [[] for _ in range(classes)]
+    for row, (_, look) in enumerate(sound):
+        for m, areas in look.regions.items():
+            pixels[row, m] = areas.sum()
+            regions[m].append(areas)
+    return Survey(
+        source,
+        problems,
+        records=[record for record, _ in sound],
+        sizes=np.array([look.size for _, look in sound], np.int64),
+        coloured=np.array([look.is_coloured for _, look in sound]),
+        labels=unpack_labels([look.labels for _, look in sound], classes),
+        pixels=pixels,
+        regions=tuple(np.concatenate([np.empty(0, np.int64), *found]) for found in regions),
+        thumbnails=np.array([look.thumbnail for _, look in sound], np.uint8),
+        counted_at=size,
+    )
+
+
+def region_areas(layer: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The pixels of each region of a mask, (H, W), that has any.
+
+    >>> region_areas(np.array([[1, 0, 0, 1], [0, 1, 0, 1]], bool))
+    array([2, 2])
+    """
+    rows, columns = np.flatnonzero(layer.any(1)), np.flatnonzero(layer.any(0))
+    box = layer[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # most of a strip is steel
+    numbered, _ = ndimage.label(box, _TOUCHING)
+    return np.bincount(numbered.ravel())[1:]
+
+
+def _look(record: Record, classes: int, size: tuple[int, int] | None) -> _Look | list[Problem]:
+    outcome = decode(record, classes)
+    if isinstance(outcome, list):
+        return outcome
+    image, bits = outcome
+    labels = present(bits)
+    if size:
+        bits = resize_mask(bits, size)
+    found = [m for m in range(classes) if present(bits) >> m & 1]
+    return _Look(
+        size=(image.shape[0], image.shape[1]),
+        is_coloured=image.ndim == 3,
+        labels=labels,
+        regions={m: region_areas(bits & np.uint32(1 << m) != 0) for m in found},
+        thumbnail=duplicates.thumbnail(image),
+    )

@@ -1,0 +1,154 @@
+"""Severstal: Steel Defect Detection (Kaggle 2019), as it is published.
+
+12,568 training images of 256×1600, 6,666 of them with a defect, four classes; images with class
+1, 2, 3, 4: 897, 247, 5150, 801. The competition's own test images have no published masks.
+"""
+
+import codecs
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from tlunet.data.readers.listing import IMAGE_SUFFIXES, is_plain_name, list_files, plain
+from tlunet.data.source import Problem, Record, Source, require_folder
+from tlunet.errors import DataError
+
+#: The competition numbers its classes and does not name them.
+CLASSES = ("class 1", "class 2", "class 3", "class 4")
+LAYOUT = "expected train_images/*.jpg and train.csv, as the Kaggle archive unpacks"
+COLUMNS = (("ImageId", "ClassId", "EncodedPixels"), ("ImageId_ClassId", "EncodedPixels"))
+
+
+def read(root: Path, *, name: str = "severstal", classes: tuple[str, ...] = CLASSES) -> Source:
+    """List the data set in either of its published forms.
+
+    ``ImageId,ClassId,EncodedPixels`` has rows for defects only; ``ImageId_ClassId,EncodedPixels``
+    has four rows an image, most of them empty. An image without a row is free of defects.
+
+    Args:
+        root: the folder with ``train_images/`` and ``train.csv``.
+        name: the name of the data set in results; the synthetic strips lie in the same layout.
+        classes: the names of its classes.
+
+    Returns:
+        The source; its ``problems`` name every bad row.
+
+    Raises:
+        DataError: a folder or file is missing, or the CSV is no table of these columns: a row
+            that is not understood could be any image's, which would then pass for sound.
+    """
+    images_dir, table = root / "train_images", root / "train.csv"
+    require_folder(root, f"data.root names the folder of the Severstal data: {LAYOUT}")
+    require_folder(images_dir, LAYOUT)
+    listing = list_files(images_dir, IMAGE_SUFFIXES, deep=False)
+    images = listing.files
+    if not images:
+        raise DataError(*map(str, listing.problems) or [f"{images_dir}: no image in it; {LAYOUT}"])
+
+    problems = listing.problems
+    runs: dict[str, list[tuple[int, str, str]]] = {image_id: [] for image_id in images}
+    seen: dict[tuple[str, str], int] = {}
+    class_ids = {str(m + 1) for m in range(len(classes))}
+    header, rows = _rows(table)
+    for row, values in rows:
+        where = f"{table} row {row}"
+        image_id, class_text, encoded = _cells(header, values)
+        image_id = image_id if image_id in images else image_id.strip()
+        fault = None
+        if len(values) != len(header):
+            fault = f"{len(values)} values; expected {len(header)}: {','.join(header)}"
+        elif not is_plain_name(image_id):
+            fault = f"image name {_quoted(image_id)}; expected the name of a file in train_images"
+        elif image_id not in images:
+            fault = f"image {_quoted(image_id)} is not in {images_dir}"
+        elif class_text not in class_ids:
+            fault = f"class {_quoted(class_text)}; allowed are 1 to {len(classes)}"
+        elif (first := seen.setdefault((image_id, class_text), row)) != row:
+            fault = f"image {image_id!r} has class {class_text} twice (first in row {first})"
+        elif encoded.strip():
+            runs[image_id].append((int(class_text), encoded, where))
+        if fault:
+            problems.append(Problem(where, image_id, fault))
+    records = tuple(Record(i, path, tuple(runs[i])) for i, path in images.items())
+    return Source(
+        name, root, classes, records, (table,), tuple(problems), ignored=tuple(listing.ignored)
+    )
+
+
+def _rows(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The columns, and (row number as an editor shows it, values) of all rows below them.
+
+    Raises:
+        DataError: not a table, other columns, or no row.
+    """
+    rows = list(_numbered(table))
+    row, header = rows.pop(0) if rows else (1, [])
+    header = [column.strip() for column in header]
+    if not any(sorted(header) == sorted(columns) for columns in COLUMNS):
+        expected = " or ".join(map(",".join, COLUMNS))
+        shown = _cut(",".join(header)) or "(none)"
+        raise DataError(f"{table} row {row}: columns {shown}; expected {expected}")
+    if not rows:
+        raise DataError(f"{table}: no row below its columns; expected a row for every defect")
+    return header, rows
+
+
+def _numbered(table: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not blank."""
+    csv.field_size_limit(1 << 30)  # a mask of many runs is a long field
+    # strict: quotes that are never closed are an error, not a value that holds all other rows.
+    reader = csv.reader(io.StringIO(_text(table), newline=""), strict=True)
+    while True:
+        row = reader.line_num + 1
+        try:
+            values = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            what = "its quotes are never closed" if "end of data" in str(error) else str(error)
+            raise DataError(f"{table} row {row}: not a row of a CSV table ({what})") from None
+        if reader.line_num > row:
+            raise DataError(
+                f"{table} row {row}: a value in quotes goes on to row {reader.line_num}; expected "
+                "a line a row: close its quotes, or remove them"
+            )
+        if "".join(values).strip():
+            yield row, values
+
+
+def _text(table: Path) -> str:
+    """The file's text, less a byte-order mark."""
+    try:
+        content = table.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{table}: no such file; {LAYOUT}") from None
+    except OSError as error:
+        raise DataError(f"{table}: cannot be read ({error.strerror})") from None
+    try:
+        text = content.removeprefix(codecs.BOM_UTF8).decode()
+        at = text.find("\0")
+    except UnicodeDecodeError as error:
+        text, at = content.decode("latin-1"), error.start
+    if at >= 0:
+        row = text.count("\n", 0, at) + 1
+        raise DataError(f"{table} row {row}: not UTF-8 text; save the table as UTF-8")
+    return text
+
+
+def _cells(header: list[str], values: list[str]) -> tuple[str, str, str]:
+    """A row's image, class and runs."""
+    named = dict(zip(header, values, strict=False))
+    image_id, class_text = named.get("ImageId", ""), named.get("ClassId", "")
+    if "ImageId_ClassId" in header:
+        both = named.get("ImageId_ClassId", "")
+        image_id, _, class_text = both.rpartition("_") if "_" in both else (both, "", "")
+    return plain(image_id), class_text.strip(), named.get("EncodedPixels", "")
+
+
+def _quoted(text: str) -> str:
+    return repr(_cut(text))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:79]}…"

@@ -1,0 +1,292 @@
+"""Procedural steel, written once to disk in the Severstal layout and read back by its reader."""
+
+import csv
+import tempfile
+import zlib
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tlunet.data import rle
+from tlunet.data.readers import severstal
+from tlunet.data.source import Source
+from tlunet.data.synthetic import strips
+from tlunet.errors import DataError
+from tlunet.machine.parallel import cores, processes
+
+NOTE = "SYNTHETIC.txt"  # in a folder that a user may name as if it held the Severstal data
+VERSION = 3  # of what `draw` draws; a new one makes new folders of strips
+
+#: What the classes 1 to 4 of each family are called.
+CLASS_NAMES: dict[str, tuple[str, str, str, str]] = {
+    "strips": ("pits", "fine lines", "scratches", "patches"),
+    "sheets": ("bubbles", "cracks", "checker stains", "inclusions"),
+}
+_SURFACE = {"strips": strips.strip, "sheets": strips.sheet}
+_DEFECTS = {
+    "strips": (strips.pits, strips.fine_lines, strips.scratches, strips.patches),
+    "sheets": (strips.bubbles, strips.cracks, strips.checker_stains, strips.inclusions),
+}
+
+#: Fractions of the images by the set of classes in them. "even": of 24 images 4 are defect-free, 8
+#: show one class and 12 two; every class is in 8, so 12.5% of 192 images or more, stratified by
+#: these sets, hold at least 8 of every class. "severstal": the counts of the 12,568 published
+#: training images.
+BALANCES: dict[str, dict[tuple[int, ...], int]] = {
+    "even": {
+        (): 4,
+        **dict.fromkeys([(1,), (2,), (3,), (4,)], 2),
+        **dict.fromkeys([(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)], 2),
+    },
+    "severstal": {
+        (): 5902,
+        (3,): 4759,
+        (1,): 769,
+        (4,): 516,
+        (3, 4): 284,
+        (2,): 195,
+        (1, 3): 91,
+        (1, 2): 35,
+        (2, 3): 14,
+        (1, 2, 3): 2,
+        (2, 4): 1,
+    },
+}
+SMALLEST = (16, 64)  # (H, W) below which the defects no longer differ
+_NAMES = 16**9  # Severstal's file names have nine hexadecimal digits
+_SPAWN_FROM = 10_000_000  # pixels worth the second or two that worker processes take to start
+
+
+def draw(
+    index: int,
+    *,
+    size: tuple[int, int],
+    seed: int,
+    classes: Collection[int],
+    family: str = "strips",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw one image and its masks; the result depends on the arguments alone.
+
+    The surface does not depend on the defects on it, nor the place and shape of a defect on the
+    other defects; only the tone of pits depends on the brightness below them.
+
+    Args:
+        index: which image, from 0.
+        size: (height, width) in pixels, at least 16×64; made for 256×1600, fit for 32×64.
+        seed: from 0; another seed gives other images.
+        classes: the class ids, 1 to 4, that the image shows; each gets at least one pixel.
+        family: "strips" or "sheets", see `tlunet.data.synthetic.strips` for what sets them apart.
+
+    Returns:
+        The image, uint8 (H, W), and the masks of the four classes, bool (4, H, W).
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    >>> image, masks = draw(0, size=(32, 160), seed=0, classes=(1, 4))
+    >>> image.shape, masks.any((1, 2)).tolist()
+    ((32, 160), [True, False, False, True])
+    """
+    _check(size=size, seed=seed, family=family, classes=classes)
+    if index < 0:
+        raise ValueError(f"index={index}: expected 0 or more")
+    streams = np.random.SeedSequence([seed, zlib.crc32(family.encode()), index]).spawn(6)
+    surface, camera, *defects = (np.random.default_rng(s) for s in streams)
+
+    steel, ground = _SURFACE[family](surface, size)
+    columns = np.flatnonzero(ground.all(0))
+    span = (int(columns[0]), int(columns[-1]))
+    masks = np.zeros((4, *size), bool)
+    for class_id in sorted(set(classes), reverse=True):  # patches first, pits stay visible on them
+        while not masks[class_id - 1].any():  # a defect that fell beside the steel: once more
+            before = steel.copy()
+            mask = _DEFECTS[family][class_id - 1](defects[class_id - 1], steel, span)
+            masks[class_id - 1] = mask & ground
+            if not masks[class_id - 1].any():
+                steel = before
+
+    dark, gain = 4.0, camera.uniform(0.025, 0.05)
+    steel = np.where(ground, steel, dark)
+    noise = camera.standard_normal(size, dtype=np.float32)
+    image = steel + noise * (1.5 + gain * steel)  # a bright pixel is a noisier one
+    return np.clip(image + 0.5, 0, 255).astype(np.uint8), masks
+
+
+def plan_classes(n: int, *, seed: int, balance: str = "even") -> list[tuple[int, ...]]:
+    """Say which classes each of `n` images shows, by quota (largest remainder) and not by luck.
+
+    Args:
+        n: number of images, at least 1.
+        seed: from 0; decides the order only, never the counts.
+        balance: "even" or "severstal", see `BALANCES`.
+
+    Returns:
+        Ascending class ids, image by image; the empty tuple is an image without a defect.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    >>> plan = plan_classes(24, seed=0)
+    >>> plan.count(()), [sum(k in classes for classes in plan) for k in (1, 2, 3, 4)]
+    (4, [8, 8, 8, 8])
+    """
+    _check(seed=seed, balance=balance, n=n)
+    sets, weights = zip(*BALANCES[balance].items(), strict=True)
+    exact = n * np.array(weights) / sum(weights)
+    counts = np.floor(exact).astype(int)
+    left = np.argsort(counts - exact, kind="stable")[: n - counts.sum()]  # largest remainders
+    counts[left] += 1
+    plan = [classes for classes, count in zip(sets, counts, strict=True) for _ in range(count)]
+    return [plan[k] for k in np.random.default_rng(seed).permutation(n)]
+
+
+def generate(
+    root: Path,
+    *,
+    n: int,
+    size: tuple[int, int],
+    seed: int,
+    balance: str = "even",
+    family: str = "strips",
+    workers: int | None = None,
+    note: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Write `root/train_images/*.jpg` and `root/train.csv`, whole or not at all.
+
+    Built in a temporary folder beside `root` and renamed into place. The bytes do not depend on
+    the number of workers. Where another process puts the same data there first, its folder stays.
+
+    Args:
+        root: the folder to make; it must not exist yet.
+        n: number of images, at least 1.
+        size: (height, width) in pixels, see `draw`.
+        seed: from 0.
+        balance: "even" or "severstal", see `BALANCES`.
+        family: "strips" or "sheets".
+        workers: processes; None takes every core for a large job and this process for a small one.
+        note: whether to leave a note in the folder by which `is_drawn` knows it.
+        progress: called after every image with the number written so far.
+
+    Raises:
+        ValueError: an argument is out of its range.
+        DataError: `root` exists already.
+        OSError: the disk is full or the folder cannot be written.
+    """
+    _check(n=n, size=size, seed=seed, balance=balance, family=family)
+    if workers is None:
+        workers = cores() if n * size[0] * size[1] >= _SPAWN_FROM else 1
+    if workers < 1:
+        raise ValueError(f"workers={workers}: expected 1 or more, or None")
+    if root.exists():
+        raise DataError(f"{root}: exists already; remove it or choose another folder")
+
+    plan = plan_classes(n, seed=seed, balance=balance)
+    jobs = sorted((_name(seed, family, index), index, plan[index]) for index in range(n))
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as scratch:
+        new = Path(scratch) / "new"  # the scratch folder itself is readable by its owner only
+        (new / "train_images").mkdir(parents=True)
+        write = partial(_write, new / "train_images", size=size, seed=seed, family=family)
+        with (new / "train.csv").open("w", newline="") as file, _mapper(workers) as mapped:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(["ImageId", "ClassId", "EncodedPixels"])
+            for done, defects in enumerate(mapped(write, jobs), start=1):
+                rows.writerows(defects)
+                if progress:
+                    progress(done)
+        if note:
+            (new / NOTE).write_text(f"{family}\n", encoding="utf-8")
+        try:
+            new.rename(root)
+        except OSError:
+            theirs = root / "train.csv"
+            if not theirs.is_file() or theirs.read_bytes() != (new / "train.csv").read_bytes():
+                raise
+
+
+def is_drawn(root: Path) -> bool:
+    """Whether a folder in Severstal's layout says that its strips are synthetic."""
+    return (root / NOTE).is_file()
+
+
+def read(root: Path, family: str | None = None) -> Source:
+    """List synthetic strips in Severstal's layout, under their own name and classes.
+
+    Args:
+        root: the folder.
+        family: of what was drawn; ``None``: the folder's note says it.
+
+    Raises:
+        DataError: it is not that layout, or the note names no family.
+    """
+    if family is None:
+        family = (root / NOTE).read_text(encoding="utf-8", errors="replace").strip()
+    if family not in CLASS_NAMES:
+        raise DataError(f"{root / NOTE}: {family[:80]!r}; expected {' or '.join(CLASS_NAMES)}")
+    return severstal.read(root, name="synthetic", classes=CLASS_NAMES[family])
+
+
+def _write(
+    folder: Path,
+    job: tuple[str, int, tuple[int, ...]],
+    *,
+    size: tuple[int, int],
+    seed: int,
+    family: str,
+) -> list[tuple[str, int, str]]:
+    """Draw and save one image; its rows of the table."""
+    name, index, classes = job
+    image, masks = draw(index, size=size, seed=seed, classes=classes, family=family)
+    Image.fromarray(image).save(folder / name, quality=90)
+    return [(name, k, rle.encode(masks[k - 1])) for k in classes]
+
+
+def _name(seed: int, family: str, index: int) -> str:
+    """Nine hexadecimal digits and ".jpg": scattered, and never the same twice in a data set.
+
+    >>> _name(0, "strips", 0) < _name(0, "strips", 2) < _name(0, "strips", 1)
+    True
+    """
+    start = int(np.random.SeedSequence([seed, zlib.crc32(family.encode())]).generate_state(1)[0])
+    # A Weyl sequence by the golden ratio: an odd step modulo a power of two meets every name once.
+    return f"{(16 * start + index * 0x9E3779B97) % _NAMES:09x}.jpg"
+
+
+@contextmanager
+def _mapper(workers: int) -> Iterator[Callable[..., Any]]:
+    """`map` in this process or in several."""
+    if workers == 1:
+        yield map
+        return
+    with processes(workers) as pool:
+        yield partial(pool.map, chunksize=8)
+
+
+def _check(
+    *,
+    n: int = 1,
+    size: tuple[int, int] = SMALLEST,
+    seed: int = 0,
+    balance: str = "even",
+    family: str = "strips",
+    classes: Collection[int] = (),
+) -> None:
+    """Raise ValueError for the first argument out of its range, naming what is allowed."""
+    if n < 1:
+        raise ValueError(f"n={n}: expected 1 or more images")
+    if len(size) != 2 or size[0] < SMALLEST[0] or size[1] < SMALLEST[1]:
+        raise ValueError(f"size={size}: expected (height, width) of at least {SMALLEST}")
+    if seed < 0:
+        raise ValueError(f"seed={seed}: expected 0 or more")
+    if balance not in BALANCES:
+        raise ValueError(f"balance={balance!r}: expected one of {', '.join(BALANCES)}")
+    if family not in CLASS_NAMES:
+        raise ValueError(f"family={family!r}: expected one of {', '.join(CLASS_NAMES)}")
+    if not set(classes) <= {1, 2, 3, 4}:
+        raise ValueError(f"classes={sorted(classes)}: expected class ids from 1, 2, 3, 4")

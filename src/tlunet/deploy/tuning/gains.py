@@ -1,0 +1,72 @@
+"""What tuning brought, as tables for the console."""
+
+from collections.abc import Sequence
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from tlunet.deploy.tuning.tune import Gain, Tuned
+
+STEPS = {
+    "": "as trained",
+    "thresholds": "+ thresholds",
+    "min_areas": "+ smallest areas",
+    "gates": "+ gate",
+    "flips": "+ flips",
+}
+
+
+def show(tuned: Tuned, classes: Sequence[str]) -> Group:
+    """The gain of each part on both parts of the data, and the rules themselves."""
+    return Group(_gains(tuned), _rules(tuned, classes))
+
+
+def _gains(tuned: Tuned) -> Table:
+    table = Table(
+        title=f"{tuned.goal}, fitted on validation",
+        caption="Only the test columns say what is gained; a minus there is a loss. In brackets "
+        "the 95 % interval over test images.",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("", no_wrap=True)
+    for part in ("validation", "test"):
+        table.add_column(part, justify="right")
+        table.add_column("gain", justify="right", no_wrap=True)
+    first, last, before = tuned.steps[0], tuned.steps[-1], tuned.steps[0]
+    table.add_row(STEPS[first.name], f"{first.validation:.4f}", "", f"{first.test:.4f}", "")
+    for step in tuned.steps[1:]:
+        rise = step.validation - before.validation
+        _row(table, STEPS[step.name], step.validation, rise, step.test, step.gain)
+        before = step
+    table.add_section()
+    rise = last.validation - first.validation
+    _row(table, "in all", last.validation, rise, last.test, tuned.gains[tuned.goal])
+    validation, test = tuned.validation, tuned.test
+    rise = validation["tuned_mla"] - validation["mla"]
+    name = "mla, by the labels' thresholds"
+    _row(table, name, validation["tuned_mla"], rise, test["tuned_mla"], tuned.gains["mla"])
+    return table
+
+
+def _row(
+    table: Table, name: str, validation: float, rise: float, test: float, gain: Gain | None
+) -> None:
+    brackets = f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]" if gain else ""
+    table.add_row(name, f"{validation:.4f}", f"{rise:+.4f}", f"{test:.4f}", Text(brackets))
+
+
+def _rules(tuned: Tuned, classes: Sequence[str]) -> Table:
+    rules = tuned.rules
+    table = Table(title=f"The rules (flips: {rules.flips})", title_justify="left")
+    table.add_column("class")
+    for heading in ("threshold", "smallest area", "gate", "label's threshold"):
+        table.add_column(heading, justify="right")
+    columns = rules.thresholds, rules.min_areas, rules.gates, rules.labels
+    for name, threshold, area, gate, label in zip(classes, *columns, strict=True):
+        table.add_row(
+            Text(name), f"{threshold:g}", f"{area} pixels" if area else "–",
+            f"{gate:g}" if gate else "–", f"{label:g}",
+        )  # fmt: skip
+    return table

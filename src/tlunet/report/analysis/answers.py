@@ -1,0 +1,268 @@
+"""What answers a claim: one function a kind of claim (the kinds are explained in claims.py)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlunet.report.analysis.blocks import Key
+from tlunet.report.analysis.comparisons import Cell, Resampled, common_seeds, interval_over, shares
+from tlunet.report.analysis.statistics import Estimate, percentile_interval, t_interval
+
+Claim = dict[str, Any]
+Floats = NDArray[np.float64]
+
+SEEDS, ORDER = "seeds only (t)", "by order, no interval"
+
+
+class Measured(NamedTuple):
+    """One answer to a claim.
+
+    Attributes:
+        case: which cells.
+        value: what stands beside the claim's number.
+        evidence: what must be above zero for the claim to hold.
+        n_seeds: that were averaged.
+        interval: what it speaks for.
+    """
+
+    case: str
+    value: Estimate
+    evidence: Estimate
+    n_seeds: int
+    interval: str
+
+
+class AbsentError(Exception):
+    """A cell, class or score that a claim needs is not there."""
+
+
+def cells_of(where: dict[str, Any], blocks: Sequence[Resampled]) -> list[Cell]:
+    """The cells of every combination of the values named; other keys name the block's settings.
+
+    Raises:
+        AbsentError: one of them is not finished.
+    """
+    settings = {k: str(v) for k, v in where.items() if k not in Key._fields}
+    fitting = [b for b in blocks if all(b.block.settings.get(k) == v for k, v in settings.items())]
+    if len(fitting) != 1:
+        raise AbsentError(f"{len(fitting)} protocols with {settings}, expected one")
+    values = [v if isinstance(v, list) else [v] for v in (where[f] for f in Key._fields)]
+    keys = [Key(e, i, float(f)) for e, i, f in product(*values)]
+    absent = [str(key) for key in keys if key not in fitting[0].block.keys]
+    if absent:
+        raise AbsentError(f"not finished: {', '.join(absent)}")
+    return [fitting[0].cell(key) for key in keys]
+
+
+def pairs_of(claim: Claim, blocks: Sequence[Resampled], **other: Any) -> list[tuple[Cell, Cell]]:
+    """The cells ``a`` and ``b`` of a claim, one with the other.
+
+    Raises:
+        AbsentError: one is not finished, or they do not pair.
+    """
+    a = claim["a"] | other
+    firsts, seconds = cells_of(a, blocks), cells_of(a | claim.get("b", {}) | other, blocks)
+    if len(firsts) != len(seconds):
+        raise AbsentError(f"a has {len(firsts)} cells, b {len(seconds)}")
+    for first, second in zip(firsts, seconds, strict=True):
+        if first.block.block.split != second.block.block.split:
+            raise AbsentError("a and b are of different splits")
+    return list(zip(firsts, seconds, strict=True))
+
+
+def metrics_of(claim: Claim, cell: Cell) -> list[str]:
+    """The scores a claim is about.
+
+    Raises:
+        AbsentError: there is no such score for this data set (a class it does not have).
+    """
+    metrics = claim["metric"] if isinstance(claim["metric"], list) else [claim["metric"]]
+    for name in metrics:
+        if name not in cell.block.metrics:
+            raise AbsentError(f"no score {name} in this data set")
+    return metrics
+
+
+def image_metrics_of(claim: Claim, cell: Cell) -> list[str]:
+    """The scores a claim is about, which must be means over images.
+
+    Raises:
+        AbsentError: one is not, or there is no such score.
+    """
+    metrics = metrics_of(claim, cell)
+    for name in metrics:
+        if name not in cell.block.images[0]:
+            raise AbsentError(f"{name} is not a mean over images")
+    return metrics
+
+
+def seeds_of(*cells: Cell) -> tuple[int, ...]:
+    """The seeds that all these have.
+
+    Raises:
+        AbsentError: there is none.
+    """
+    if not (seeds := common_seeds(*cells)):
+        raise AbsentError(f"no seed in common: {', '.join(str(c.key) for c in cells)}")
+    return seeds
+
+
+def _of(label: str, replicates: Floats, n_seeds: int) -> Measured:
+    estimate = percentile_interval(replicates)
+    return Measured(label, estimate, estimate, n_seeds, interval_over(n_seeds))
+
+
+def _named(pairs: Sequence[tuple[Cell, Cell]]) -> str:
+    def name(a: Cell, b: Cell) -> str:
+        if a.block is b.block:
+            return f"{a.key} against {b.key}"
+        return f"{a.key} of {a.block.block.title} against {b.block.block.title}"
+
+    names = [name(a, b) for a, b in pairs]
+    return names[0] if len(names) == 1 else f"mean of {'; '.join(names)}"
+
+
+def _difference(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
+    pairs = pairs_of(claim, blocks)
+    relative = claim["kind"] == "relative"
+
+    def of(metric: str, pair: tuple[Cell, Cell], seeds: Sequence[int]) -> Floats:
+        a, b = (cell.mean(metric, seeds) for cell in pair)
+        if not relative:
+            return a - b
+        return np.divide(a, b, out=np.full_like(a, np.nan), where=b > 0) - 1
+
+    found = list(product(metrics_of(claim, pairs[0][0]), pairs))
+    if claim.get("every"):
+        for metric, pair in found:
+            seeds = seeds_of(*pair)
+            yield _of(f"{metric}: {_named([pair])}", of(metric, pair, seeds), len(seeds))
+        return
+    seeds = seeds_of(*(cell for pair in pairs for cell in pair))
+    mean = np.mean([of(metric, pair, seeds) for metric, pair in found], axis=0)
+    yield _of(_named(pairs), mean, len(seeds))
+
+
+def _at_most(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
+    margin = claim["margin"]
+    for case in _difference(claim, blocks):
+        value, low, high = case.value
+        yield case._replace(evidence=Estimate(margin - value, margin - high, margin - low))
+
+
+def _improved(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
+    for a, b in pairs_of(claim, blocks):
+        seeds = seeds_of(a, b)
+        for metric in image_metrics_of(claim, a):
+            better, _, worse = shares(metric, a, b)
+            case = _of(_named([(a, b)]), better, len(seeds))
+            yield case._replace(evidence=percentile_interval(better - worse))
+
+
+def _growth(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
+    less, more = pairs_of(claim, blocks), pairs_of(claim, blocks, **claim["than"])
+    seeds = seeds_of(*(cell for pair in (*less, *more) for cell in pair))
+    for metric in metrics_of(claim, less[0][0]):
+        gains = [
+            np.mean([a.mean(metric, seeds) - b.mean(metric, seeds) for a, b in pairs], axis=0)
+            for pairs in (less, more)
+        ]
+        yield _of(f"{_named(less)}, minus {_named(more)}", gains[0] - gains[1], len(seeds))
+
+
+def _others(a: Cell) -> list[Cell]:
+    """Every other cell of the same block with the same share of the data.
+
+    Raises:
+        AbsentError: there is none.
+    """
+    keys = [k for k in a.block.block.keys if k.frac == a.key.frac and k != a.key]
+    if not keys:
+        raise AbsentError("nothing to compare it with")
+    return [a.block.cell(key) for key in keys]
+
+
+def _best(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
+    for a in cells_of(claim["a"], blocks):
+        for metric, b in product(metrics_of(claim, a), _others(a)):
+            seeds = seeds_of(a, b)
+            difference = a.mean(metric, seeds) - b.mean(metric, seeds)
+            yield _of(f"{a.key} against {b.key}", difference, len(seeds))
+
+
+def _classes(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
+    for cell in cells_of(claim["a"], blocks):
+        for high, low in product(claim["higher"], claim["lower"]):
+            names = metrics_of({"metric": [f"{claim['metric']}_{c}" for c in (high, low)]}, cell)
+            a, b = (cell.mean(name, cell.seeds) for name in names)
+            yield _of(f"{cell.key}: class {high} against {low}", a - b, len(cell.seeds))
+
+
+def _rarest(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
+    for cell in cells_of(claim["a"], blocks):
+        images = cell.block.block.counts[0].label.sum(0)  # (M,) test images with each class
+        rarest = int(np.argmin(images)) + 1
+        classes = range(1, len(images) + 1)
+        names = metrics_of({"metric": [f"{claim['metric']}_{c}" for c in classes]}, cell)
+        of = {c: cell.mean(name, cell.seeds) for c, name in zip(classes, names, strict=True)}
+        others = np.mean([scores for c, scores in of.items() if c != rarest], axis=0)
+        label = f"{cell.key}: mean of the other classes minus class {rarest}"
+        yield _of(label, others - of[rarest], len(cell.seeds))
+
+
+def _median(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
+    yield from _ordered(claim, pairs_of(claim, blocks), lambda a, b: np.median(a) - np.median(b))
+
+
+def _smallest_box(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
+    def height(values: Floats) -> float:
+        return float(np.subtract(*np.quantile(values, [0.75, 0.25])))
+
+    found = [(a, b) for a in cells_of(claim["a"], blocks) for b in _others(a)]
+    yield from _ordered(claim, found, lambda a, b: height(b) - height(a))
+
+
+def _ordered(
+    claim: Claim, pairs: Sequence[tuple[Cell, Cell]], margin: Callable[[Floats, Floats], float]
+) -> Iterator[Measured]:
+    """By how much a is ahead in a box plot's values: images with a defect, seeds pooled."""
+    for metric, (a, b) in product(image_metrics_of(claim, pairs[0][0]), pairs):
+        seeds = seeds_of(a, b)
+        images = [cell.images(metric, seeds) for cell in (a, b)]
+        ahead = float(margin(*(values[~np.isnan(values)] for values in images)))
+        shown, exact = Estimate(ahead, np.nan, np.nan), Estimate(ahead, ahead, ahead)
+        yield Measured(f"{metric}: {_named([(a, b)])}", shown, exact, len(seeds), ORDER)
+
+
+def _curve(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
+    pairs = pairs_of(claim, blocks)
+    seeds = seeds_of(*(cell for pair in pairs for cell in pair))
+
+    def of(cell: Cell, seed: int) -> float:
+        history = cell.block.block.history
+        if claim["metric"] not in history:
+            raise AbsentError(f"no column {claim['metric']} in history.csv")
+        factors = zip((*cell.key, seed), ("encoder", "init", "frac", "seed"), strict=True)
+        for value, factor in factors:
+            history = history[history[factor] == value]
+        curve = history.sort_values("epoch")[claim["metric"]].to_numpy(float)
+        return float(curve[0 if claim["epoch"] == "first" else -1])
+
+    differences = [np.mean([of(a, seed) - of(b, seed) for a, b in pairs]) for seed in seeds]
+    estimate = t_interval([float(d) for d in differences])
+    yield Measured(_named(pairs), estimate, estimate, len(seeds), SEEDS)
+
+
+def _unmeasured(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
+    raise AbsentError("no measurement answers it")
+
+
+ANSWERS: dict[str, Callable[[Claim, Sequence[Resampled]], Iterator[Measured]]] = {
+    "difference": _difference, "relative": _difference, "at_most": _at_most,
+    "improved": _improved, "growth": _growth, "best": _best, "classes": _classes,
+    "rarest": _rarest, "median": _median, "smallest_box": _smallest_box, "curve": _curve,
+    "unmeasured": _unmeasured,
+}  # fmt: skip

@@ -1,0 +1,194 @@
+"""Claims beside measurements: `claims.yaml` says what is claimed, what answers it, and the rule.
+
+Keys of a claim: ``id``, ``says``, ``where``, ``note``, ``number`` (what is claimed, if it is a
+number), ``metric`` (a score of ``comparisons.csv``), ``a`` and ``b`` (cells: ``encoder``, ``init``,
+``frac``, and settings such as ``loss`` where protocols are compared; ``b`` takes from ``a`` what it
+does not name; a list stands for every value in it), and ``kind``:
+
+- ``difference``: a - b is above zero. ``relative``: a / b - 1 is. ``improved``: more images are
+  better with a than are worse; the number is the share of those that are better.
+- ``growth``: a - b exceeds the same difference at the cells ``than``.
+- ``at_most``: a - b is below ``margin``.
+- ``best``: a scores above every other cell with the same share of the data.
+- ``classes``: in every cell a the classes ``higher`` score above the classes ``lower``.
+- ``rarest``: in every cell a the class with the fewest test images scores below the mean of the
+  others.
+- ``median``, ``smallest_box``: of the values a box plot shows; by their order alone.
+- ``curve``: a column of ``history.csv`` is higher at the ``first`` or ``last`` ``epoch``.
+- ``unmeasured``: nothing here answers it.
+
+Several pairs are averaged, or must each hold with ``every: true``; in ``best``, ``classes``,
+``rarest``, ``median``, ``smallest_box`` and ``improved`` each must hold. *Direction* is supported
+if the 95 % interval leaves zero out on the claimed side, contradicted if on the other, inconclusive
+if it holds zero. *Size* is supported if the interval holds the number, and inconclusive under three
+seeds. A claim about ImageNet is not measured by another initialisation: its number is shown, and
+counts for nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from tlunet.errors import ConfigError
+from tlunet.report.analysis.answers import ANSWERS, AbsentError, Claim
+from tlunet.report.analysis.blocks import Key
+from tlunet.report.analysis.comparisons import Resampled
+from tlunet.report.analysis.statistics import Verdict, direction, size
+
+KEYS = {
+    "id", "says", "where", "note", "number", "metric", "a", "b", "kind", "than", "margin",
+    "higher", "lower", "epoch", "every",
+}  # fmt: skip
+NEEDED = {
+    "difference": {"b"}, "relative": {"b"}, "improved": {"b"}, "median": {"b"},
+    "growth": {"b", "than"}, "at_most": {"b", "margin"}, "curve": {"b", "epoch"},
+    "classes": {"higher", "lower"},
+}  # fmt: skip
+COLUMNS = [
+    "block", "id", "says", "where", "kind", "number", "value", "low", "high", "n_seeds", "interval",
+    "case", "direction", "size", "note",
+]  # fmt: skip
+
+
+def find_claims(experiment: Path) -> Path | None:
+    """An experiment's ``claims.yaml``, checked; ``None`` if it has none.
+
+    Raises:
+        ConfigError: it cannot be read, or one of its claims is faulty.
+    """
+    path = experiment / "claims.yaml"
+    if not path.exists():
+        return None
+    read_claims(path)
+    return path
+
+
+def read_claims(path: Path) -> list[Claim]:
+    """The claims of a file.
+
+    Raises:
+        ConfigError: no such file, not YAML, or a claim with a wrong, unknown or missing key.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+    claims = content.get("claims") if isinstance(content, dict) else None
+    if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):
+        raise ConfigError(f"{path}: expected a key 'claims' with a list of claims")
+    faults = [f"{path}, {fault}" for claim in claims for fault in _faults(claim)]
+    if faults:
+        raise ConfigError(*faults)
+    return claims
+
+
+def _faults(claim: Claim) -> Iterator[str]:
+    name, kind = f"claim {claim.get('id', '?')!r}", claim.get("kind")
+    for key in sorted(claim.keys() - KEYS):
+        yield f"{name}: unknown key {key!r}; allowed: {', '.join(sorted(KEYS))}"
+    if not isinstance(kind, str) or kind not in ANSWERS:
+        yield f"{name}: kind is {kind!r}; allowed: {', '.join(ANSWERS)}"
+        return
+    needed = {"id", "says"} | NEEDED.get(kind, set())
+    needed |= set() if kind == "unmeasured" else {"metric", "a"}
+    for key in sorted(needed - claim.keys()):
+        yield f"{name}: key {key!r} is missing"
+    for key in claim.keys() & {"a", "b", "than"}:
+        yield from (f"{name}, {key}: {fault}" for fault in _cell_faults(claim[key]))
+    for key in claim.keys() & {"number", "margin"}:
+        if not _is_number(claim[key]):
+            yield f"{name}: {key} is {claim[key]!r}, expected a number"
+    for key in claim.keys() & {"higher", "lower"}:
+        if not isinstance(claim[key], list):
+            yield f"{name}: {key} is {claim[key]!r}, expected a list of class ids"
+    if claim.get("epoch", "first") not in ("first", "last"):
+        yield f"{name}: epoch is {claim['epoch']!r}, expected first or last"
+    if isinstance(claim.get("a"), dict):
+        for key in sorted(set(Key._fields) - claim["a"].keys()):
+            yield f"{name}: 'a' does not say which {key}"
+
+
+def _cell_faults(cell: Any) -> Iterator[str]:
+    if not isinstance(cell, dict):
+        yield f"{cell!r} is no cell; expected keys such as encoder, init and frac"
+        return
+    fracs = cell.get("frac", 1.0)
+    for frac in fracs if isinstance(fracs, list) else [fracs]:
+        if not _is_number(frac):
+            yield f"frac is {frac!r}, expected a number"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def judge(claims: Sequence[Claim], blocks: Sequence[Resampled]) -> pd.DataFrame:
+    """Every claim in every block; a claim that names settings, once for the whole study.
+
+    Returns:
+        ``block, id, says, where, kind, number, note`` of the claim; ``value, low, high, n_seeds,
+        interval`` measured; ``case``: of which cells (the weakest, where each must hold), or why
+        there are none; ``direction`` and ``size``: the verdicts, size null without a number.
+    """
+    rows = []
+    for claim in claims:
+        named = {*claim.get("a", {}), *claim.get("b", {})} - set(Key._fields)
+        if named:
+            rows.append(_judged(claim, blocks, "between protocols"))
+        else:
+            rows += [_judged(claim, [block], block.block.title) for block in blocks]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _judged(claim: Claim, blocks: Sequence[Resampled], title: str) -> dict[str, Any]:
+    claim, stand_in = _with_stand_in(claim, blocks)
+    row = {key: claim.get(key) for key in COLUMNS} | {"block": title}
+    number = claim.get("number")
+    verdicts: tuple[Verdict, Verdict] = ("not measured", "not measured")
+    try:
+        cases = list(ANSWERS[claim["kind"]](claim, blocks))
+    except AbsentError as absent:
+        row["case"] = str(absent)
+    else:
+        weakest = min(cases, key=lambda case: np.nan_to_num(case.evidence.low, nan=-np.inf))
+        row |= weakest.value._asdict() | {"n_seeds": weakest.n_seeds, "interval": weakest.interval}
+        row["case"] = weakest.case + (f" (weakest of {len(cases)})" if len(cases) > 1 else "")
+        if not stand_in:
+            sizes = [size(case.value, number or 0.0, case.n_seeds) for case in cases]
+            verdicts = _all([direction(case.evidence) for case in cases]), _all(sizes)
+    if stand_in:
+        row["case"] = f"init={stand_in} in its stead: {row['case']}"
+    return row | {"direction": verdicts[0], "size": None if number is None else verdicts[1]}
+
+
+def _all(verdicts: Sequence[Verdict]) -> Verdict:
+    order: tuple[Verdict, ...] = ("not measured", "contradicted", "inconclusive")
+    for decisive in order:
+        if decisive in verdicts:
+            return decisive
+    return "supported"
+
+
+def _with_stand_in(claim: Claim, blocks: Sequence[Resampled]) -> tuple[Claim, str | None]:
+    """The claim with another initialisation for ImageNet's, if the study has none of that."""
+    inits = [key.init for block in blocks for key in block.block.keys if key.init != "random"]
+    if (
+        any(i.startswith("imagenet") for i in inits)
+        or not inits
+        or "imagenet" not in str(claim.get("a", ""))
+    ):
+        return claim, None
+
+    def swap(value: Any) -> Any:
+        if isinstance(value, list):
+            return [swap(v) for v in value]
+        return inits[0] if value == "imagenet" else value
+
+    swapped = {k: {name: swap(v) for name, v in claim[k].items()} for k in ("a", "b") if k in claim}
+    return claim | swapped, inits[0]

@@ -1,0 +1,392 @@
+"""How every figure looks, and how it is saved.
+
+Colour says the initialisation; hatch (areas) and open markers (lines) say it again for print in
+grey. Line style and marker say the encoder. Classes have colours of their own.
+"""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from functools import wraps
+from math import ceil
+from pathlib import Path
+from typing import Any, NamedTuple, ParamSpec
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+
+from tlunet.data.colours import CLASS_COLOURS
+from tlunet.machine.files import write_text, write_whole
+from tlunet.report.analysis.blocks import display_order
+
+P = ParamSpec("P")
+
+WIDTH = 7.2  # inches, a page between its margins
+FONT_SIZE = 8.0  # points
+TITLE_SIZE = 8.5
+MIN_FONT_SIZE = 7.0
+PIECES = re.compile(r"[^-_/=]*[-_/=]|[^-_/=]+")  # of a word, which may be broken between them
+STYLE = {
+    "font.size": FONT_SIZE,
+    "axes.titlesize": TITLE_SIZE,
+    "axes.labelsize": TITLE_SIZE,
+    "figure.labelsize": TITLE_SIZE,
+    "xtick.labelsize": FONT_SIZE,
+    "ytick.labelsize": FONT_SIZE,
+    "legend.fontsize": FONT_SIZE,
+    "legend.frameon": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.5,
+    "hatch.linewidth": 0.5,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4,
+    "svg.fonttype": "path",
+    "text.parse_math": False,  # a class may be named $x^$
+}
+RED = "#D00000"
+COLOURS = CLASS_COLOURS  # of the classes, one each in turn
+
+# Okabe and Ito's colours, told apart by colour-blind readers; the baseline is black.
+ENCODERS = ("resnet", "densenet")
+INITS = ("random", "imagenet", "synthetic", "checkpoint")
+INIT_NAMES = {"imagenet": "ImageNet"}  # where a person reads them; tables keep the key
+INIT_COLOURS = ("#000000", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9")
+HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "----")
+LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+class Grid(NamedTuple):
+    """What a table holds, in order of display.
+
+    Attributes:
+        encoders: resnet, densenet, then the others by name.
+        inits: random first, then by name.
+        fracs: the largest first.
+        pairs: (encoder, init) of any cell, encoder by encoder.
+    """
+
+    encoders: list[str]
+    inits: list[str]
+    fracs: list[float]
+    pairs: list[tuple[str, str]]
+
+
+def order(table: pd.DataFrame) -> Grid:
+    """The encoders, initialisations and fractions of a table, in order of display.
+
+    Raises:
+        ValueError: the table has no rows.
+
+    >>> order(pd.DataFrame({"encoder": ["b", "resnet"], "init": "random", "frac": [0.5, 1.0]}))[:3]
+    (['resnet', 'b'], ['random'], [1.0, 0.5])
+    """
+    if table.empty:
+        raise ValueError("the table has no rows, there is nothing to draw")
+    present: list[Any] = table.groupby(["encoder", "init"], observed=True).size().index.tolist()
+    encoders, inits = (display_order(names) for names in zip(*present, strict=True))
+    pairs = [(e, i) for e in encoders for i in inits if (e, i) in present]
+    return Grid(encoders, inits, sorted(table["frac"].unique().tolist(), reverse=True), pairs)
+
+
+def _rank(name: str, known: Sequence[str], others: Sequence[str] = ()) -> int:
+    """Where `name` stands: a known one always in the same place, the others after them."""
+    rest = [other for other in others if other not in known]
+    return known.index(name) if name in known else len(known) + [*rest, name].index(name)
+
+
+def cells(table: pd.DataFrame) -> dict[tuple[str, str, float], pd.DataFrame]:
+    """The rows of each (encoder, init, frac), sorted by seed, image, class and epoch.
+
+    Sums of floats depend on their order: sorted, the same rows give the same figure.
+    """
+    keys = ["seed", "image_id", "class_id", "epoch", "metric"]
+    keys = [key for key in keys if key in table]
+    parts = table.groupby(["encoder", "init", "frac"], observed=True)
+    found: dict[Any, pd.DataFrame] = dict(iter(parts))
+    return {
+        (str(e), str(i), float(f)): part.sort_values(keys, kind="stable")
+        for (e, i, f), part in found.items()
+    }
+
+
+def colour(init: str, grid: Grid) -> str:
+    """An initialisation's colour, `#rrggbb`."""
+    return INIT_COLOURS[_rank(init, INITS, grid.inits) % len(INIT_COLOURS)]
+
+
+def marks(encoder: str, init: str, grid: Grid) -> dict[str, Any]:
+    """How a cell's line looks: colour by init, line and marker by encoder; random is open."""
+    own, place = colour(init, grid), _rank(encoder, ENCODERS, grid.encoders)
+    return {
+        "color": own,
+        "linestyle": LINES[place % len(LINES)],
+        "marker": MARKERS[place % len(MARKERS)],
+        "markerfacecolor": "white" if init == "random" else own,
+    }
+
+
+def area(init: str, grid: Grid) -> dict[str, Any]:
+    """How a cell's box or bar looks: a tint and a hatch, both by init."""
+    own = colour(init, grid)
+    tint = 0.7 + 0.3 * np.array(to_rgb(own))
+    hatch = HATCHES[_rank(init, INITS, grid.inits) % len(HATCHES)]
+    return {"facecolor": tuple(tint.tolist()), "edgecolor": own, "hatch": hatch, "linewidth": 0.8}
+
+
+def init_name(init: str) -> str:
+    """An initialisation as a person writes it; a recipe after the name stays as it is.
+
+    >>> init_name("imagenet"), init_name("imagenet path=a.pth"), init_name("random")
+    ('ImageNet', 'ImageNet path=a.pth', 'random')
+    """
+    name, _, recipe = init.partition(" ")
+    return f"{INIT_NAMES.get(name, name)} {recipe}".rstrip()
+
+
+def percent(frac: float) -> str:
+    """A fraction as a percentage, to six digits.
+
+    >>> percent(1.0), percent(0.125), percent(0.29)
+    ('100%', '12.5%', '29%')
+    """
+    return f"{100 * frac:g}%"
+
+
+def condition(
+    encoder: str | None = None, init: str | None = None, frac: float | None = None
+) -> str:
+    """What identifies a cell, or several of them, in a figure.
+
+    >>> condition("resnet", "imagenet", 0.5), condition("resnet", "imagenet"), condition(frac=0.5)
+    ('resnet · ImageNet · 50%', 'resnet · ImageNet', '50% of the data')
+    """
+    if frac is not None and encoder is None and init is None:
+        return f"{percent(frac)} of the data"
+    parts = [encoder, init and init_name(init), None if frac is None else percent(frac)]
+    return " · ".join(part for part in parts if part is not None)
+
+
+def text_width(text: str, size: float = FONT_SIZE, weight: str = "normal") -> float:
+    """Width in inches of the longest line, in the style's font.
+
+    Args:
+        text: one or more lines.
+        size: of the font, in points.
+        weight: of the font, normal or bold.
+    """
+    font = FontProperties(size=size, weight=weight)
+    lines = (text_to_path.get_text_width_height_descent(t, font, False) for t in text.split("\n"))
+    return 1.03 * max(width for width, *_ in lines) / 72  # 3% for hinting on a coarse screen
+
+
+def wrap(text: str, width: float, size: float = FONT_SIZE, weight: str = "normal") -> str:
+    """Break a text into lines of at most `width` inches.
+
+    Breaks at " · " if there is one, else at a space, else after one of `-_/=`, else anywhere.
+
+    >>> print(wrap("timm-tf_efficientnet_lite0 · ImageNet · 50%", 1.2))
+    timm-tf_efficientnet_
+    lite0
+    ImageNet · 50%
+    """
+    parts = text.split("\n")
+    return "\n".join(line for part in parts for line in _wrapped(part, width, size, weight))
+
+
+def _wrapped(text: str, width: float, size: float, weight: str) -> list[str]:
+    if text_width(text, size, weight) <= width or len(text) < 2:
+        return [text]
+    separator, parts = _parts(text)
+    lines = [parts[0]]
+    for part in parts[1:]:
+        longer = lines[-1] + separator + part
+        if text_width(longer, size, weight) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return [one for line in lines for one in _wrapped(line, width, size, weight)]
+
+
+def _parts(text: str) -> tuple[str, list[str]]:
+    """A text at its best breaks, and what joins the parts."""
+    for separator in (" · ", " "):
+        if separator in text:
+            return separator, text.split(separator)
+    parts = PIECES.findall(text)
+    return "", parts if len(parts) > 1 else list(text)
+
+
+def longest_piece(text: str, size: float = FONT_SIZE) -> float:
+    """Width in inches of the longest piece of a text that `wrap` leaves whole where it can."""
+    pieces = (piece for word in text.split() for piece in PIECES.findall(word))
+    return max(text_width(piece, size) for piece in pieces)
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw in the project's style whatever the user's own matplotlibrc says; nothing stays set."""
+
+    @wraps(draw)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with matplotlib.style.context(["default", STYLE]):
+            return draw(*args, **kwargs)
+
+    return inside
+
+
+def save(figure: Figure, stem: Path) -> str:
+    """Write `stem.svg` and `stem.png` (160 dpi), each whole; the same bytes for the same figure.
+
+    Args:
+        figure: of any function of this package; its layout is fixed from now on.
+        stem: path without suffix.
+
+    Returns:
+        The drawing from `<svg` on, to be put into a page.
+    """
+    svg, png = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("svg", "png"))
+    drawing = _svg(figure)
+    save_png(figure, png)
+    write_text(svg, drawing)
+    return drawing[drawing.index("<svg") :]
+
+
+def drawn(figure: Figure) -> str:
+    """A figure as `save` draws it, from `<svg` on; no file is written."""
+    drawing = _svg(figure)
+    return drawing[drawing.index("<svg") :]
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG (160 dpi), whole; its layout is fixed from now on."""
+    with matplotlib.style.context(["default", STYLE]):
+        _lay_out(figure)
+        figure.set_dpi(160)
+        # The canvas itself: Figure.savefig would draw everything once more beforehand.
+        canvas = FigureCanvasAgg(figure)
+        write_whole(path, lambda new: canvas.print_png(new, metadata={"Software": None}))
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    with matplotlib.style.context(["default", STYLE, {"svg.hashsalt": "tlunet"}]):
+        _lay_out(figure)
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def _lay_out(figure: Figure) -> None:
+    """Once: it is slow, and never quite the same again."""
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+    figure.set_layout_engine("none")
+
+
+def subplots(rows: int, columns: int, height: float, **kwargs: Any) -> tuple[Figure, Any]:
+    """A figure as wide as a page (wider from five columns on) and its (rows, columns) axes.
+
+    Args:
+        rows: how many.
+        columns: how many.
+        height: of one row, in inches.
+        kwargs: to `Figure.subplots`.
+    """
+    figure = Figure(figsize=(max(WIDTH, 1.7 * columns), height * rows), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **kwargs)
+
+
+def headers(
+    axes: Sequence[Axes], texts: Sequence[str], width: float = 100.0, align: str = "center"
+) -> None:
+    """Write above the titles what the panels below have in common.
+
+    Args:
+        axes: the first panel of each; they have their titles.
+        texts: one per panel, to be wrapped.
+        width: inches per panel.
+        align: left or center, as the titles.
+    """
+    titles = [ax.get_title(loc=align) for ax in axes]  # type: ignore[arg-type]
+    above = 6 + 1.3 * TITLE_SIZE * max(len(title.splitlines()) for title in titles)  # points
+    for ax, text in zip(axes, texts, strict=True):
+        ax.annotate(
+            wrap(text, width, TITLE_SIZE, "bold"), (0.5 if align == "center" else 0, 1),
+            (0, above), xycoords="axes fraction", textcoords="offset points", ha=align,
+            va="bottom", fontsize=TITLE_SIZE, fontweight="bold",
+        )  # fmt: skip
+
+
+def row_header(ax: Axes, text: str, height: float) -> None:
+    """What all panels of a row have in common, left of the first one.
+
+    Args:
+        ax: the first panel.
+        text: to be wrapped.
+        height: of the row, in inches.
+    """
+    ax.set_ylabel(wrap(text, height, TITLE_SIZE, "bold"), fontweight="bold")
+
+
+def row_major(handles: Sequence[Any], columns: int) -> list[Any]:
+    """In the order that makes a legend, which fills its columns first, read row by row.
+
+    >>> row_major("abcde", 3)
+    ['a', 'd', 'b', 'e', 'c']
+    """
+    return [handle for column in range(columns) for handle in handles[column::columns]]
+
+
+def legend(
+    figure: Figure, handles: Sequence[Any], title: str = "", above: bool = False, group: int = 1
+) -> None:
+    """A legend under (or over) all panels; the figure grows by its height.
+
+    Args:
+        figure: to which it belongs.
+        handles: row by row, with their labels.
+        title: a line over them.
+        above: whether it goes to the top of the figure.
+        group: entries that belong together and stay in one row.
+    """
+    width = figure.get_figwidth() - 0.3
+    labels = [wrap(str(handle.get_label()), width - 0.7) for handle in handles]
+    fitting = int(width / (0.65 + max(map(text_width, labels))))  # 0.65: a line, and the gaps
+    columns = min(len(handles), max(1, fitting))
+    if columns < len(handles):
+        columns -= columns % group if columns > group else 0
+    rows = ceil(len(handles) / columns)
+    title = wrap(title, width)
+    lines = rows * (1 + max(label.count("\n") for label in labels))
+    lines += title.count("\n") + 1 if title else 0
+    figure.set_figheight(figure.get_figheight() + 0.1 + 0.17 * lines)
+    figure.legend(
+        row_major(handles, columns), row_major(labels, columns), ncols=columns,
+        loc="outside upper center" if above else "outside lower center",
+        handlelength=3, columnspacing=1.5, title=title or None, title_fontsize=7.5,
+    )  # fmt: skip
+
+
+def gap(ax: Axes, x: float, text: str) -> None:
+    """Say at `x` why nothing is drawn there."""
+    ax.text(
+        x, 0.03, text, transform=ax.get_xaxis_transform(), rotation=90, fontsize=7,
+        ha="center", va="bottom", color="#555555",
+    )  # fmt: skip
+
+
+def empty(ax: Axes, text: str) -> None:
+    """Say in the middle of a panel why nothing is drawn in it."""
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color="#555555")

@@ -1,0 +1,163 @@
+"""What each key of the configuration may be; nothing is read from disk."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from tlunet.data.readers.layouts import NAMES
+from tlunet.study.config.untrusted import check_targets, shown
+
+_MOST = 2**31 - 1  # of anything counted, and of seeds
+_MOST_PIXELS = 2**26  # of an image; a reader takes no more than 89 million either
+_MOST_AT_ONCE = 1024  # threads, processes
+
+
+def _is_int(low: int, high: int = _MOST) -> Callable[[Any], bool]:
+    return lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v <= high
+
+
+def _is_number(test: Callable[[float], bool]) -> Callable[[Any], bool]:
+    # Bounded before it becomes a float: an integer may be too large for one. NaN is in no bounds.
+    return lambda v: (
+        isinstance(v, int | float)
+        and not isinstance(v, bool)
+        and -1e300 < v < 1e300
+        and test(float(v))
+    )
+
+
+def _is_one_of(*allowed: str) -> Callable[[Any], bool]:
+    return lambda v: isinstance(v, str) and v in allowed
+
+
+def _is_size(v: Any) -> bool:
+    is_pair = isinstance(v, ListConfig) and len(v) == 2 and all(_is_int(32)(x) for x in v)
+    return is_pair and v[0] * v[1] <= _MOST_PIXELS
+
+
+def _or_null(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda v: v is None or test(v)
+
+
+def _is_name(v: Any) -> bool:
+    return isinstance(v, str) and len(v) <= 100 and re.fullmatch(r"[\w][\w.\- ]*", v) is not None
+
+
+def _is_path(v: Any) -> bool:
+    if not isinstance(v, str) or not v.strip() or not v.isprintable():
+        return False
+    return len(v) <= 4000 and all(len(part.encode()) <= 255 for part in Path(v).parts)
+
+
+def _is_text(v: Any) -> bool:
+    return isinstance(v, str) and 0 < len(v.strip()) <= 200 and v.isprintable()
+
+
+def _are_names(v: Any) -> bool:
+    return isinstance(v, ListConfig) and all(map(_is_text, v)) and len(set(v)) == len(v)
+
+
+def _are_betas(v: Any) -> bool:
+    is_beta = _is_number(lambda beta: 0 <= beta < 1)
+    return isinstance(v, ListConfig) and len(v) == 2 and all(map(is_beta, v))
+
+
+def _is_bool(v: Any) -> bool:
+    return isinstance(v, bool)
+
+
+_SIZE = "[height,width], both 32 or more, 67 million pixels at most"
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "study": (_or_null(_is_name), "a folder's name: letters, digits, '.', '_', '-'"),
+    "seed": (_is_int(0), "a whole number, 0 or more, below 2^31"),
+    "frac": (_is_number(lambda v: 0 < v <= 1), "a number above 0 and at most 1"),
+    "epochs": (_is_int(1), "a whole number, 1 or more"),
+    "batch_size": (_is_int(1), "a whole number, 1 or more"),
+    "threshold": (_is_number(lambda v: 0 < v < 1), "a probability between 0 and 1"),
+    "checkpoint_minutes": (
+        _or_null(_is_number(lambda v: 0 <= v <= 1e6)),
+        "minutes, 0 or more, or null",
+    ),
+    "force": (_is_bool, "true or false"),
+    "encoder.name": (_is_text, "an encoder's name, as resnet18 or tu-convnext_tiny"),
+    "arch.name": (_is_one_of("unet", "fpn", "unetplusplus"), "unet, fpn, unetplusplus"),
+    "optimizer.lr": (_is_number(lambda v: v > 0), "a number above 0"),
+    "optimizer.betas": (_are_betas, "two numbers from 0 to below 1, as in [0.99,0.99]"),
+    "early_stopping.patience": (_or_null(_is_int(1)), "a whole number of epochs, or null"),
+    "paths.runs": (_is_path, "a folder"),
+    "paths.data": (_is_path, "a folder"),
+    "data.name": (_is_one_of(*NAMES), ", ".join(NAMES)),
+    "data.root": (_or_null(_is_path), "a folder, or null"),
+    "data.split": (_is_one_of("random", "official"), "random, official"),
+    "data.split_seed": (_is_int(0), "a whole number, 0 or more, below 2^31"),
+    "data.subset": (_is_one_of("all", "defective"), "all, defective"),
+    "data.size": (_or_null(_is_size), f"{_SIZE}, or null"),
+    "data.residency": (_is_one_of("auto", "gpu", "memmap"), "auto, gpu, memmap"),
+    "data.workers": (
+        _or_null(_is_int(0, _MOST_AT_ONCE)),
+        "a whole number, or null to choose by the hardware",
+    ),
+    "data.on_error": (_is_one_of("stop", "skip"), "stop, skip"),
+    "data.classes": (_are_names, "a list of names, no two alike, as in [scratch,dent]"),
+    "data.n": (_is_int(8), "a whole number, 8 or more"),
+    "data.seed": (_is_int(0), "a whole number, 0 or more, below 2^31"),
+    "data.balance": (_is_one_of("even", "severstal"), "even, severstal"),
+    "init.name": (
+        _is_one_of("random", "imagenet", "synthetic", "checkpoint"),
+        "random, imagenet, synthetic, checkpoint",
+    ),
+    "init.path": (_or_null(_is_path), "a file or folder, or null"),
+    "init.n": (_is_int(8), "a whole number, 8 or more"),
+    "init.size": (_is_size, _SIZE),
+    "init.epochs": (_is_int(1), "a whole number, 1 or more"),
+    "init.seed": (_is_int(0), "a whole number, 0 or more, below 2^31"),
+    "loss._target_": (_is_text, "a class, as tlunet.model.losses.PaperLoss"),
+    "augment._target_": (_is_text, "a class, as tlunet.data.augment.Augment"),
+    "trainer.accelerator": (_is_one_of("auto", "cuda", "mps", "cpu"), "auto, cuda, mps, cpu"),
+    "trainer.precision": (
+        _is_one_of("auto", "bf16-mixed", "32-true"),
+        "auto, bf16-mixed, 32-true",
+    ),
+    "trainer.threads": (
+        _or_null(_is_int(1, _MOST_AT_ONCE)),
+        "a whole number, or null for one a core",
+    ),
+    "trainer.devices": (
+        lambda v: v == "auto" or _is_int(1, _MOST_AT_ONCE)(v),
+        "a whole number, or auto",
+    ),
+    "trainer.nodes": (_is_int(1, _MOST_AT_ONCE), "a whole number, 1 or more"),
+    "trainer.compile": (_is_bool, "true or false"),
+    "logger.name": (_is_one_of("wandb", "tensorboard", "csv"), "wandb, tensorboard, csv"),
+    "logger.mode": (_is_one_of("auto", "online", "offline"), "auto, online, offline"),
+    "logger.project": (_is_text, "a project's name"),
+    "logger.images": (_is_int(0, 1000), "a whole number, at most 1000; 0 for none"),
+    "logger.checkpoint": (_is_bool, "true or false"),
+}
+#: Keys that hold others, where a single value has no meaning.
+_GROUPS = tuple(dict.fromkeys(key.partition(".")[0] for key in _RULES if "." in key))
+
+
+def check(cfg: DictConfig) -> list[str]:
+    """What is wrong with the values of one cell, a line a fault.
+
+    >>> check(OmegaConf.create({"frac": 1.5}))
+    ['frac=1.5: expected a number above 0 and at most 1']
+    """
+    broken = [key for key in _GROUPS if key in cfg and not isinstance(cfg[key], DictConfig)]
+    examples = {key.partition(".")[0]: key for key in reversed(_RULES)}
+    faults = [f"{k}={shown(cfg[k])}: expected keys below it, as in {examples[k]}" for k in broken]
+    for key, (is_right, expected) in _RULES.items():
+        parent, _, last = key.rpartition(".")
+        node = OmegaConf.select(cfg, parent) if parent else cfg
+        if not isinstance(node, DictConfig) or last not in node:
+            continue
+        if not is_right(node[last]):
+            faults.append(f"{key}={shown(node[last])}: expected {expected}")
+    faults += check_targets(cfg)
+    if not broken and OmegaConf.select(cfg, "init.name") == "checkpoint" and not cfg.init.path:
+        faults.append("init=checkpoint: init.path is not set; expected a run folder or a .ckpt")
+    return faults

@@ -1,0 +1,231 @@
+"""A study laid out in W&B from code: a workspace to look at runs in, and a report to send around.
+
+Both are specifications first, made without a network; saving them is another step.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tlunet.errors import ConfigError, DataError
+from tlunet.machine.files import read_json
+from tlunet.tracking.wandb.connection import first_line, is_logged_in, knock
+
+if TYPE_CHECKING:
+    import wandb_workspaces.reports.v2 as reports
+    import wandb_workspaces.workspaces as workspaces
+
+INSTALL = "tlunet dashboard needs wandb-workspaces: pip install '.[dashboard]'"
+#: Figure 8: what is drawn, by the names that the cells log.
+CONVERGENCE = {"val_loss": "loss", "val_dice": "Dice", "val_mla": "MLA"}
+AXES = {"epoch": "epoch", "elapsed_seconds": "seconds of training"}
+#: The scores of the grid, by their names in ``metrics.json``.
+SCORES = {"dice_image": "Dice", "iou_image": "IoU", "mla": "MLA", "auc/mean": "AUC"}
+COURSE = {
+    "train_loss": "training loss",
+    "gradient_norm": "gradient norm",
+    "learning_rate": "learning rate",
+    "images_per_second": "images/s",
+    "waiting_share": "share of time waiting for data",
+}
+GRID = ("grid_encoder", "grid_init", "grid_frac")  # what runs are grouped by
+COLUMNS = [
+    "run:displayName",
+    *(f"config:{name}.value" for name in (*GRID, "grid_seed")),
+    *(f"summary:{name}" for name in SCORES),
+]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is laid out.
+
+    Attributes:
+        study: name of the study, W&B's group.
+        project: of its runs.
+        entity: whose project; empty in a specification that is not saved.
+        classes: names of the class ids 1…M.
+    """
+
+    study: str
+    project: str
+    entity: str
+    classes: tuple[str, ...]
+
+    @classmethod
+    def read(cls, study: Path, entity: str = "") -> "Plan":
+        """From a study's run folders.
+
+        Raises:
+            DataError: it has none, or they were not logged to W&B.
+        """
+        folders = sorted(path.parent for path in study.glob("*/config.yaml"))
+        if not folders:
+            raise DataError(f"{study}: no run folder in it; expected a study, as runs/synthetic")
+        for folder in folders:
+            try:
+                config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+                logger = config["logger"]
+                classes = tuple(map(str, read_json(folder / "meta.json")["classes"]))
+                if logger["name"] == "wandb":
+                    return cls(study.resolve().name, str(logger["project"]), entity, classes)
+            except (KeyError, TypeError, ValueError, OSError, yaml.YAMLError):
+                continue  # another cell may say it
+        raise DataError(f"{study}: none of its cells was logged to W&B (logger=wandb)")
+
+
+def panels(plan: Plan) -> dict[str, list[Any]]:
+    """Section → its panels, the same in workspace and report."""
+    import wandb_workspaces.reports.v2 as wr
+
+    def line(y: list[str], x: str, title: str) -> Any:
+        return wr.LinePlot(title=title, x=x, y=[*y], title_x=AXES[x])
+
+    classes = range(1, len(plan.classes) + 1)
+    sections: dict[str, list[Any]] = {
+        "Test scores": [
+            wr.BarPlot(title=name, metrics=[wr.SummaryMetric(key)]) for key, name in SCORES.items()
+        ]
+    }
+    for axis, unit in AXES.items():
+        sections[f"Convergence by {unit} (Figure 8)"] = [
+            line([key], axis, f"validation {name}") for key, name in CONVERGENCE.items()
+        ]
+    # Bars of W&B's may be box plots, but its library does not say how: the report's figures are.
+    sections["Distribution over test images (Figures 4, 5 and 9)"] = [
+        wr.MediaBrowser(title=name.replace("_", " "), media_keys=[f"figures/{name}"], num_columns=1)
+        for name in ("figure_4", "figure_5", "figure_9")
+    ]
+    sections["Test images"] = [wr.MediaBrowser(media_keys=["test/examples"], num_columns=2)]
+    sections["Classes"] = [
+        line([f"val_dice_class/{m}"], "epoch", f"validation Dice of {plan.classes[m - 1]}")
+        for m in classes
+    ]
+    for key, name in (("test/roc", "ROC"), ("test/precision_recall", "precision and recall")):
+        x, y = (
+            ("false positive rate", "true positive rate")
+            if key == "test/roc"
+            else ("recall", "precision")
+        )
+        chart = wr.CustomChart.from_table(
+            f"{key}_table", {"x": x, "y": y, "class": "class"}, {"title": name}
+        )
+        chart.chart_name = "wandb/area-under-curve/v0"
+        sections["Classes"].append(chart)
+    sections["Course of the training"] = [
+        line([key], "epoch", name) for key, name in COURSE.items()
+    ] + [wr.LinePlot(title="training loss by step", x="samples", y=["train_loss_step"])]
+    return sections
+
+
+def workspace(plan: Plan) -> "workspaces.Workspace":
+    """Runs grouped by encoder, initialisation and fraction, their scores beside their names."""
+    import wandb_workspaces.expr as expr
+    import wandb_workspaces.workspaces as ws
+
+    return ws.Workspace(
+        entity=plan.entity,
+        project=plan.project,
+        name=f"TLU-Net: {plan.study}",
+        sections=[
+            ws.Section(name=name, panels=drawn, is_open=True)
+            for name, drawn in panels(plan).items()
+        ],
+        runset_settings=ws.RunsetSettings(
+            filters=expr.And(expr.Config("study") == plan.study),
+            groupby=[expr.Config(name) for name in GRID],
+            order=[expr.Ordering(expr.Summary("dice_image"), ascending=False)],
+            pinned_columns=COLUMNS,
+        ),
+    )
+
+
+def report(plan: Plan) -> "reports.Report":
+    """The same panels one below the other, over the same runs."""
+    import wandb_workspaces.expr as expr
+    import wandb_workspaces.reports.v2 as wr
+
+    blocks: list[Any] = [
+        wr.P(
+            "Each run is a cell: encoder × initialisation × share of the training data × seed. "
+            "Dice and IoU: mean over test images with a defect, classes pooled within the image. "
+            "The intervals, comparisons and verdicts are in the report artifact of this study."
+        ),
+        wr.TableOfContents(),
+    ]
+    for name, drawn in panels(plan).items():
+        # Without entity and project the runs are those of the report's own project.
+        runs = wr.Runset(
+            name=plan.study,
+            filters=expr.And(expr.Config("study") == plan.study),
+            groupby=[f"config.{name}" for name in GRID],
+            pinned_columns=COLUMNS,
+            lock_columns=True,
+        )
+        blocks += [wr.H2(name), wr.PanelGrid(runsets=[runs], panels=drawn)]
+    return wr.Report(
+        entity=plan.entity,
+        project=plan.project,
+        title=f"TLU-Net: {plan.study}",
+        description="Laid out by tlunet dashboard.",
+        blocks=blocks,
+        width="fluid",
+    )
+
+
+def specification(plan: Plan) -> dict[str, Any]:
+    """Both as W&B takes them, without asking it anything.
+
+    Returns:
+        ``workspace`` and ``report``, plain values.
+
+    Raises:
+        ConfigError: wandb-workspaces is not installed.
+    """
+    try:
+        made: dict[str, Any] = {"workspace": workspace(plan), "report": report(plan)}
+    except ModuleNotFoundError as error:
+        raise ConfigError(INSTALL) from error
+    return {
+        name: json.loads(view._to_model().model_dump_json(by_alias=True, exclude_none=True))
+        for name, view in made.items()
+    }
+
+
+def save(study: Path, entity: str | None = None) -> dict[str, str]:
+    """Save both to W&B.
+
+    Args:
+        study: its folder.
+        entity: whose project; by default the user's own, or ``WANDB_ENTITY``.
+
+    Returns:
+        The addresses of ``workspace`` and ``report``.
+
+    Raises:
+        ConfigError: no login, nothing answers, or wandb-workspaces is not installed.
+        DataError: no study.
+    """
+    os.environ.setdefault("WANDB_SILENT", "true")
+    import wandb
+
+    plan = Plan.read(study)
+    specification(plan)  # what cannot be laid out is found before anything is saved
+    settings = wandb.setup().settings
+    if not is_logged_in(settings):
+        raise ConfigError(
+            "tlunet dashboard: W&B needs a login: wandb login; --dry-run FILE needs none"
+        )
+    if trouble := knock(settings.base_url):
+        raise ConfigError(f"tlunet dashboard: W&B {trouble}; --dry-run FILE needs no network")
+    try:
+        owner = entity or wandb.Api().default_entity or ""
+        plan = Plan.read(study, owner)
+        views = workspace(plan).save(), report(plan).save()
+    except Exception as error:  # whatever the server answers
+        raise ConfigError(f"tlunet dashboard: W&B refused it ({first_line(error)})") from error
+    return dict(zip(("workspace", "report"), (view.url for view in views), strict=True))
