@@ -1,9 +1,9 @@
-"""The paper's study, or one cell of it.
+"""Run the paper's study, or one of its cells.
 
     python run.py -m encoder=resnet,densenet init=random,imagenet frac=1.0,0.5
     python run.py encoder=densenet init=imagenet frac=0.5 seed=1
 
-`python run.py --help` shows every choice and key.
+`python run.py --help` lists all options and keys.
 """
 
 import sys
@@ -15,24 +15,24 @@ from omegaconf import DictConfig
 
 from tlunet.errors import UserError
 from tlunet.study.config.command import config_dir, help_text, read_command
+from tlunet.study.sweep.job import own_gpus, run_job
 from tlunet.study.sweep.launcher import Launcher, set_up
 from tlunet.study.training.signals import Stopped
-from tlunet.study.sweep.job import own_gpus, run_job
 
 ROOT = Path(__file__).parent
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def job(cfg: DictConfig) -> float | None:
-    """One cell; never raises, so that a sweep goes on (its state is in its run folder)."""
+    """Run one cell; never raises, so that a sweep continues (the run folder holds the state)."""
     return run_job(cfg)
 
 
 def main() -> int:
-    """Check everything that can be checked, run the cells, gather results, write the report.
+    """Check command and data, run the cells, collect the results, write the report.
 
     Returns:
-        0 if every cell asked for is finished, 1 if one is not, 2 if the command is wrong.
+        0 if all requested cells are finished, 1 if any is not, 2 if the command is wrong.
     """
     command, conf = sys.argv[1:], ROOT / "conf"
     set_up()
@@ -46,10 +46,10 @@ def main() -> int:
             return 0
         launcher = Launcher.read(command, conf, cells[0].paths.runs)
         with own_gpus(cells) if launcher.is_here else nullcontext():
-            from tlunet.report.analysis.claims import find_claims  # here: they import torch
+            from tlunet.report.analysis.claims import find_claims  # imported late: loads torch
             from tlunet.report.report import conclude_study
+            from tlunet.study.sweep.prepare import prepare
             from tlunet.tracking.wandb.report import log_report
-            from tlunet.study.sweep.sweep import prepare
 
             claims = find_claims(config_dir(command) or ROOT / "experiments/tlunet_paper")
             sweep = prepare(cells, launcher)
@@ -64,7 +64,7 @@ def main() -> int:
         print(*error.lines, sep="\n", file=sys.stderr)
         return 2
     except (Stopped, KeyboardInterrupt) as stop:
-        print(f"{str(stop) or 'interrupted'}: the same line goes on from here", file=sys.stderr)
+        print(f"{str(stop) or 'interrupted'}: run the same command to resume", file=sys.stderr)
         return 1
 
 

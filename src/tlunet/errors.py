@@ -1,8 +1,8 @@
-"""What a user can mend, said in one line a fault."""
+"""Errors that the user can fix, reported in one line per problem."""
 
 
 def visible(text: str) -> str:
-    r"""Text as one line: what would not be seen, or would steer the terminal, is written out.
+    r"""Escape invisible characters and terminal control codes; the result is one line.
 
     >>> print(visible("a\n\x1b[31mb.jpg"))
     a\n\x1b[31mb.jpg
@@ -10,11 +10,21 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def first_line(error: BaseException, most: int = 160) -> str:
+    r"""Return the first line of an exception's message, or its class name if there is none.
+
+    >>> first_line(ValueError("no such file\nat line 3")), first_line(KeyError())
+    ('no such file', 'KeyError')
+    """
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:most]
+
+
 class UserError(Exception):
-    """The command, the configuration or the data is wrong; exit code 2, no traceback.
+    """The command, configuration or data is invalid; exit code 2, no traceback.
 
     Args:
-        *lines: one line a fault: what, where, what was expected, what to do.
+        *lines: one line per problem: what, where, what was expected, what to do.
     """
 
     def __init__(self, *lines: str) -> None:
@@ -23,12 +33,12 @@ class UserError(Exception):
 
 
 class ConfigError(UserError):
-    """A key, a group or a value of the configuration is wrong."""
+    """A key, group or value of the configuration is invalid."""
 
 
 class DataError(UserError):
-    """A file, a row or a value of the data is wrong."""
+    """A file, row or value of the data is invalid."""
 
 
 class WeightsError(UserError):
-    """The starting weights asked for cannot be had: that cell fails, the others run."""
+    """The requested initial weights are not available: this cell fails, the others run."""

@@ -1,1 +1,1 @@
-"""How fast it is, measured: against the plain recipe, and against what the hardware can do."""
+"""Speed measurements, compared with the plain recipe and with hardware limits."""

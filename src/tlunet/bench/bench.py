@@ -1,4 +1,4 @@
-"""``tlunet bench``: one encoder, one size, one batch; everything about its speed in one record."""
+"""``tlunet bench``: measures the speed of one encoder, size and batch, as one record."""
 
 import platform
 import re
@@ -21,13 +21,14 @@ from tlunet.data.batches import channels_first
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.deploy.predict import Predictor
 from tlunet.errors import ConfigError
-from tlunet.machine.device import Hardware, keep_freed_memory
+from tlunet.machine.device import Hardware
+from tlunet.machine.memory import keep_freed_memory
+from tlunet.machine.versions import PACKAGES, commit
 from tlunet.model.memory import forward_flops
 from tlunet.model.network import TLUNet, check_encoder, library_network
-from tlunet.study.training.record import PACKAGES, commit
 
 OURS, PLAIN, AMP = "tlunet", "plain recipe", "plain recipe, AMP"
-TRAINING = 3  # times the forward pass's arithmetic, by convention
+TRAINING = 3  # FLOPs of training relative to the forward pass, by convention
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,15 @@ class Plan:
     """What is measured, and for how long.
 
     Attributes:
-        encoder: its name.
+        encoder: name of the encoder.
         size: (height, width) of the strips.
-        batch_size: images a step.
-        strips: drawn.
-        rounds: turns a side.
-        steps: counted in a turn.
-        warmup: steps before them; on a GPU enough to use up what the recipe's workers had ready.
-        variants: of :data:`VARIANTS`, what else is run.
+        batch_size: images per step.
+        strips: number of strips.
+        rounds: rounds per side.
+        steps: timed steps per round.
+        warmup: untimed steps before them; on a GPU enough to use up the batches that the recipe's
+            workers have prefetched.
+        variants: variants to run in addition, from :data:`VARIANTS`.
     """
 
     encoder: str
@@ -67,15 +69,15 @@ class Plan:
         strips: int | None = None,
         variants: tuple[str, ...] = (),
     ) -> Self:
-        """A plan from what a person typed; the rest follows from the hardware.
+        """Make a plan from command-line options; defaults depend on the hardware.
 
         Raises:
-            ConfigError: a size, a variant or an encoder that does not exist.
+            ConfigError: an invalid size, or an unknown variant or encoder.
         """
         if not (found := re.fullmatch(r"(\d+)[x×](\d+)", size)):
-            raise ConfigError(f"--size {size}: expected height x width, as 256x1600")
+            raise ConfigError(f"--size {size}: expected height x width, such as 256x1600")
         if unknown := sorted(set(variants) - set(VARIANTS)):
-            raise ConfigError(f"--variant {', '.join(unknown)}: allowed are {', '.join(VARIANTS)}")
+            raise ConfigError(f"--variant {', '.join(unknown)}: expected {', '.join(VARIANTS)}")
         height, width = int(found[1]), int(found[2])
         check_encoder(encoder, 4, (height, width))
         is_gpu = machine.accelerator == "cuda"
@@ -96,18 +98,18 @@ class Plan:
 def measure(
     plan: Plan, machine: Hardware, cache: Path, say: Callable[[str], None] = print
 ) -> dict[str, Any]:
-    """Train and evaluate in turn with the plain recipe, and find out where the time goes.
+    """Train and evaluate, alternating with the plain recipe, and measure where the time goes.
 
     Args:
-        plan: what, and for how long.
+        plan: what to measure, and for how long.
         machine: from :func:`tlunet.machine.device.choose`.
-        cache: where strips and packs are kept.
-        say: told how far it is.
+        cache: folder for strips and packs.
+        say: called with progress messages.
 
     Returns:
         Plain values for a JSON file. ``ratio_cpu_<encoder>_<height>x<width>`` (``ratio_gpu_…``,
-        ``ratio_gpu_amp_…``) is the median of ours over the plain recipe's training images/s, turn
-        by turn; ``sides`` holds every turn.
+        ``ratio_gpu_amp_…``) is the median over rounds of our training images/s divided by the
+        plain recipe's; ``sides`` contains every round.
     """
     encoder, size, batch_size = plan.encoder, plan.size, plan.batch_size
     say(f"{encoder} {size[0]}×{size[1]}, batch {batch_size}, {machine.name}, {machine.precision}")
@@ -155,7 +157,7 @@ def measure(
     return record | about(machine)
 
 
-#: What ``tlunet bench --variant`` may change of the default path.
+#: Changes to the default path that ``tlunet bench --variant`` can measure.
 VARIANTS = (
     "layout", "decoder", "memory", "compile", "compile_encoder", "compile_decoder", "compile_heads",
 )  # fmt: skip
@@ -166,7 +168,7 @@ def _sides(data: DefectDataModule, plan: Plan, machine: Hardware) -> list[Side]:
     found = [sides.ours(OURS, data, encoder, machine)]
     if sides.has_recipe():
         found.append(sides.plain(PLAIN, data, encoder, machine, "32-true"))
-        if machine.precision == "bf16-mixed":  # elsewhere its AMP form is emulated, far slower
+        if machine.precision == "bf16-mixed":  # elsewhere bf16 is emulated and far slower
             found.append(sides.plain(AMP, data, encoder, machine, "bf16-mixed"))
     is_last = machine.is_channels_last
     for variant in plan.variants:
@@ -205,10 +207,10 @@ def _turns(side: Side, ours: Side) -> dict[str, Any]:
 def inference(
     data: DefectDataModule, encoder: str, machine: Hardware, rounds: int
 ) -> dict[str, Any]:
-    """Strips a second of the predictor and of the library's network as it is, in turn.
+    """Compare strips per second of the predictor and of the unchanged library network.
 
-    Both are given the same uint8 strips on the host and give probabilities; the library's network
-    runs in float32, channels first, under ``torch.inference_mode``.
+    They take turns. Both receive the same uint8 strips on the host and return probabilities; the
+    library's network runs in float32, channels first, under ``torch.inference_mode``.
     """
     M, batch_size = len(data.pack.classes), data.eval_batch_size
     network = TLUNet(encoder, M, data.mean, data.std)
@@ -238,7 +240,7 @@ def inference(
 
 
 def about(machine: Hardware) -> dict[str, Any]:
-    """Hardware and versions, for a record."""
+    """Hardware and versions for a record."""
     packages = [*PACKAGES, "albumentations", "opencv-python-headless"]
     return {
         "hardware": {
@@ -267,7 +269,7 @@ def _is_installed(package: str) -> bool:
 
 
 def file_name(record: dict[str, Any]) -> str:
-    """Of a record: device, encoder, size.
+    """File name of a record: device, encoder, size.
 
     >>> file_name({"hardware": {"accelerator": "cpu", "name": "AMD EPYC"}, "encoder": "resnet18",
     ...            "size": [64, 400]})
@@ -280,10 +282,10 @@ def file_name(record: dict[str, Any]) -> str:
 
 
 def show(found: Sequence[dict[str, Any]]) -> Table:
-    """The records of one call as a table for the console."""
+    """Show the records of one call as a table for the console."""
     out = Table(
-        title="Training, beside the plain recipe in turn", title_justify="left",
-        caption="Medians; ratio: turn by turn, median (least–most). Of peak: share of the matrix "
+        title="Training speed, compared with the plain recipe", title_justify="left",
+        caption="Medians; ratio: per round, median (min–max). Of peak: fraction of the matrix "
         "peak measured in the same process.", caption_justify="left",
     )  # fmt: skip
     for head in (

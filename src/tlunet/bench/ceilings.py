@@ -1,7 +1,7 @@
-"""What the hardware can do, and where a step's time goes: a roofline, stage by stage.
+"""Hardware limits and the time of each stage of a training step: a roofline per stage.
 
-A stage can be no faster than its arithmetic at the measured matrix peak, nor than its bytes at the
-measured copy bandwidth; the larger of the two is its floor.
+A stage can be no faster than its FLOPs at the measured matrix peak, nor than its bytes at the
+measured copy bandwidth; the longer of the two times is its floor.
 
 Reference: Williams, Waterman and Patterson (2009), Roofline.
 """
@@ -21,8 +21,8 @@ from tlunet.machine.device import Hardware
 from tlunet.model.network import TLUNet
 from tlunet.model.task import DefectTask
 
-FORWARD_AND_BACKWARD = 4  # times an activation moves: written, read, its gradient likewise
-ADAM = 7  # numbers a parameter: weight, gradient, two moments read; all but the gradient written
+FORWARD_AND_BACKWARD = 4  # memory transfers per activation: write, read, and both for its gradient
+ADAM = 7  # transfers per parameter: read weight, gradient, two moments; write all but gradient
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Stage:
 
     Attributes:
         name: ``input``, ``encoder``, ``decoder``, ``heads``, ``loss`` or ``optimiser``.
-        gflop: arithmetic, forward and backward, as it is really done.
-        gbyte: fewest bytes moved.
-        seconds: measured, median.
-        floor: seconds below which it cannot come on this hardware.
+        gflop: actual GFLOP, forward and backward.
+        gbyte: minimum GB moved.
+        seconds: measured median.
+        floor: lower bound in seconds on this hardware.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Stage:
 
 
 def matrix_peak(machine: Hardware, repeats: int = 10) -> float:
-    """FLOP/s of a large matrix product in the precision that is trained in; the median."""
+    """Measure the median FLOP/s of a large matrix product in the training precision."""
     dtype = torch.bfloat16 if machine.precision == "bf16-mixed" else torch.float32
     n = 8192 if machine.accelerator == "cuda" else 2048
     a, b = (torch.randn(n, n, device=machine.device).to(dtype) for _ in range(2))
@@ -53,7 +53,7 @@ def matrix_peak(machine: Hardware, repeats: int = 10) -> float:
 
 
 def copy_bandwidth(machine: Hardware, repeats: int = 10) -> float:
-    """Bytes a second that a large copy reads and writes; the median."""
+    """Measure the median bytes per second that a large copy reads and writes."""
     n = (1 << 30) if machine.accelerator == "cuda" else (1 << 28)
     source = torch.ones(n, dtype=torch.uint8, device=machine.device)
     target = torch.empty_like(source)
@@ -63,17 +63,17 @@ def copy_bandwidth(machine: Hardware, repeats: int = 10) -> float:
 def stages(
     data: DefectDataModule, encoder: str, machine: Hardware, peak: float, bandwidth: float
 ) -> list[dict[str, Any]]:
-    """Each stage of a training step alone, forward and backward, on real batches.
+    """Measure each stage of a training step separately, forward and backward, on real batches.
 
     Args:
-        data: ready, and trained with before: it knows the device.
-        encoder: its name.
+        data: datamodule, set up and used for training before, so that it knows the device.
+        encoder: name of the encoder.
         machine: device and precision.
         peak: FLOP/s, from :func:`matrix_peak`.
-        bandwidth: bytes a second, from :func:`copy_bandwidth`.
+        bandwidth: bytes per second, from :func:`copy_bandwidth`.
 
     Returns:
-        A dict a :class:`Stage`, in the order of a step.
+        One dict per :class:`Stage`, in the order of a step.
     """
     network = TLUNet(encoder, len(data.pack.classes), data.mean, data.std)
     network = network.to(machine.device).to(memory_format=machine.memory_format).train()
@@ -91,7 +91,7 @@ def stages(
     logits = tuple(x.detach() for x in logits)
 
     def learn(module: Callable[..., Any], inputs: list[Tensor]) -> Callable[[], None]:
-        """Forward, and backward from gradients of ones."""
+        """Make a step: forward, then backward with gradients of ones."""
         leaves = [x.detach().requires_grad_() for x in inputs]
 
         def step() -> None:
@@ -145,12 +145,12 @@ def _stage(
 
 
 def _cost(step: Callable[[], None]) -> tuple[float, float]:
-    """FLOP of a forward and backward pass, and bytes that the first keeps for the second."""
+    """FLOPs of a forward and backward pass, and bytes that the forward pass saves for backward."""
     kept: dict[int, int] = {}
     alive = []
 
     def note(tensor: Tensor) -> Tensor:
-        alive.append(tensor)  # an address is unique only as long as its storage lives
+        alive.append(tensor)  # an address is unique only while its storage exists
         if not isinstance(tensor, nn.Parameter):
             kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
@@ -164,13 +164,13 @@ def _cost(step: Callable[[], None]) -> tuple[float, float]:
 
 
 def _batch_bytes(batch: dict[str, Any]) -> float:
-    """Read packed, written as images and masks."""
+    """Bytes moved for a batch: read packed, written as images and masks."""
     image, mask = batch["image"], batch["mask"]
     return 2.0 * image.nbytes + mask.nbytes + mask.nbytes / mask.shape[1]
 
 
 def _endless(data: DefectDataModule, device: torch.device) -> Iterator[dict[str, Any]]:
-    """Batches as a step gets them, on the device."""
+    """Yield batches on the device, as a training step receives them."""
     while True:
         for batch in data.train_dataloader():
             there = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
@@ -183,7 +183,7 @@ def _precision(machine: Hardware) -> torch.autocast:
 
 
 def median_seconds(run: Callable[[], Any], machine: Hardware, repeats: int) -> float:
-    """Median seconds of a call after a first one, the device's queue emptied around it."""
+    """Median seconds of a call after one warm-up call, synchronised with the device."""
 
     def wait() -> None:
         if machine.accelerator == "cuda":

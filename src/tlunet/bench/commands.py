@@ -1,4 +1,4 @@
-"""Whole commands, each in a process of its own: building a pack, and starting up."""
+"""Times whole commands in separate processes: building a pack, and starting up."""
 
 import json
 import statistics
@@ -13,14 +13,14 @@ from typing import Any
 from tlunet.bench import sides
 from tlunet.data.pack.pack import open_pack
 from tlunet.data.readers.severstal import read
-from tlunet.machine import device
+from tlunet.machine import memory
 
 
 def pack_building(strips: Path) -> dict[str, Any]:
-    """Images a second and peak memory of packing a folder of strips, in a process of its own.
+    """Measure images per second and peak memory of packing strips, in a separate process.
 
     Args:
-        strips: in Severstal's layout; the pack is built in a temporary folder.
+        strips: folder in Severstal's layout; the pack is built in a temporary folder.
     """
     command = [sys.executable, "-c", _PACK, str(strips)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -33,13 +33,13 @@ _PACK = "import sys; from tlunet.bench.commands import _pack; _pack(sys.argv[1])
 
 def _pack(home: str) -> None:
     source = read(Path(home))
-    device.forget_peak_memory("cpu")
-    before = device.peak_memory("cpu")
+    memory.forget_peak_memory("cpu")
+    before = memory.peak_memory("cpu")
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         pack = open_pack(source, Path(folder))
         seconds = time.perf_counter() - began
-    peak = device.peak_memory("cpu")
+    peak = memory.peak_memory("cpu")
     facts = {"images": len(pack), "images_per_second": len(pack) / seconds}
     print(json.dumps(facts | {"peak_memory": peak, "memory_before": before}))
 
@@ -47,11 +47,11 @@ def _pack(home: str) -> None:
 def start_up(
     commands: Mapping[str, Sequence[str]] | None = None, repeats: int = 3
 ) -> dict[str, float]:
-    """Median seconds of commands that should answer at once.
+    """Measure median seconds of commands that should respond immediately.
 
     Args:
         commands: name → arguments of Python; by default those of :func:`prompt_commands`.
-        repeats: times each is run, after a first time that reads its files from the disk.
+        repeats: timed runs of each, after a first run that reads its files from disk.
     """
     root = sides.RECIPE.parents[1]
     found = {}
@@ -66,7 +66,7 @@ def start_up(
 
 
 def prompt_commands(root: Path) -> dict[str, list[str]]:
-    """What should answer at once; of ``run.py`` only where ``root`` is a checkout."""
+    """Commands that should respond immediately; ``run.py`` only if ``root`` is a checkout."""
     tlunet = str(Path(sys.executable).with_name("tlunet"))
     commands = {
         "tlunet --help": [tlunet, "--help"],

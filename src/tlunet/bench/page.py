@@ -1,17 +1,17 @@
-"""``benchmarks/README.md`` from its recorded results: nobody types a number.
+"""Fills the tables of ``benchmarks/README.md`` from its recorded results.
 
 A block names the folder of the records, relative to the document:
 
-    <!-- training results -->     speed of training, and ratios to the plain recipe
+    <!-- training results -->     training speed, and ratios to the plain recipe
     <!-- evaluation results -->   speed without gradients
     <!-- inference results -->    the predictor
     <!-- exported results -->     the predictor and ONNX Runtime
-    <!-- stages results -->       where a step's time goes
-    <!-- variants results -->     what was tried instead of the default path
+    <!-- stages results -->       time per stage of a step
+    <!-- variants results -->     alternatives to the default path
     <!-- packs results -->        pack building
-    <!-- commands results -->     what should answer at once
+    <!-- commands results -->     commands that should respond immediately
     <!-- machines results -->     hardware and versions
-    <!-- table results/FILE.json rows -->  a list of rows in a JSON file, as it is
+    <!-- table results/FILE.json rows -->  a list of rows in a JSON file, unchanged
     <!-- end -->
 """
 
@@ -30,24 +30,24 @@ SIDES = ("eager", "predict", "onnxruntime")  # of benchmarks/inference.py
 
 
 def records(folder: Path) -> list[Record]:
-    """The records of ``tlunet bench`` in a folder, by device, encoder and size."""
+    """Read the records of ``tlunet bench`` in a folder, sorted by device, encoder and size."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     found = [record for record in found if "sides" in record]
     return sorted(found, key=lambda r: (r["hardware"]["name"], r["encoder"], r["size"]))
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A Markdown table; all but the first columns are set right."""
+    """Format a Markdown table; all but the first `left` columns are right-aligned."""
     rules = ["---"] * left + ["---:"] * (len(heads) - left)
     lines = [heads, rules, *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def training(folder: Path) -> str:
-    """A row a record: images/s, what of the hardware that uses, ratios to the plain recipe."""
+    """Training: one row per record with images/s, hardware use, and ratios to the plain recipe."""
     heads = [
         "encoder, strips, batch", "images/s", "Mpixel/s", "TFLOP/s", "of peak", "waiting",
-        "peak memory", "plain recipe images/s", "ratio", "its AMP form, ratio",
+        "peak memory", "plain recipe images/s", "ratio", "ratio (recipe with AMP)",
     ]  # fmt: skip
     rows = []
     for r in records(folder):
@@ -70,7 +70,7 @@ def training(folder: Path) -> str:
 
 
 def evaluation(folder: Path) -> str:
-    """A row a record: images/s without gradients, with metrics."""
+    """Evaluation: one row per record with images/s without gradients, including metrics."""
     heads = ["encoder, strips, batch", "images/s", "plain recipe images/s", "ratio"]
     rows = []
     for r in records(folder):
@@ -87,7 +87,7 @@ def evaluation(folder: Path) -> str:
 
 
 def inference(folder: Path) -> str:
-    """A row a record: the predictor against the library's network as it is."""
+    """Inference: one row per record, predictor vs. unchanged library network."""
     heads = ["encoder, strips, batch", "predictor strips/s", "eager smp strips/s", "ratio"]
     rows = []
     for r in records(folder):
@@ -99,7 +99,7 @@ def inference(folder: Path) -> str:
 
 
 def exported(folder: Path) -> str:
-    """A row a record of ``benchmarks/inference.py``: torch, the predictor, ONNX Runtime."""
+    """Export: one row per record of ``benchmarks/inference.py``: torch, predictor, ONNX Runtime."""
     heads = [
         "encoder, strips, batch", "eager smp strips/s", "predictor strips/s", "ratio",
         "ONNX Runtime strips/s", "ratio",
@@ -118,10 +118,10 @@ def exported(folder: Path) -> str:
 
 
 def stages(folder: Path) -> str:
-    """A row a stage of each record: measured time, and the floor the hardware sets."""
+    """Stages: one row per stage of each record, with its measured time and hardware floor."""
     heads = [
-        "encoder, strips, batch", "stage", "GFLOP", "GB", "measured ms", "of the step", "floor ms",
-        "floor set by",
+        "encoder, strips, batch", "stage", "GFLOP", "GB", "measured ms", "of step", "floor ms",
+        "limited by",
     ]  # fmt: skip
     rows = []
     for r in records(folder):
@@ -144,8 +144,8 @@ def stages(folder: Path) -> str:
 
 
 def variants(folder: Path) -> str:
-    """A row a variant: how much faster the default path is."""
-    heads = ["encoder, strips, batch", "instead of the default path", "images/s", "default faster"]
+    """Variants: one row per variant, with the speed-up of the default path over it."""
+    heads = ["encoder, strips, batch", "variant", "images/s", "speed-up of default"]
     rows = [
         [_what(r), name, _speed(side, "images_per_second"), _ratio(side, "ours_faster")]
         for r in records(folder)
@@ -156,8 +156,8 @@ def variants(folder: Path) -> str:
 
 
 def packs(folder: Path) -> str:
-    """A row a size: speed and memory of building a pack."""
-    heads = ["strips", "number", "packed images/s", "peak memory", "before it began"]
+    """Packs: one row per strip size, with the speed and memory of building a pack."""
+    heads = ["strips", "number", "packed images/s", "peak memory", "memory before"]
     found = {tuple(r["size"]): r["pack_building"] for r in records(folder) if "pack_building" in r}
     rows = [
         [
@@ -173,7 +173,7 @@ def packs(folder: Path) -> str:
 
 
 def commands(folder: Path) -> str:
-    """A row a command: seconds from typing it to its end; the median over the records."""
+    """Commands: one row per command, with its run time, the median over the records."""
     found: dict[str, list[float]] = {}
     for r in records(folder):
         for name, seconds in r.get("start_up", {}).items():
@@ -183,7 +183,7 @@ def commands(folder: Path) -> str:
 
 
 def machines(folder: Path) -> str:
-    """A row a machine: what the numbers were taken on."""
+    """Machines: one row per machine that was measured."""
     heads = ["machine", "threads", "precision", "matrix peak", "copy", "versions", "date"]
     rows: dict[str, list[str]] = {}
     for r in records(folder):
@@ -203,7 +203,7 @@ def machines(folder: Path) -> str:
 
 
 def plain_rows(file: Path, key: str) -> str:
-    """A list of rows in a JSON file, as it is."""
+    """Format a list of rows in a JSON file as a table."""
     rows = json.loads(file.read_text(encoding="utf-8"))[key]
     heads = list(rows[0])
     texts = [[_text(row.get(head)) for head in heads] for row in rows]

@@ -1,7 +1,6 @@
-"""What is compared: training as tlunet does it, and benchmarks/plain_recipe.py."""
+"""The sides of the comparison: tlunet's training, and benchmarks/plain_recipe.py."""
 
 import importlib.util
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,9 @@ from tlunet.bench.turns import Side, Watched, trainer
 from tlunet.data.augment import Augment
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.synthetic.generate import VERSION, generate
-from tlunet.machine.device import Hardware, keep_freed_memory
+from tlunet.machine.device import Hardware
+from tlunet.machine.memory import keep_freed_memory
+from tlunet.machine.parallel import cores
 from tlunet.model.network import TLUNet, library_network
 from tlunet.model.task import DefectTask
 
@@ -24,15 +25,15 @@ RECIPE = Path(__file__).parents[3] / "benchmarks" / "plain_recipe.py"
 def strips(
     cache: Path, n: int, size: tuple[int, int], batch_size: int, machine: Hardware, **kwargs: Any
 ) -> DefectDataModule:
-    """Synthetic strips in Severstal's layout, drawn once, packed and split.
+    """Make synthetic strips in Severstal's layout, drawn once, packed and split.
 
     Args:
-        cache: where they are kept.
-        n: how many.
+        cache: folder to store them in.
+        n: number of strips.
         size: (height, width).
-        batch_size: of training; evaluation's follows from the hardware.
+        batch_size: training batch size; that of evaluation depends on the hardware.
         machine: the hardware.
-        **kwargs: passed on to the datamodule.
+        **kwargs: passed to the datamodule.
     """
     home = cache / f"strips-{n}-{size[0]}x{size[1]}-v{VERSION}"
     if not home.exists():
@@ -57,17 +58,17 @@ def ours(
     keep_freed: bool = True,
     compiled: tuple[str, ...] = (),
 ) -> Side:
-    """The default path, or one that differs from it in what is named.
+    """Make the default path, or a variant of it.
 
     Args:
-        name: as tables say it.
-        data: ready.
-        encoder: its name.
+        name: name in tables.
+        data: datamodule, set up.
+        encoder: name of the encoder.
         machine: device, precision, and whether to compile.
-        memory_format: another than the hardware's choice.
-        library_decoder: whether the decoder takes the library's way.
+        memory_format: replaces the hardware's default.
+        library_decoder: whether to use the library's decoder.
         keep_freed: whether glibc keeps freed memory.
-        compiled: parts of the network that are compiled, each alone.
+        compiled: parts of the network to compile, each separately.
     """
     network = TLUNet(encoder, len(data.pack.classes), data.mean, data.std)
     if library_decoder:
@@ -82,7 +83,7 @@ def ours(
     def run(verb: str, loader: str, **quiet: Any) -> Callable[[int, list[Callback]], None]:
         def turn(steps: int, callbacks: list[Callback]) -> None:
             loop = trainer(machine, machine.precision, verb, steps, callbacks)
-            data.trainer = loop  # before the loader is made: where batches lie follows from it
+            data.trainer = loop  # before the loader is made: it decides where batches are stored
             watched = Watched(getattr(type(data), loader)(data), callbacks[0])  # type: ignore[arg-type]
             setattr(data, loader, lambda: watched)
             getattr(loop, verb)(task, datamodule=data, **quiet)
@@ -101,17 +102,17 @@ def ours(
 def plain(
     name: str, data: DefectDataModule, encoder: str, machine: Hardware, precision: str
 ) -> Side:
-    """The plain recipe on the same strips, with a worker process a core (16 at most).
+    """Make the plain recipe on the same strips, with one worker process per core (at most 16).
 
     Args:
-        name: as tables say it.
-        data: whose images, in whose folder.
-        encoder: its name.
+        name: name in tables.
+        data: datamodule with the images and their folder.
+        encoder: name of the encoder.
         machine: the device.
-        precision: ``32-true``, or ``bf16-mixed`` for its AMP form.
+        precision: ``32-true``, or ``bf16-mixed`` for AMP.
 
     Raises:
-        FileNotFoundError: ``benchmarks/`` is not there: this is no checkout of the repository.
+        FileNotFoundError: ``benchmarks/`` is missing: not a checkout of the repository.
     """
     recipe = load_recipe()
     module: Any = recipe.PlainRecipe(encoder)
@@ -119,8 +120,7 @@ def plain(
         stage: data.pack.index["image_id"].iloc[data.rows[stage]].tolist()
         for stage in ("train", "val")
     }
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    workers = min(16, cores or 1)
+    workers = min(16, cores())
 
     def run(verb: str, stage: str, **quiet: Any) -> Callable[[int, list[Callback]], None]:
         def turn(steps: int, callbacks: list[Callback]) -> None:
@@ -129,7 +129,7 @@ def plain(
             loader = recipe.loader(strips, data.batch_size, is_train, workers)
             loop = trainer(machine, precision, verb, steps, callbacks)
             watched = Watched(loader, callbacks[0])  # type: ignore[arg-type]
-            # The second is never asked for a batch, but Lightning warns where there is none.
+            # The second loader is never used, but Lightning warns if it is missing.
             loaders = (watched, watched) if verb == "fit" else (watched,)
             getattr(loop, verb)(module, *loaders, **quiet)
 
@@ -144,19 +144,19 @@ def plain(
 
 
 def has_recipe() -> bool:
-    """Whether the plain recipe is there to be measured."""
+    """Whether the plain recipe exists."""
     return RECIPE.is_file()
 
 
 def load_recipe() -> Any:
-    """The plain recipe as a module.
+    """Load the plain recipe as a module.
 
     Raises:
-        FileNotFoundError: this is no checkout of the repository.
+        FileNotFoundError: not a checkout of the repository.
     """
     spec = importlib.util.spec_from_file_location("plain_recipe", RECIPE)
     if spec is None or spec.loader is None or not RECIPE.is_file():
-        raise FileNotFoundError(f"{RECIPE}: the plain recipe is part of the repository's checkout")
+        raise FileNotFoundError(f"{RECIPE}: only a checkout of the repository has the plain recipe")
     module = importlib.util.module_from_spec(spec)
     sys.modules["plain_recipe"] = module  # its workers look it up by name
     spec.loader.exec_module(module)

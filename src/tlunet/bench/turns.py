@@ -1,8 +1,8 @@
-"""Two ways of training, timed in turn in one process: A B A B …, medians and ratios.
+"""Times several ways of training, alternating in one process (A B A B …): medians and ratios.
 
 A turn is a real ``Trainer.fit`` or ``Trainer.validate``. The clock runs from the end of one step
-to the end of a later one, so that fetching the batches between them is in it and starting the
-loop and its workers is not; on a GPU the queue is emptied at both ends.
+to the end of a later one, so it includes fetching the batches between them and excludes starting
+the loop and its workers. A GPU is synchronised at both ends.
 """
 
 import statistics
@@ -15,23 +15,23 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from tlunet.machine import device
+from tlunet.machine import memory
 from tlunet.machine.device import Hardware
 
 
 @dataclass
 class Side:
-    """One of the things compared.
+    """One side of the comparison.
 
     Attributes:
-        name: as tables say it.
-        fit: trains for so many steps with these callbacks; yields nothing.
-        evaluate: likewise without gradients; ``None`` if that is not compared.
-        before: what is set before each of its turns and belongs to it, as the allocator's ways.
-        images: trained a second, a value a turn.
-        eval_images: evaluated a second, a value a turn.
-        waiting: share of the time in which the loop waited for a batch, a value a turn.
-        peak: bytes held at most in training, a value a turn.
+        name: name in tables.
+        fit: trains for the given number of steps with the given callbacks; returns nothing.
+        evaluate: the same without gradients; ``None`` if that is not compared.
+        before: called before each of its turns, for settings such as the allocator's.
+        images: images per second in training, one value per turn.
+        eval_images: images per second in evaluation, one value per turn.
+        waiting: fraction of time waiting for batches, one value per turn.
+        peak: peak memory of training in bytes, one value per turn.
     """
 
     name: str
@@ -45,12 +45,12 @@ class Side:
 
 
 class Clock(Callback):
-    """Images a second, and the share of waiting, over the steps after the first few.
+    """Measures images per second and the fraction of waiting time, after a warm-up.
 
     Args:
-        warmup: steps not counted, at least 1.
-        steps: steps counted.
-        accelerator: whose queue is emptied before the clock is read.
+        warmup: untimed steps, at least 1.
+        steps: timed steps.
+        accelerator: device to synchronise before the clock is read.
     """
 
     def __init__(self, warmup: int, steps: int, accelerator: str) -> None:
@@ -84,21 +84,21 @@ class Clock(Callback):
 
     @property
     def images_per_second(self) -> float:
-        """Over the steps counted."""
+        """Images per second over the timed steps."""
         return self.images / (self.ended - self.began)
 
     @property
     def waiting(self) -> float:
-        """Share of the time that went by between asking for a batch and having it."""
+        """Fraction of time between requesting a batch and receiving it."""
         return self.waited / (self.ended - self.began)
 
 
 class Watched:
-    """A loader whose batches are waited for on a clock, and which never ends.
+    """An endless loader that measures the waiting time for batches.
 
     Args:
         loader: the loader.
-        clock: what the waiting is added to.
+        clock: the clock that the waiting time is added to.
     """
 
     def __init__(self, loader: Any, clock: Clock) -> None:
@@ -113,7 +113,7 @@ class Watched:
                     batch = next(batches)
                 except StopIteration:
                     break
-                # The clock is set back when the warm-up ends; what was waited before is no part.
+                # The clock is reset when the warm-up ends, so earlier waiting does not count.
                 self.clock.waited += time.perf_counter() - asked
                 yield batch
 
@@ -127,26 +127,26 @@ def take_turns(
     accelerator: str,
     progress: Callable[[str], None] = lambda text: None,
 ) -> None:
-    """Let each side train and evaluate once a round, and note what it reached.
+    """Let each side train and evaluate once per round, and record its speed.
 
     Args:
-        sides: in the order of their turns.
-        rounds: turns a side.
-        steps: counted in a turn.
-        warmup: steps before them.
+        sides: the sides, in the order of their turns.
+        rounds: rounds per side.
+        steps: timed steps per round.
+        warmup: untimed steps before them.
         accelerator: ``cuda``, ``mps`` or ``cpu``.
-        progress: told what has been measured.
+        progress: called with each measurement.
     """
     for number in range(rounds):
         for side in sides:
-            device.free_memory(accelerator)
+            memory.free_memory(accelerator)
             side.before()
-            device.forget_peak_memory(accelerator)
+            memory.forget_peak_memory(accelerator)
             clock = Clock(warmup, steps, accelerator)
             side.fit(warmup + steps, [clock])
             side.images.append(clock.images_per_second)
             side.waiting.append(clock.waiting)
-            side.peak.append(device.peak_memory(accelerator))
+            side.peak.append(memory.peak_memory(accelerator))
             speed = f"{clock.images_per_second:.3g} images/s"
             text = f"round {number + 1}/{rounds} {side.name}: {speed}"
             if side.evaluate:
@@ -160,7 +160,7 @@ def take_turns(
 def trainer(
     machine: Hardware, precision: str, verb: str, steps: int, callbacks: list[Callback]
 ) -> pl.Trainer:
-    """Lightning's trainer for one turn of a few steps: ``fit`` or ``validate``."""
+    """Create a Lightning trainer for one turn of a few steps: ``fit`` or ``validate``."""
     return pl.Trainer(
         accelerator=machine.accelerator,
         devices=1,
@@ -179,7 +179,7 @@ def trainer(
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
-    """Ours over theirs, pair by pair: median, least and most.
+    """Ours divided by theirs, pair by pair: median, minimum and maximum.
 
     >>> ratios([2.0, 6.0, 4.0], [1.0, 2.0, 1.0])
     {'median': 3.0, 'min': 2.0, 'max': 4.0}

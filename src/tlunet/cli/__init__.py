@@ -1,4 +1,4 @@
-"""``tlunet <verb>``: everything beside training. A verb imports heavy libraries itself."""
+"""``tlunet <command>``: all but training. Commands import heavy libraries only when they run."""
 
 import sys
 
@@ -11,7 +11,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="TLU-Net: how much does transfer learning help steel-defect segmentation and "
-    "classification? Training is run.py's; see python run.py --help.",
+    "classification? To train: python run.py (see python run.py --help).",
 )
 app.add_typer(data.app, name="data")
 for verbs in (study.app, deploy.app, bench.app):
@@ -19,7 +19,7 @@ for verbs in (study.app, deploy.app, bench.app):
 
 
 def main() -> None:
-    """The command line; a user's mistake is one line and exit code 2."""
+    """Run the command line; a user error prints one line and exits with code 2."""
     try:
         app()
     except UserError as error:
@@ -28,10 +28,10 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if not error.name or error.name.partition(".")[0] == "tlunet":
             raise
-        # So it is where exported networks are used and nothing else (docs/network.md).
+        # Expected where only exported networks are used (docs/network.md).
         print(
-            f"{error.name} is not installed; without the whole package (pip install . in a "
-            "checkout) tlunet predict MODEL.onnx works and little else",
+            f"{error.name} is not installed; this command needs the full package (pip install . "
+            "in a checkout), tlunet predict MODEL.onnx does not",
             file=sys.stderr,
         )
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""``tlunet bench``: how fast this machine is."""
+"""``tlunet bench``: measure the speed of this machine."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,43 +11,47 @@ app = typer.Typer()
 @app.command()
 def bench(
     encoder: Annotated[
-        list[str] | None, typer.Option(help="May be given again. \\[default: the paper's two]")
+        list[str] | None, typer.Option(help="Repeatable. \\[default: the paper's two]")
     ] = None,
     size: Annotated[
         list[str] | None,
-        typer.Option(metavar="HxW", help="May be given again. \\[default: 64x400, 256x1600]"),
+        typer.Option(metavar="HxW", help="Repeatable. \\[default: 64x400, 256x1600]"),
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=2, help="\\[default: 16; of 256x1600 on a CPU 4]", show_default=False),
+        typer.Option(min=2, help="\\[default: 16; 4 for 256x1600 on a CPU]", show_default=False),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns a side.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds per side.")] = 5,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Counted in a turn. \\[default: 200 on a GPU, 2 on a CPU]"),
+        typer.Option(min=1, help="Timed steps per round. \\[default: 200 on a GPU, 2 on a CPU]"),
     ] = None,
     strips: Annotated[
         int | None,
-        typer.Option(min=16, help="Drawn. \\[default: 128 batches on a GPU, 16 on a CPU]"),
+        typer.Option(
+            min=16, help="Number of strips. \\[default: 128 batches on a GPU, 16 on a CPU]"
+        ),
     ] = None,
     variant: Annotated[
         list[str] | None,
         typer.Option(
-            help="Also: layout, decoder, memory, compile, or compile_encoder, compile_decoder, "
-            "compile_heads; the default path but for that. May be given again."
+            help="Also measure the default path with one change: layout, decoder, memory, "
+            "compile, compile_encoder, compile_decoder or compile_heads. Repeatable."
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, bf16-mixed or 32-true.")] = "auto",
-    cache: Annotated[Path, typer.Option(help="Where strips and packs are kept.")] = Path("data"),
+    cache: Annotated[Path, typer.Option(help="Folder for strips and packs.")] = Path("data"),
     out: Annotated[
-        Path | None, typer.Option(help="Folder for a JSON file each, as benchmarks/results.")
+        Path | None,
+        typer.Option(help="Folder for one JSON file per result, such as benchmarks/results."),
     ] = None,
 ) -> None:
     """Measure training, evaluation, inference, packing and start-up on this machine.
 
-    Each encoder and size trains in turn with the plain recipe
-    (benchmarks/plain_recipe.py), A B A B …, on synthetic strips.
+    For each encoder and size, TLU-Net and a plain recipe
+    (benchmarks/plain_recipe.py) train alternately, A B A B …, on synthetic
+    strips.
     """
     from tlunet.bench.bench import Plan, file_name, measure, show
     from tlunet.machine.console import console, say

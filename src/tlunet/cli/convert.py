@@ -1,4 +1,4 @@
-"""``tlunet data convert``: outlines of other tools as masks."""
+"""``tlunet data convert``: convert annotations from other tools to masks."""
 
 import csv
 import io
@@ -24,36 +24,36 @@ FORMATS = ("coco", "yolo")
 @app.command()
 def convert(
     source: Annotated[
-        Path, typer.Argument(help="COCO: its JSON file. YOLO: the folder with data.yaml.")
+        Path, typer.Argument(help="COCO: the JSON file. YOLO: the folder with data.yaml.")
     ],
-    out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    out: Annotated[Path, typer.Argument(help="Folder to create.")],
     from_: Annotated[str, typer.Option("--from", help="coco or yolo.")],
     images: Annotated[
         Path | None,
-        typer.Option(help="For coco: the folder of the images, where it is not beside the file."),
+        typer.Option(help="COCO only: image folder, if it is not next to the JSON file."),
     ] = None,
 ) -> None:
     """Make a folder of images and masks from COCO or YOLO polygons.
 
-    What annotation tools export, painted into PNG masks of class ids that
-    data=folder reads: COCO instances (polygons and run-length code) or YOLO
-    segmentation labels. Boxes are refused, they have no outline. A mask has one
-    class a pixel: where objects of several classes lie on one another the
-    smaller is on top, and the pixels that each class loses are counted.
+    Reads COCO instances (polygons and run-length encoding) or YOLO segmentation
+    labels, as annotation tools export them, and writes PNG masks of class ids
+    for data=folder. Boxes are rejected because they have no outline. A mask
+    has one class per pixel: where objects of different classes overlap, the
+    smaller one wins, and the pixels that each class loses are reported.
 
         tlunet data convert export/instances.json my_steel --from coco
 
-    Nothing is written where there is any fault. Needs the library supervision
-    (the extra named convert).
+    Nothing is written if there is any problem. Needs supervision (the extra
+    convert).
     """
     from tlunet.data.convert import coco, yolo
     from tlunet.data.convert.paint import convert as paint
     from tlunet.machine.console import progress
 
     if from_ not in FORMATS:
-        raise ConfigError(f"--from {from_}: allowed are {', '.join(FORMATS)}")
+        raise ConfigError(f"--from {from_}: expected {', '.join(FORMATS)}")
     if images and from_ != "coco":
-        raise ConfigError("--images: only for --from coco; YOLO's folders say where images are")
+        raise ConfigError("--images: only for --from coco; YOLO's folders define where images are")
     labelled = coco.read(source, images) if from_ == "coco" else yolo.read(source)
     with progress() as report:
         done = paint(labelled, out, report)
@@ -64,25 +64,25 @@ def _say(done: "Converted", classes: "Sequence[str]", unused: int, out: Path) ->
     from tlunet.machine.console import say
 
     say(visible(
-        f"{out}: {done.images} images ({done.free} without an object), {done.objects} objects of "
+        f"{out}: {done.images} images ({done.free} without objects), {done.objects} objects of "
         f"{len(classes)} classes: {', '.join(f'{m} = {c}' for m, c in enumerate(classes, 1))}"
     ))  # fmt: skip
     if unused:
-        say(f"{unused} images have no annotation entry and are left behind")
+        say(f"{unused} images have no annotation entry and are skipped")
     if done.empty:
-        say(f"{done.empty} objects cover no pixel")
+        say(f"{done.empty} objects cover no pixels")
     lost = [
         f"{name} {gone} of {whole} pixels"
         for name, gone, whole in zip(classes, done.lost, done.pixels, strict=True)
         if gone
     ]
-    say(visible(f"lost where classes overlap (the smaller is on top): {', '.join(lost) or 'none'}"))
-    say(visible(f"look at it: tlunet data show {_word(out)} --classes {_word(_row(classes))}"))
+    say(visible(f"lost to overlaps (the smaller object wins): {', '.join(lost) or 'none'}"))
+    say(visible(f"view it: tlunet data show {_word(out)} --classes {_word(_row(classes))}"))
     say(visible(f"train on it: python run.py data=folder data.root={_word(out)} {_hydra(classes)}"))
 
 
 def _row(classes: "Sequence[str]") -> str:
-    """The names as ``--classes`` reads them.
+    """Format the names for ``--classes``.
 
     >>> print(_row(["scratch", "rolled in, flat"]))
     scratch,"rolled in, flat"
@@ -97,7 +97,7 @@ def _word(text: Path | str) -> str:
 
 
 def _hydra(classes: "Sequence[str]") -> str:
-    """The key as Hydra reads it, for a shell.
+    """Format the key for Hydra, quoted for a shell.
 
     >>> print(_hydra(["scratch", "rolled in"]))
     'data.classes=[scratch,"rolled in"]'

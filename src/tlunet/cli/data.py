@@ -1,4 +1,4 @@
-"""``tlunet data <verb>``: data sets, before anything is trained."""
+"""``tlunet data <command>``: get, check, view and convert data sets."""
 
 import csv
 import re
@@ -10,30 +10,30 @@ import typer
 from tlunet.cli import convert, get
 from tlunet.errors import ConfigError, DataError, UserError, visible
 
-app = typer.Typer(no_args_is_help=True, help="Data sets, before anything is trained.")
+app = typer.Typer(no_args_is_help=True, help="Get, check, view and convert data sets.")
 app.add_typer(get.app, name="get")
 app.add_typer(convert.app)
 
 
 @app.callback()
 def data() -> None:
-    """Data sets, before anything is trained."""
+    """Get, check, view and convert data sets."""
 
 
-Root = Annotated[Path, typer.Argument(help="The folder that data.root would name.")]
+Root = Annotated[Path, typer.Argument(help="Data folder, as in data.root.")]
 Kind = Annotated[
-    str, typer.Option(help="severstal, folder, neu_seg, or auto: what its sub-folders say.")
+    str, typer.Option(help="severstal, folder, neu_seg or auto (detected from the sub-folders).")
 ]
 Classes = Annotated[
-    str, typer.Option(help="For folder: names of the ids 1, 2, … in the masks: scratch,dent.")
+    str, typer.Option(help="For folder: class names for the mask ids 1, 2, …: scratch,dent.")
 ]
 Size = Annotated[
     str | None,
-    typer.Option(metavar="HxW", help="As data.size: bring images of any size to this one."),
+    typer.Option(metavar="HxW", help="Resize images to this size, as data.size does."),
 ]
-Split = Annotated[str, typer.Option(help="random, or official: its own test part.")]
-Frac = Annotated[float, typer.Option(help="Share of the training part to be used.")]
-Limit = Annotated[int, typer.Option(min=1, help="Faults to show.")]
+Split = Annotated[str, typer.Option(help="random, or official: the published test set.")]
+Frac = Annotated[float, typer.Option(help="Fraction of the training set to use.")]
+Limit = Annotated[int, typer.Option(min=1, help="Maximum number of problems to show.")]
 SEVERSTAL = Path("data/severstal")
 
 
@@ -47,14 +47,14 @@ def check(
     frac: Frac = 1.0,
     limit: Limit = 20,
 ) -> None:
-    """Look at every file of a data set, and name all that is wrong with it.
+    """Check every file of a data set and report all problems.
 
-    Nothing is trained or written. A fault is a line with its file and row;
-    run.py stops at the same faults, or leaves those images out with
-    data.on_error=skip. What is ignored, rare or missing without being a
-    fault is said, too.
+    Nothing is trained or written. Each problem is one line with file and row.
+    run.py stops at the same problems, or skips those images with
+    data.on_error=skip. Ignored files and rare or missing classes are also
+    reported; they are not problems.
 
-    Exit code 0: no fault. 2: faults.
+    Exit code 0: no problems. 2: problems.
     """
     from tlunet.data.checks.describe import describe, read_source
     from tlunet.data.checks.examine import examine
@@ -70,13 +70,13 @@ def check(
         try:
             for line in describe(source, findings, frac=frac, split=split):
                 say(visible(line))
-        except UserError as error:  # so few images, or so small a share
+        except UserError as error:  # too few images, or too small a fraction
             faults = (*faults, *error.lines)
     if faults:
-        left = f"{len(findings.records)} of {len(source.records)} images are sound"
-        say(f"{len(findings.problems)} faults; {left}")
+        left = f"{len(findings.records)} of {len(source.records)} images are valid"
+        say(f"{len(findings.problems)} problems; {left}")
         raise DataError(*faults)
-    say("sound: no fault")
+    say("no problems found")
 
 
 @app.command()
@@ -90,21 +90,20 @@ def show(
     limit: Limit = 20,
     out: Annotated[
         Path | None,
-        typer.Option(help="A page (.html) or a picture (.png); by default <folder>.html."),
+        typer.Option(help="Page (.html) or image (.png). Default: <folder>.html."),
     ] = None,
 ) -> None:
-    """Show what is in a data set: one page, or one picture, to look at before training.
+    """View a data set as one page or one image before you train.
 
-    Images with their masks, chosen by a rule that the page states; how many
-    images and pixels each class has; which classes meet; how large the defects
-    are; near-duplicates side by side; and how the split deals the classes.
-    Images may be of different sizes. The page is one file that needs nothing
-    beside it.
+    Shows example images with masks (the page states how they are chosen),
+    images and pixels per class, co-occurring classes, defect sizes,
+    near-duplicates side by side, and the class distribution over the split.
+    Images may differ in size. The page is one self-contained file.
 
         tlunet data show data/severstal --out severstal.png
 
-    Exit code 1: some images have faults (the first are named); the page shows
-    the others.
+    Exit code 1: some images have problems (the first are listed); the page
+    shows the others.
     """
     from tlunet.data.checks.describe import read_source
     from tlunet.data.checks.survey import survey
@@ -129,19 +128,19 @@ def show(
 
 @app.command()
 def synth(
-    out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    out: Annotated[Path, typer.Argument(help="Folder to create.")],
     n: Annotated[int, typer.Option(min=1, help="Number of strips.")] = 256,
-    size: Annotated[str, typer.Option(metavar="HxW", help="Of each strip.")] = "64x400",
-    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other strips.")] = 0,
+    size: Annotated[str, typer.Option(metavar="HxW", help="Size of each strip.")] = "64x400",
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     balance: Annotated[
-        str, typer.Option(help="even, or severstal: the classes' shares of the real data.")
+        str, typer.Option(help="even, or severstal: class frequencies of the real data.")
     ] = "even",
 ) -> None:
-    """Draw synthetic strips with defects, in the layout of the Severstal data.
+    """Generate synthetic strips with defects, in the layout of the Severstal data.
 
-    To try everything without the real data, or to have files of that layout to
-    test with. The same line draws the same bytes. They are not steel, and a
-    note in the folder says so: results are named synthetic even where
+    Use them to try TLU-Net without the real data, or as test files in that
+    layout. The same command writes the same bytes. They are not steel, and a
+    note in the folder says so: results are labelled synthetic even when
     data=severstal reads them.
 
         tlunet data synth strips --n 500 --size 256x1600 --balance severstal
@@ -166,20 +165,20 @@ def synth(
         f"{name} {sum(m in classes for classes in plan)}"
         for m, name in enumerate(CLASS_NAMES["strips"], start=1)
     )
-    say(visible(f"{out}: {n} synthetic strips of {size}, which are not steel"))
-    say(f"images with class: {shown}; no defect {plan.count(())}")
+    say(visible(f"{out}: {n} synthetic strips of {size} (not steel)"))
+    say(f"images per class: {shown}; defect-free {plan.count(())}")
     say(visible(f"train on it: python run.py data=severstal data.root={out}"))
 
 
 def _require_split(split: str, frac: float) -> None:
     if split not in ("random", "official"):
-        raise ConfigError(f"--split {split}: allowed are random, official")
+        raise ConfigError(f"--split {split}: expected random, official")
     if not 0 < frac <= 1:
         raise ConfigError(f"--frac {frac}: expected a number above 0 and at most 1")
 
 
 def _names(classes: str) -> list[str]:
-    """Between commas; a name with a comma stands in double quotes."""
+    """Split at commas; a name that contains a comma is in double quotes."""
     names = next(csv.reader([classes], skipinitialspace=True), [])
     return [name.strip() for name in names if name.strip()]
 
@@ -188,5 +187,5 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     if not (match := re.fullmatch(r"([1-9]\d{1,4})[x×]([1-9]\d{1,4})", text, re.ASCII)):
-        raise ConfigError(f"--size {text}: expected height x width in pixels, as 256x1600")
+        raise ConfigError(f"--size {text}: expected height x width in pixels, such as 256x1600")
     return int(match[1]), int(match[2])

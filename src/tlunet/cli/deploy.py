@@ -1,4 +1,4 @@
-"""``tlunet <verb> RUN``: a trained network in use."""
+"""``tlunet <command> RUN``: predict, export, tune and demo a trained network."""
 
 import sys
 from collections.abc import Iterator
@@ -12,15 +12,15 @@ from tlunet.cli.opening import (
     check_options,
     choose_machine,
     open_network,
-    require,
     sample_images,
     title_of,
 )
 from tlunet.errors import ConfigError, DataError, visible
+from tlunet.machine.versions import require_extra
 
 app = typer.Typer()
 
-Run = Annotated[Path, typer.Argument(help="A finished run's folder.")]
+Run = Annotated[Path, typer.Argument(help="Folder of a finished run.")]
 
 
 @app.command()
@@ -29,51 +29,53 @@ def predict(
         Path,
         typer.Argument(
             metavar="RUN|MODEL.onnx",
-            help="A finished run's folder, a checkpoint, or what tlunet export wrote.",
+            help="Folder of a finished run, a checkpoint, or a file from `tlunet export`.",
         ),
     ],
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="PATH…", help="Images, folders of images, or - for a list on standard input."
+            metavar="PATH…", help="Images, image folders, or - to read a list from standard input."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for what is found.")],
+    out: Annotated[Path, typer.Option(help="Output folder.")],
     overlay: Annotated[
         str | None,
-        typer.Option(help="Also overlays/: what was found over each image, tint or outline."),
+        typer.Option(help="Also write overlays/: masks drawn on each image, tint or outline."),
     ] = None,
     submission: Annotated[
-        bool, typer.Option("--submission", help="Also submission.csv, as Kaggle took it.")
+        bool, typer.Option("--submission", help="Also write submission.csv, in Kaggle's format.")
     ] = False,
     tuned: Annotated[
         bool,
-        typer.Option("--tuned", help="By the rules that tlunet tune found, instead of 0.5."),
+        typer.Option("--tuned", help="Use the thresholds fitted by `tlunet tune`, not 0.5."),
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, bf16-mixed or 32-true.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images of one size at a time.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch (same size).")] = 8,
 ) -> None:
-    """Find the defects in images of any size with a trained network.
+    """Find defects in images of any size with a trained network.
 
-    predictions.csv has a row per image and class: image, class_id, class_name,
-    probability (that the class is in the image), area_pixels, area_share,
-    label (1: the classifier says it is there), boxes (x0 y0 x1 y1; ... of the
-    connected regions, largest first, 100 at most; x1, y1 one past the last).
+    predictions.csv has one row per image and class: image, class_id,
+    class_name, probability (that the image contains the class), area_pixels,
+    area_share, label (1: predicted by the classifier), boxes (x0 y0 x1 y1; ...
+    of the connected regions, largest first, at most 100; x1 and y1 are
+    exclusive).
 
-    masks/<image>.png is a bit field of the image's own size: a pixel's value
-    is the sum of 2^(m-1) over the classes m found there, so 1 is class 1,
-    2 class 2, 4 class 3, 5 classes 1 and 3. One byte a pixel up to 8 classes,
-    two up to 16. Images of another size than the run's are resized on their
-    way to the network, their masks brought back by nearest neighbour.
+    masks/<image>.png is a bit field at the original image size: a pixel's
+    value is the sum of 2^(m-1) over the classes m found there, so 1 is class
+    1, 2 is class 2, 4 is class 3 and 5 is classes 1 and 3. One byte per pixel
+    for up to 8 classes, two for up to 16. Images that differ from the training
+    size are resized for the network; masks are resized back by nearest
+    neighbour.
 
-    With MODEL.onnx neither torch nor anything else of training is needed.
+    MODEL.onnx needs neither torch nor any other training dependency.
 
         tlunet predict runs/severstal/resnet-... strips/ --out found --overlay tint
 
         find / -name '*.jpg' | tlunet predict model.onnx - --out found
 
-    Exit code 1: some images could not be read; the others are predicted.
+    Exit code 1: some images were unreadable; the others are predicted.
     """
     from tlunet.deploy.listing import list_paths
     from tlunet.deploy.output import Output
@@ -100,17 +102,18 @@ def predict(
                     output.add(outcome)
                     predicted += 1
                 bar.advance(task)
-    except OSError as error:  # a disk that is full, a folder where a mask should go
+    except OSError as error:  # a full disk, or a folder in place of a mask
         raise DataError(
-            f"{error.filename2 or error.filename or out}: {error.strerror}; no table is written"
+            f"{error.filename2 or error.filename or out}: {error.strerror}; no table was written"
         ) from error
-    say(f"{predicted} predicted, {failed} could not be read: {written.table}")
+    unreadable = f", {failed} unreadable" if failed else ""
+    say(f"{predicted} images predicted{unreadable} → {written.table}")
     if failed:
         raise typer.Exit(1)
 
 
 def _spelt_out(paths: list[Path]) -> Iterator[Path]:
-    """The paths, ``-`` replaced by the lines of the standard input, as they come."""
+    """Yield the paths; ``-`` is replaced by the lines of standard input, one at a time."""
     for path in paths:
         if path == Path("-"):
             lines = (line.rstrip("\r\n") for line in sys.stdin)
@@ -123,49 +126,47 @@ def _spelt_out(paths: list[Path]) -> Iterator[Path]:
 def export(
     run: Run,
     out: Annotated[
-        Path | None, typer.Option(help="The file; by default model.onnx or model.pt2 in RUN.")
+        Path | None, typer.Option(help="Output file. Default: model.onnx or model.pt2 in RUN.")
     ] = None,
-    kind: Annotated[
-        str, typer.Option("--format", help="onnx, or torch for torch.export.")
-    ] = "onnx",
+    kind: Annotated[str, typer.Option("--format", help="onnx, or torch (torch.export).")] = "onnx",
     fixed_size: Annotated[
-        bool, typer.Option("--fixed-size", help="For images of the training size alone.")
+        bool, typer.Option("--fixed-size", help="Accept the training size only.")
     ] = False,
 ) -> None:
-    """Write a trained network as one file that other programs run without this one.
+    """Export a trained network to ONNX or torch.export.
 
-    The file has one input, image: float32 (B, 1 or 3, H, W), grey levels 0...255,
-    normalised inside. It has two outputs, probabilities: masks (B, M, H, W) and
-    labels (B, M). Any number of images; H and W in multiples of 32 where the
-    training size is one, else any above 32; with --fixed-size the training size
-    alone, for encoders whose arithmetic depends on it. Its metadata hold the
-    class names, the threshold, the tuned rules if there are any, the training
-    size and the run's digest.
+    The file has one input, image: float32 (B, 1 or 3, H, W), grey levels 0...255;
+    normalisation is included. It has two outputs, both probabilities: masks
+    (B, M, H, W) and labels (B, M). The batch size is free. H and W must be
+    multiples of 32 if the training size is, otherwise any value above 32; with
+    --fixed-size only the training size, for encoders whose computation depends
+    on it. The metadata contain the class names, the threshold, the tuned rules
+    (if any), the training size and the run's digest.
 
-    It is run and compared with the original before it appears under its name, on
-    noise and on images of the run's test part; the largest difference is printed
-    and kept in the metadata.
+    The file is written only after its outputs match the original's, on noise and
+    on test images of the run. The largest difference is printed and stored in
+    the metadata.
 
         tlunet export runs/severstal/resnet-...
 
         tlunet predict runs/severstal/resnet-.../model.onnx strips/ --out found
     """
     if kind not in ("onnx", "torch"):
-        raise ConfigError(f"--format {kind}: allowed are onnx and torch")
-    require("export", "onnx", "onnxruntime", "onnxscript")
-    from tlunet.deploy.card import check_finished
+        raise ConfigError(f"--format {kind}: expected onnx and torch")
+    require_extra("export", "onnx", "onnxruntime", "onnxscript", what="tlunet export")
     from tlunet.deploy.export import TOLERANCE
     from tlunet.deploy.export import export as write
     from tlunet.machine.console import say
+    from tlunet.runs.folder import check_finished
 
     if not run.exists():
-        raise DataError(f"{run}: no such folder; expected a finished run's")
+        raise DataError(f"{run}: no such folder; expected a finished run")
     check_finished(run)
     path, found = write(run, kind, out, list(sample_images(run, 4).values()), fixed_size)
     say(
-        f"{path}: differs from the original by at most {found.masks:.1e} (pixels) and "
-        f"{found.labels:.1e} (labels) of a probability, {TOLERANCE:g} is allowed; "
-        f"compared on {found.images} images, {found.real} of them of the test part"
+        f"{path}: matches PyTorch: max. difference {found.masks:.1e} (pixel probabilities), "
+        f"{found.labels:.1e} (label probabilities); tolerance {TOLERANCE:g}; "
+        f"compared on {found.images} images, {found.real} from the test set"
     )
 
 
@@ -177,28 +178,27 @@ def tune(
     ] = "dice_kaggle",
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     precision: Annotated[
-        str, typer.Option(help="auto (as the run was tested), bf16-mixed or 32-true.")
+        str, typer.Option(help="auto (as in the run's test), bf16-mixed or 32-true.")
     ] = "auto",
 ) -> None:
-    """Fit thresholds, smallest areas, a gate and flips to a run, on validation only.
+    """Fit thresholds, minimum areas, a gate and flips of a run on the validation set.
 
-    Per class: the pixel threshold, the area below which a mask is dropped, the
-    classifier's probability below which a mask is dropped (gate), and the
-    threshold of the label; and whether the mean over flipped views is taken.
-    What is fitted is measured once on the test part and written to
-    RUN/tuned.json as tuned_dice_kaggle and so on, beside the numbers at the
-    run's own threshold, which stay the ones to compare with the paper.
+    Fits per class the pixel threshold, the area below which a mask is dropped,
+    the label probability below which a mask is dropped (gate), and the label
+    threshold; and whether to average over flipped views. The result is
+    measured once on the test set and written to RUN/tuned.json as
+    tuned_dice_kaggle and so on, next to the scores at the run's own threshold.
+    Compare only the latter with the paper.
 
-    The goal is Kaggle's Dice by default, the score that the competition was
-    decided by: an image rightly left empty counts 1, so it rewards what these
-    rules can do, drop false masks. Labels are fitted for MLA.
+    The default goal is Kaggle's Dice, the metric of the competition: an image
+    correctly left empty counts 1, so it rewards dropping false masks. Label
+    thresholds are fitted for MLA.
 
         tlunet tune runs/severstal/resnet-...
 
         tlunet predict runs/severstal/resnet-... strips/ --out found --tuned
     """
     check_options(device, precision)
-    from tlunet.deploy.card import check_finished, read_meta
     from tlunet.deploy.predict import Predictor
     from tlunet.deploy.tuning.gains import show
     from tlunet.deploy.tuning.tune import check_goal, check_same
@@ -206,14 +206,15 @@ def tune(
     from tlunet.machine.console import console, progress, say
     from tlunet.machine.files import read_json, write_json
     from tlunet.runs.data import open_data
+    from tlunet.runs.folder import check_finished, read_meta
 
     check_goal(goal)
     if not run.is_dir():
-        raise DataError(f"{run}: no such folder; expected a finished run's")
+        raise DataError(f"{run}: no such folder; expected a finished run")
     check_finished(run)
     meta, known = read_meta(run), read_json(run / "metrics.json")
     if not known:
-        raise DataError(f"{run / 'metrics.json'}: no such file; expected a finished run's folder")
+        raise DataError(f"{run / 'metrics.json'}: no such file; expected a finished run")
     machine = choose_machine(device, meta["precision"] if precision == "auto" else precision)
     predictor = Predictor.load(run, device=machine.device, precision=machine.precision)
     with progress() as report:
@@ -223,7 +224,7 @@ def tune(
 
         def tell(part: str, images: int) -> None:
             done[part] += images
-            report(f"{part} part, four views", done[part], len(data.rows[part]))
+            report(f"{part} set, four views", done[part], len(data.rows[part]))
 
         tested = data.split["subset"] == "test"
         groups = data.split.loc[tested, "group"].to_numpy()
@@ -234,40 +235,41 @@ def tune(
     apart = check_same(tuned.test, known, is_same_machine)
     write_json(run / "tuned.json", tuned.as_dict() | {"digest": meta.get("digest")})
     console.print(show(tuned, predictor.classes))
-    say(f"At the run's threshold as in metrics.json (apart by {apart:.1e} at most).")
-    say(f"{run / 'tuned.json'}: tlunet predict … --tuned decides by it, tlunet export keeps it.")
+    say(f"At the run's threshold, scores match metrics.json (largest difference {apart:.1e}).")
+    say(f"{run / 'tuned.json'}: used by tlunet predict … --tuned, included by tlunet export.")
 
 
 @app.command()
 def demo(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A finished run's folder, or a model.onnx.")
+        Path, typer.Argument(metavar="RUN", help="Folder of a finished run, or a model.onnx.")
     ],
     other: Annotated[
-        Path | None, typer.Argument(metavar="[RUN2]", help="Another, to stand beside it.")
+        Path | None, typer.Argument(metavar="[RUN2]", help="Second run to compare.")
     ] = None,
     tuned: Annotated[
-        bool, typer.Option("--tuned", help="By the rules that tlunet tune found.")
+        bool, typer.Option("--tuned", help="Use the thresholds fitted by `tlunet tune`.")
     ] = False,
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="By default the first free from 7860.")
+        int | None, typer.Option(min=1, max=65535, help="Default: first free port from 7860.")
     ] = None,
-    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
 ) -> None:
-    r"""Open a page: drop an image, see what a network finds in it, or two side by side.
+    r"""Try a network, or two side by side, in your browser.
 
-    Masks over the image, and for each class the probability, the area and the
-    number of regions. The page is served to this machine alone; nothing is sent
-    out or fetched, and what was dropped is gone when the page is closed (Ctrl+C).
-    Images of the run's test part stand below it to try, where they are here.
+    Drop an image to see its masks and, for each class, the probability, the
+    area and the number of regions. The page is only available on this machine.
+    Nothing is sent or downloaded, and uploaded images are deleted when you stop
+    the server (Ctrl+C). Test images of the run are offered as examples if they
+    are available.
 
         tlunet demo runs/severstal/resnet-random-... runs/severstal/resnet-imagenet-...
 
     Needs Gradio: pip install '.\[demo]'.
     """
     check_options(device, "auto")
-    require("demo", "gradio")
+    require_extra("demo", "gradio", what="tlunet demo")
     from tlunet.machine.console import say
 
     runs = [run] if other is None else [run, other]
@@ -277,10 +279,10 @@ def demo(
 
     try:
         with served(networks, examples, port, browser) as address:
-            say(f"{address} (Ctrl+C ends it)")
+            say(f"{address} (Ctrl+C to stop)")
             Event().wait()
     except KeyboardInterrupt:
-        say("closed")
+        say("stopped")
     except OSError as error:
-        taken = "another program listens there; give another, or none"
+        taken = "port in use, choose another"
         raise ConfigError(f"--port {port}: {taken}") from error

@@ -1,4 +1,4 @@
-"""``tlunet data get <name>``: published data sets, downloaded and checked."""
+"""``tlunet data get <name>``: download and check published data sets."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,27 +16,27 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def get() -> None:
-    """Download a published data set, check it, and put it in place.
+    """Download a published data set and check it.
 
-    It appears whole or not at all; a download that is broken off goes on when
-    the same line is typed again; what is there already is checked and never
+    The folder appears only when it is complete. Run the same command again to
+    resume an interrupted download. An existing data set is checked and never
     overwritten.
 
-    Exit code 2: something that you can mend (a token, the rules, a folder).
-    1: it cannot be had now (no network, a server's fault, a damaged archive).
+    Exit code 2: something you can fix (a token, the rules, a folder).
+    1: temporary failure (no network, a server error, a damaged archive).
     """
 
 
 @app.command()
 def severstal(
-    root: Annotated[Path, typer.Option(help="The folder to make.")] = Path("data/severstal"),
+    root: Annotated[Path, typer.Option(help="Folder to create.")] = Path("data/severstal"),
 ) -> None:
-    """Kaggle's Severstal: Steel Defect Detection, by Kaggle's own client and with your token.
+    """Download Severstal: Steel Defect Detection with Kaggle's client and your token.
 
-    12,568 strips of 256x1600. It needs a Kaggle account, an API token where
-    Kaggle's tools look for it (~/.kaggle/kaggle.json, or KAGGLE_USERNAME and
-    KAGGLE_KEY, or KAGGLE_API_TOKEN), and the competition's rules accepted once
-    in the browser; a line says which of them is missing. Sizes, counts and
+    12,568 strips of 256x1600. You need a Kaggle account, an API token in one
+    of Kaggle's usual places (~/.kaggle/kaggle.json, or KAGGLE_USERNAME and
+    KAGGLE_KEY, or KAGGLE_API_TOKEN), and must accept the competition rules
+    once in the browser; an error names what is missing. Sizes, counts and
     class statistics are compared with the published ones.
 
         tlunet data get severstal
@@ -49,14 +49,14 @@ def severstal(
 
 @app.command(name="neu_seg")
 def neu_seg(
-    root: Annotated[Path, typer.Option(help="The folder to make.")] = Path("data/neu_seg"),
+    root: Annotated[Path, typer.Option(help="Folder to create.")] = Path("data/neu_seg"),
     url: Annotated[
-        str | None, typer.Option(help="Another ZIP file of it; by default its GitHub repository.")
+        str | None, typer.Option(help="URL of another ZIP file. Default: the GitHub repository.")
     ] = None,
 ) -> None:
-    """NEU-Seg: hot-rolled steel strip, 3,630 training and 840 test images of 200x200.
+    """Download NEU-Seg: hot-rolled strip, 3,630 training and 840 test images of 200x200.
 
-    From the public repository DHW-Master/NEU_Seg. Its authors state no licence.
+    Source: the public repository DHW-Master/NEU_Seg. Its authors state no licence.
 
         tlunet data get neu_seg
     """
@@ -69,7 +69,7 @@ def neu_seg(
 
 
 def _fetched(root: Path, fetch: Callable[[], bool]) -> bool:
-    """Whether it was downloaded now; exit code 1 where it cannot be had now."""
+    """Return whether it was downloaded now; exit with code 1 if it is not available now."""
     from tlunet.data.download.archive import FetchError
     from tlunet.machine.console import complain
 
@@ -87,8 +87,8 @@ def _say(root: Path, is_new: bool, published: "Published", line: str) -> None:
 
     images = " + ".join(f"{n:,} {part}" for part, n in published.parts.items())
     height, width = published.size
-    done = "downloaded" if is_new else "is there already"
-    say(visible(f"{root}: {done}; as published: {images} images of {height}×{width}"))
+    done = "downloaded" if is_new else "already exists"
+    say(visible(f"{root}: {done}; matches the published data: {images} images of {height}×{width}"))
     if published.licence:
         say(published.licence)
     say(visible(f"train on it: {line}"))

@@ -1,6 +1,5 @@
-"""What the verbs of a network in use have in common: opening a run, a device, its images."""
+"""Shared by the commands that use a trained network: open a run, a device, test images."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,30 +18,30 @@ ONNX = ".onnx"
 
 
 def check_options(device: str, precision: str) -> None:
-    """Raise ConfigError unless a device and a precision are among those there are anywhere."""
+    """Raise ConfigError unless the device and the precision are known names."""
     if device not in DEVICES or precision not in PRECISIONS:
         raise ConfigError(
-            f"--device {device} --precision {precision}: allowed are {', '.join(DEVICES)} "
+            f"--device {device} --precision {precision}: expected {', '.join(DEVICES)} "
             f"and {', '.join(PRECISIONS)}"
         )
 
 
 def open_network(run: Path, tuned: bool, device: str, precision: str, batch_size: int) -> "Stream":
-    """The network of a run, or of an exported file: then nothing of training is imported."""
+    """Load the network of a run or of an exported file; the latter needs no training code."""
     if run.suffix == ONNX:
         try:
-            from tlunet.deploy.runtime import OnnxPredictor, cores
+            from tlunet.deploy.runtime import OnnxPredictor, threads
         except ModuleNotFoundError as error:
             raise ConfigError(f"{run}: needs {error.name}; pip install onnxruntime") from error
         if precision == "bf16-mixed":
             raise ConfigError("--precision bf16-mixed: an exported network computes in float32")
         return OnnxPredictor.load(
-            run, tuned=tuned, device=device, batch_size=batch_size, threads=cores()
+            run, tuned=tuned, device=device, batch_size=batch_size, threads=threads()
         )
     if run.suffix == ".pt2":
         raise ConfigError(
-            f"{run}: a program for torch.export.load; take the run's folder, or tlunet export "
-            "RUN's model.onnx"
+            f"{run}: a torch.export program; use the run folder, or the model.onnx that tlunet "
+            "export RUN writes"
         )
     from tlunet.deploy.predict import Predictor
 
@@ -58,37 +57,31 @@ def open_network(run: Path, tuned: bool, device: str, precision: str, batch_size
 
 
 def choose_machine(device: str, precision: str) -> "Hardware":
-    """The device asked for, or the best there is; raise ConfigError where it is not here."""
+    """Return the requested or the best device; raise ConfigError if it is not available."""
     from tlunet.machine.device import choose
 
     try:
         return choose(device, precision)
     except ConfigError as error:
-        raise ConfigError(f"--device {device}: there is none here; take auto or cpu") from error
+        raise ConfigError(f"--device {device}: not available here; use auto or cpu") from error
 
 
 def sample_images(run: Path, most: int) -> "dict[str, NDArray[np.uint8]]":
-    """Images of a run's test part, where they are still there; else a line that they are not."""
+    """Load test images of a run; print one line if they are no longer available."""
     from tlunet.deploy.samples import samples
     from tlunet.machine.console import complain, progress
     from tlunet.runs.data import open_data
 
     try:
         with progress() as report:
-            folder = run if run.is_dir() else run.parent  # of a checkpoint or an exported file
+            folder = run if run.is_dir() else run.parent  # a checkpoint or an exported file
             return samples(open_data(folder, report), most)
     except UserError as error:
-        complain(*(f"without images of the test part: {line}" for line in error.lines))
+        complain(*(f"continuing without test images: {line}" for line in error.lines))
         return {}
 
 
-def require(extra: str, *modules: str) -> None:
-    """Raise ConfigError unless the libraries of an extra are installed."""
-    if missing := [name for name in modules if find_spec(name) is None]:
-        raise ConfigError(f"{', '.join(missing)} is not installed: pip install '.[{extra}]' has it")
-
-
 def title_of(run: Path, runs: list[Path]) -> str:
-    """A run's name, and its folder's where two have the same."""
+    """Return a run's name, or its path if two runs have the same name."""
     names = [one.resolve().name for one in runs]
     return run.resolve().name if len({*names}) == len(names) else str(run)

@@ -1,4 +1,4 @@
-"""``tlunet <verb> STUDY``: what became of a sweep."""
+"""``tlunet <command> STUDY``: status, report and W&B dashboard of a study."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ import typer
 
 app = typer.Typer()
 
-Study = Annotated[Path, typer.Argument(help="Folder of a study, as runs/synthetic.")]
+Study = Annotated[Path, typer.Argument(help="Study folder, such as runs/synthetic.")]
 
 
 @app.command()
@@ -17,11 +17,11 @@ def report(
     study: Study,
     claims: Annotated[
         Path | None,
-        typer.Option(help="A claims.yaml to judge; without it the study's own, if it has one."),
+        typer.Option(help="Claims file to evaluate. Default: the study's own claims.yaml, if any."),
     ] = None,
     record: Annotated[
         Path | None,
-        typer.Option(help="Copy tables and figures to this folder, as experiments/my_study."),
+        typer.Option(help="Copy tables and figures to this folder, such as experiments/my_study."),
     ] = None,
 ) -> None:
     """Write a study's report.html, report.md, figures and tables from its finished runs."""
@@ -36,12 +36,12 @@ def report(
 @app.command()
 def status(
     study: Study,
-    as_json: Annotated[bool, typer.Option("--json", help="The rows as JSON, for scripts.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
-    """Show which of a study's cells are finished, running, failed or broken off.
+    """Show which cells of a study are finished, running, failed or interrupted.
 
-    "left" is the time that training may still take at most: early stopping
-    ends it sooner, the test comes after it. Running cells are not disturbed.
+    "left" is the maximum remaining training time: early stopping may end it
+    sooner, and the test follows it. Running cells are not affected.
     """
     from tlunet.runs.status import as_dicts, read_study, show, summary
 
@@ -51,7 +51,7 @@ def status(
         return
     from rich.console import Console
 
-    # A terminal cuts the last column; a log file or a pipe has it whole.
+    # A terminal truncates the last column; a log file or a pipe gets all of it.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
     console.print(show(rows))
     print(summary(rows))
@@ -62,17 +62,15 @@ def dashboard(
     study: Study,
     dry_run: Annotated[
         Path | None,
-        typer.Option(help="Write the specification to this file (JSON); no network, no login."),
+        typer.Option(help="Write the specification to this JSON file; needs no network or login."),
     ] = None,
-    entity: Annotated[
-        str | None, typer.Option(help="Whose W&B project; without it your own.")
-    ] = None,
+    entity: Annotated[str | None, typer.Option(help="W&B team or user (default: yours).")] = None,
 ) -> None:
-    """Lay the study out in W&B: a workspace and a report.
+    """Create a W&B workspace and report.
 
-    Test scores of the grid, convergence by epoch and by seconds (Figure 8),
-    distributions over the test images, images with their masks, classes. The
-    cells must have been logged there (logger=wandb, wandb sync).
+    They show the test scores of the grid, convergence by epoch and by seconds
+    (Figure 8), distributions over the test images, images with masks, and
+    classes. The cells must be logged there (logger=wandb, wandb sync).
     """
     from tlunet.machine.console import say
     from tlunet.machine.files import write_json

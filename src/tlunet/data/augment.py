@@ -1,7 +1,7 @@
-"""Random flips, and an albumentations pipeline at the edge.
+"""Random flips and an optional albumentations pipeline.
 
-Every draw is a function of (seed, epoch, image): the same on every path, with any number of
-workers, and after a resume.
+Every draw is a function of (seed, epoch, image), so it does not depend on the data path, the number
+of workers, or a resume.
 """
 
 from typing import Any
@@ -12,20 +12,20 @@ from torch import Tensor
 
 from tlunet.errors import ConfigError
 
-_FLIPS, _TRANSFORM = 1, 2  # streams of random numbers that must not meet
+_FLIPS, _TRANSFORM = 1, 2  # keys of independent random streams
 
 
 class Augment:
-    """What happens to a training image (paper III-A: random horizontal and vertical flip).
+    """Augment training images (paper III-A: random horizontal and vertical flips).
 
     Args:
         horizontal: probability of a left-right flip.
         vertical: probability of an up-down flip.
-        transform: an ``albumentations.Compose`` for image and mask, run on the CPU before the
+        transform: an ``albumentations.Compose`` for image and mask, applied on the CPU before the
             flips; it must keep the size.
 
     Raises:
-        ConfigError: a probability outside [0, 1].
+        ConfigError: a probability is outside [0, 1].
 
     Example:
         >>> Augment().draw(seed=0, epoch=3, rows=np.array([7, 1])).shape
@@ -37,40 +37,40 @@ class Augment:
     ) -> None:
         for key, value in {"horizontal": horizontal, "vertical": vertical}.items():
             if not 0 <= value <= 1:
-                raise ConfigError(f"augment.{key}={value}: allowed is a probability, 0 to 1")
+                raise ConfigError(f"augment.{key}={value}: expected a probability from 0 to 1")
         self.chances = np.array([horizontal, vertical])
         self.transform = transform
 
     def draw(self, seed: int, epoch: int, rows: np.ndarray) -> np.ndarray:
-        """Which flips each image gets: bool (B, 2), left-right and up-down."""
-        # One generator an image, not a batch: the neighbours in the batch play no part.
+        """Draw the flips of each image: bool (B, 2), left-right and up-down."""
+        # One generator per image, so that draws do not depend on the rest of the batch.
         draws = [np.random.default_rng((_FLIPS, seed, epoch, int(r))).random(2) for r in rows]
         return np.stack(draws) < self.chances
 
     def apply_transform(
         self, seed: int, epoch: int, row: int, image: np.ndarray, bits: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Run the albumentations pipeline on one image (H, W[, 3]) and its bit field (H, W).
+        """Apply the albumentations pipeline to one image (H, W[, 3]) and its bit field (H, W).
 
         Raises:
-            ConfigError: the pipeline changes the size, or the masks need more than 8 bits.
+            ConfigError: the pipeline changes the size, or the masks have more than 8 bits.
         """
         assert self.transform is not None
         if bits.dtype != np.uint8:
-            raise ConfigError("augment.transform: works on masks of at most 8 classes")
+            raise ConfigError("augment.transform: supports at most 8 classes")
         words = np.random.SeedSequence((_TRANSFORM, seed, epoch, row)).generate_state(1)
         self.transform.set_random_seed(int(words[0]))
         out = self.transform(image=np.ascontiguousarray(image), mask=np.ascontiguousarray(bits))
         if out["image"].shape != image.shape or out["mask"].shape != bits.shape:
             raise ConfigError(
-                f"augment.transform: makes {out['image'].shape} of images of {image.shape}; "
+                f"augment.transform: changes the shape {image.shape} to {out['image'].shape}; "
                 "expected transforms that keep the size"
             )
         return out["image"], out["mask"]
 
 
 def flip(x: Tensor, flips: Tensor) -> Tensor:
-    """Mirror each item of a batch as drawn.
+    """Flip each item of a batch as drawn.
 
     Args:
         x: (B, …, H, W).

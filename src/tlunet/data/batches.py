@@ -1,4 +1,4 @@
-"""Which images make a batch, and the batch as tensors on the host."""
+"""Sample the images of each batch and load them as tensors on the host."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -6,50 +6,52 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
+from torch.utils.data.distributed import DistributedSampler
 
 from tlunet.data.augment import Augment
 from tlunet.data.pack.pack import Pack
 from tlunet.data.pack.place import unpack_labels
 
-ORDER = 0  # stream of random numbers, beside those of tlunet.data.augment
+ORDER = 0  # key of a random stream, independent of those in tlunet.data.augment
 
 
 def unpack_bits(bits: Tensor, classes: int) -> Tensor:
-    """Bool (B, M, H, W) of a bit field (B, H, W).
+    """Unpack a bit field (B, H, W) to bool (B, M, H, W).
 
     >>> unpack_bits(torch.tensor([[[0, 1, 2, 3]]]), 2).int().tolist()
     [[[[0, 1, 0, 1]], [[0, 0, 1, 1]]]]
     """
-    # Made on the device: a list copied there would wait for all that is queued, in every step.
+    # Created on the device: copying a list there would synchronise with the queue in every step.
     powers = 1 << torch.arange(classes, dtype=bits.dtype, device=bits.device)
     return (bits.unsqueeze(1) & powers.view(-1, 1, 1)) != 0
 
 
 class Rows(NamedTuple):
-    """What the sampler asks for: these rows, as they are in this epoch."""
+    """One batch as the sampler requests it: rows of the pack in one epoch."""
 
     epoch: int
     rows: np.ndarray
-    counted: int  # of them that count; 0: this process has no share and sends a row for company
-    weight: float  # of the loss, so that its mean over the processes is the whole batch's
+    counted: int  # rows that count; 0: this process has none and sends a dummy row
+    weight: float  # of the loss, so that its mean over processes equals the whole batch's loss
 
 
-class EpochOrder(Sampler[Rows]):
-    """Whole batches of rows; the order is a function of (seed, epoch).
+class EpochOrder(DistributedSampler[Rows]):
+    """Sample whole batches of rows; the order is a function of (seed, epoch).
 
-    Each of several processes has its share: in training of every batch, so that all together take
-    the batches of one alone; in evaluation every n-th run of ``loss_size`` rows, over which one
-    value of the loss is taken.
+    With several processes, each gets a part of the rows. In training it gets a part of every batch,
+    so that together they process the same batches as a single process. In evaluation it gets every
+    n-th block of ``loss_size`` rows; the loss is computed once per block. A trainer leaves a
+    ``DistributedSampler`` alone; any other it would replace in several processes.
 
     Args:
-        rows: of one part of the pack.
-        batch_size: rows a batch, of all processes together in training, of each in evaluation.
-        seed: of the order.
-        shuffle: training: there is an order to draw; else the pack's holds.
-        start: (epoch, batches) that a resumed run has behind it: that epoch goes on after them.
-        share: (rank, number) of the processes.
-        loss_size: of evaluation; by default ``batch_size``.
+        rows: rows of one subset of the pack.
+        batch_size: rows per batch, over all processes in training, per process in evaluation.
+        seed: seed of the order.
+        shuffle: whether to draw an order (training) or keep that of the pack.
+        start: (epoch, batches) that a resumed run has already done; that epoch continues there.
+        share: (rank, number of processes).
+        loss_size: rows per block in evaluation; by default ``batch_size``.
     """
 
     def __init__(
@@ -67,19 +69,19 @@ class EpochOrder(Sampler[Rows]):
         if not shuffle:
             self.rows = self._own(rows, loss_size or batch_size)
         count = -(-len(self.rows) // batch_size)
-        # Batch normalisation cannot learn from a single image: it joins the batch before it.
+        # Batch normalisation needs two or more images: a last single one joins the batch before it.
         if shuffle and count > 1 and len(rows) % batch_size == 1:
             count -= 1
         self.cuts = [batch_size * b for b in range(1, count)]
 
     def _own(self, rows: np.ndarray, loss_size: int) -> np.ndarray:
-        """This process's runs of an evaluation."""
+        """Return the rows that this process evaluates."""
         rank, number = self.share
         runs = np.split(rows, range(loss_size, len(rows), loss_size))[rank::number]
         return np.concatenate(runs) if runs else rows[:0]
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
+        """Set the epoch; called by Lightning before each one."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -97,17 +99,17 @@ class EpochOrder(Sampler[Rows]):
             yield Rows(self.epoch, own if len(own) else self._company(batch), len(own), weight)
 
     def _company(self, batch: np.ndarray) -> np.ndarray:
-        """A row for a process without a share: it must take part, or the others wait for it."""
+        """Return a dummy row for a process without rows, so that collectives stay in step."""
         return batch[:1] if len(batch) else self.everything[:1]
 
 
 class Batches(Dataset[dict[str, Any]]):
-    """Rows of the pack as tensors on the host; without ``fetch`` only their numbers and labels."""
+    """Rows of the pack as tensors on the host; without ``fetch``, only row numbers and labels."""
 
     def __init__(self, pack: Pack, seed: int, augment: Augment | None, fetch: bool) -> None:
         self.pack, self.seed, self.augment, self.fetch = pack, seed, augment, fetch
         self.ids = pack.index["image_id"].to_numpy()
-        self.labels = pack.labels  # (N, M), of the native masks
+        self.labels = pack.labels  # (N, M), from the native masks
         self.vanished = self.labels & ~pack.mask_labels  # (N, M), lost when resized
 
     def __getitem__(self, wanted: Rows) -> dict[str, Any]:
@@ -125,7 +127,7 @@ class Batches(Dataset[dict[str, Any]]):
                     images[k], bits[k] = self.augment.apply_transform(
                         self.seed, epoch, int(row), images[k], bits[k]
                     )
-                # A defect that was moved out of the picture loses its label.
+                # An image whose defect was moved out of the frame loses the label.
                 found = np.bitwise_or.reduce(bits.reshape(len(rows), -1), axis=1)
                 labels = self.vanished[rows] | unpack_labels(found, labels.shape[1])
             batch["image"], batch["bits"] = channels_first(images), torch_bits(bits)
@@ -133,13 +135,13 @@ class Batches(Dataset[dict[str, Any]]):
 
 
 def channels_first(images: np.ndarray) -> Tensor:
-    """(B, H, W) or (B, H, W, 3) as (B, 1 or 3, H, W)."""
+    """Convert (B, H, W) or (B, H, W, 3) to (B, 1 or 3, H, W)."""
     tensor = torch.from_numpy(np.ascontiguousarray(images))
     return tensor.unsqueeze(1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
 
 
 def torch_bits(bits: np.ndarray) -> Tensor:
-    """A bit field as a type that torch computes on."""
-    # torch computes on signed integers only, but for uint8
+    """Convert a bit field to a type that torch can compute with."""
+    # Besides uint8, torch has few operations on unsigned integers.
     signed = {2: np.int32, 4: np.int64}.get(bits.itemsize, np.uint8)
     return torch.from_numpy(np.ascontiguousarray(bits.astype(signed, copy=False)))

@@ -1,13 +1,13 @@
-"""Quickly find the pairs of pictures that may be the same, possibly flipped or turned.
+"""Find candidate pairs of duplicate images, possibly flipped or rotated.
 
 An orthonormal cosine transform of the descriptors is cut into head `h` and tail `t`. Two
-descriptors then have the product `h·h' + t·t'`, and by Cauchy and Schwarz `t·t' <= |t||t'|`. A
-short product thus bounds their correlation from above: only pairs whose bound exceeds a limit need
-to be compared in full, and no pair above the limit is lost.
+descriptors then have the product `h·h' + t·t'`, and by Cauchy-Schwarz `t·t' <= |t||t'|`. The
+product of the heads thus bounds their correlation from above: only pairs whose bound exceeds a
+limit need to be compared in full, and no pair above the limit is lost.
 
 A flip changes the signs of the components with an odd frequency along its axis, and exchanging rows
-and columns exchanges the two frequencies. The products are therefore taken by parity and added up
-with every combination of signs: all eight views of a picture take about twice the time of one.
+and columns exchanges the two frequencies. The products are therefore computed by parity and summed
+with every combination of signs: all eight views of an image take about twice the time of one.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from scipy.fft import dctn
 
 HEAD = 0.55
-"""Fraction of the squared length in the heads: more makes them longer, less leaves more pairs."""
+"""Fraction of the squared length in the heads: a larger one makes them longer, with fewer pairs."""
 ROUNDING = 1e-3
 """Well above the error of a bound in single precision."""
 BLOCK = 512
-"""Pictures along one side of a tile of the matrix of all pairs: small enough for the cache."""
+"""Images along one side of a tile of the matrix of all pairs: small enough for the cache."""
 PAIRS = 2048
-"""Pairs handed out at a time: bounds the memory of comparing them in full."""
+"""Pairs yielded at a time: bounds the memory of the full comparison."""
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 Part = NDArray[np.float32]
@@ -32,7 +32,7 @@ _Cells = TypeVar("_Cells", NDArray[np.uint8], NDArray[np.float32])
 
 
 def views(pictures: _Cells) -> list[_Cells]:
-    """The eight combinations of flips and quarter turns, the pictures themselves first.
+    """Return the eight combinations of flips and quarter turns, the originals first.
 
     Args:
         pictures: `(N, H, H)`.
@@ -57,9 +57,9 @@ def pairs(
 
     Args:
         pictures: `(N, H, H)`.
-        describe: makes descriptors `(N, H, H)` of pictures, at most of unit length; it must commute
-            with flips and quarter turns.
-        limit: of the correlation.
+        describe: computes descriptors `(N, H, H)` of at most unit length; it must commute with
+            flips and quarter turns.
+        limit: limit of the correlation.
 
     Yields:
         First and second index of each pair, up to `PAIRS` at a time; the first is the smaller.
@@ -89,25 +89,25 @@ def _portions(found: list[Pairs]) -> Iterator[Pairs]:
 
 
 class _Heads(NamedTuple):
-    """Short descriptors of N pictures whose product is at least that of the full ones.
+    """Short descriptors of N images whose product is at least that of the full ones.
 
     Attributes:
         parts: four arrays (N, K), the components by the parity of their vertical and horizontal
             frequency: even-even, even-odd, odd-even, odd-odd. The last column of the first is the
             length of the tail.
         swaps: the order of the columns of the first and the last part when rows and columns of the
-            picture are exchanged.
+            image are exchanged.
     """
 
     parts: tuple[Part, ...]
     swaps: tuple[NDArray[np.int64], NDArray[np.int64]]
 
     def block(self, start: int) -> tuple[Part, ...]:
-        """The parts of one block of pictures."""
+        """Return the parts of one block of images."""
         return tuple(part[start : start + BLOCK] for part in self.parts)
 
     def turned(self, start: int) -> tuple[Part, ...]:
-        """The parts of the same pictures with rows and columns exchanged."""
+        """Return the parts of the same images with rows and columns exchanged."""
         both_even, even_odd, odd_even, both_odd = self.block(start)
         return both_even[:, self.swaps[0]], odd_even, even_odd, both_odd[:, self.swaps[1]]
 
@@ -115,7 +115,7 @@ class _Heads(NamedTuple):
 def _heads(
     pictures: NDArray[np.uint8], describe: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 ) -> _Heads:
-    """Keep the components that hold most of the squared length of these pictures' descriptors."""
+    """Keep the components with most of the squared length of these images' descriptors."""
     n, side = pictures.shape[:2]
 
     def transform(some: NDArray[np.uint8]) -> Part:
@@ -146,14 +146,14 @@ def _heads(
 
 
 def _bound(heads: _Heads, i: int, j: int, room: Part) -> Part:
-    """The largest bound over all views, for each pair of two blocks; stored in `room[0]`."""
+    """Compute the largest bound over all views for each pair of two blocks, in `room[0]`."""
     bound = _over_flips(heads.block(i), heads.block(j), room[:6])
     turned = _over_flips(heads.block(i), heads.turned(j), room[1:])
     return np.maximum(bound, turned, out=bound)
 
 
 def _over_flips(rows: tuple[Part, ...], columns: tuple[Part, ...], room: Part) -> Part:
-    """The largest bound over the four flips, for each pair; stored in `room[0]`."""
+    """Compute the largest bound over the four flips for each pair, in `room[0]`."""
     shape = len(rows[0]), len(columns[0])
     plus, minus, a, b, c, d = (part[: shape[0] * shape[1]].reshape(shape) for part in room)
     for one, other, product in zip(rows, columns, (a, b, c, d), strict=True):

@@ -1,11 +1,11 @@
-"""The colours of the classes, the same in every picture, page and plot."""
+"""Class colours, the same in every image, page and plot."""
 
-#: One each in turn: Okabe and Ito's, told apart by colour-blind readers.
+#: The colour-blind safe palette of Okabe and Ito; repeats after seven classes.
 CLASS_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2")
 
 
 def class_colour(m: int) -> tuple[int, int, int]:
-    """Red, green and blue, 0…255, of the class with the id m + 1.
+    """Return red, green and blue, 0…255, of the class with id m + 1.
 
     >>> class_colour(0), class_colour(7) == class_colour(0)
     ((230, 159, 0), True)

@@ -1,6 +1,5 @@
-"""The LightningDataModule: it owns split, subsampling, pack and loaders."""
+"""The LightningDataModule: split, subsampling, pack and loaders."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,60 +11,62 @@ from torch.utils.data import DataLoader
 
 from tlunet.data.augment import Augment, flip
 from tlunet.data.batches import Batches, EpochOrder, unpack_bits
-from tlunet.data.pack.pack import Progress, open_pack
+from tlunet.data.pack.pack import open_pack
 from tlunet.data.readers.layouts import LAYOUTS, NAMES
-from tlunet.data.residency import Resident, bring, fits, make_way
+from tlunet.data.residency import Resident, evict, fits, to_device
 from tlunet.data.source import Source
 from tlunet.data.split import make_split
 from tlunet.data.synthetic.generate import VERSION, generate, is_drawn, read
 from tlunet.errors import ConfigError, DataError
+from tlunet.machine.console import Progress
+from tlunet.machine.parallel import cores
 
-SYNTHETIC_SIZE = (32, 64)  # the whole grid in minutes on 2 cores
-READERS, DRAWERS = 4, 16  # processes at most that read a pack, or augment, ahead of a GPU
+SYNTHETIC_SIZE = (32, 64)  # the whole grid takes minutes on 2 cores
+READERS, DRAWERS = 4, 16  # most processes that read a pack, or augment images, ahead of a GPU
 
 
 class DefectDataModule(pl.LightningDataModule):
-    """Images, masks and labels in three parts, 75 / 12.5 / 12.5 (paper III-B).
+    """Images, masks and labels, split 75 / 12.5 / 12.5 (paper III-B).
 
     A batch is a dict: ``image`` uint8 (B, 1 or 3, H, W), ``mask`` bool (B, M, H, W), ``label``
-    bool (B, M), ``id`` the images' names, ``index`` int64 (B,) their rows in the pack. Labels are
-    those of the native masks: an image keeps the label of a class whose mask vanishes when it is
-    resized, and loses it only where ``augment.transform`` moves the defect out of the picture.
-    Where several processes share the data a batch may also have ``count``, how many of its images
-    count, and ``weight`` of its loss.
+    bool (B, M), ``id`` the images' names, ``index`` int64 (B,) their rows in the pack. Labels
+    come from the native masks: an image keeps the label of a class whose mask vanishes when it is
+    resized, and loses it only if ``augment.transform`` moves the defect out of the image. If
+    several processes share the data, a batch may also have ``count``, the number of its images
+    that count, and ``weight``, the weight of its loss.
 
     Args:
         name: ``severstal``, ``synthetic``, ``folder``, ``neu_seg``, or ``auto``: Severstal if it
             is in ``<cache>/severstal``, else the synthetic strips.
-        root: where the data lie; ``<cache>/<name>`` by default.
+        root: folder of the data; ``<cache>/<name>`` by default.
         cache: folder for packs and synthetic strips.
-        frac: share of the training part that is used, in (0, 1].
-        batch_size: images a step of training.
-        eval_batch_size: images a step of validation and test; by default the same.
+        frac: fraction of the training set to use, in (0, 1].
+        batch_size: images per training step.
+        eval_batch_size: images per validation or test step; by default the same.
         seed: of the order and the flips.
-        split: ``random``, or ``official`` for the data set's own test part.
-        split_seed: of the random split; ``frac`` and ``seed`` do not enter.
+        split: ``random``, or ``official`` for the data set's own test set.
+        split_seed: of the random split, which does not depend on ``frac`` and ``seed``.
         subset: ``all`` images, or only the ``defective`` ones, by the native masks.
         size: (height, width) of all images; ``None`` keeps their own.
-        residency: where the pack lies while training: ``memmap``, ``gpu``, or ``auto`` (on the
-            GPU if it takes less than half of its free memory, and :attr:`reserved` is left).
-        on_error: ``stop`` at faults of the data, or ``skip`` the images that have one.
-        augment: of the training images; by default none.
-        workers: processes that prepare batches; by default none on a CPU, where they would only
-            take cores from the network, and none if the pack lives on the GPU.
+        residency: where the pack is kept while training: ``memmap``, ``gpu``, or ``auto`` (on the
+            GPU if it needs less than half of its free memory and leaves :attr:`reserved`).
+        on_error: ``stop`` at problems of the data, or ``skip`` the images concerned.
+        augment: applied to training images; by default nothing.
+        workers: processes that prepare batches; by default none on a CPU, where they would take
+            cores from the network, and none if the pack is on the GPU.
         classes: for ``folder``: names of the class ids 1…M.
         n: for ``synthetic``: number of strips.
         strip_seed: for ``synthetic``: seed of the strips.
-        balance: for ``synthetic``: ``even`` or ``severstal``, the real data's shares.
+        balance: for ``synthetic``: ``even`` or ``severstal``, the real class frequencies.
         family: for ``synthetic``: ``strips``, or ``sheets`` (for pre-training).
-        progress: told how far drawing and packing are.
+        progress: called with the progress of drawing and packing.
 
     Attributes:
-        reserved: bytes of the GPU that training takes beside the pack; 0 where nobody says so.
+        reserved: bytes of GPU memory that training needs in addition to the pack; 0 if unknown.
 
     Raises:
-        ConfigError: a value that is not allowed.
-        DataError: from ``prepare_data``: faults of the data.
+        ConfigError: a value is not allowed.
+        DataError: from ``prepare_data``: problems of the data.
 
     Example:
         >>> import tempfile
@@ -106,7 +107,7 @@ class DefectDataModule(pl.LightningDataModule):
         self.dataset = resolve_name(name, self.cache)
         self.root = Path(root) if root else self.cache / self.dataset
         if self.dataset == "severstal" and is_drawn(self.root):
-            self.dataset = "synthetic"  # tlunet data synth: no result of it may pass for steel's
+            self.dataset = "synthetic"  # tlunet data synth: results must not pass as steel's
         self.frac, self.batch_size, self.seed = frac, batch_size, seed
         self.eval_batch_size = eval_batch_size or batch_size
         self.split_kind, self.split_seed, self.subset = split, split_seed, subset
@@ -120,9 +121,12 @@ class DefectDataModule(pl.LightningDataModule):
         self._resident: Resident | None = None
 
     def prepare_data(self) -> None:
-        """Draw the strips if they are synthetic, list the files, and open or build the pack."""
+        """Draw the strips if they are synthetic, list the files, and open or build the pack.
+
+        Safe in several processes at once: one builds, the others wait. Nothing is done twice.
+        """
         if hasattr(self, "pack"):
-            return  # a trainer asks again before each fit and test
+            return
         self.pack = open_pack(
             self._source(),
             self.cache / "packs",
@@ -133,6 +137,7 @@ class DefectDataModule(pl.LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Split; ``self.split`` is the table, ``self.rows`` the pack's rows of each subset."""
+        self.prepare_data()  # a trainer calls it in one process per machine; each needs the pack
         if hasattr(self, "split"):
             return
         index, labels = self.pack.index, self.pack.labels
@@ -156,8 +161,8 @@ class DefectDataModule(pl.LightningDataModule):
             subset: chosen[(self.split["subset"] == subset).to_numpy()]
             for subset in ("train", "unused", "val", "test")
         }
-        # No labels in it, so it is taken over the whole training part: the same for every frac.
-        # Images set aside because they nearly duplicate a test image are no part of it.
+        # Uses no labels, so it covers the whole training set, whatever frac. Images set aside as
+        # near-duplicates of a test image are excluded.
         groups = self.split["group"]
         tested = groups[self.split["subset"] == "test"]
         training = self.split["subset"].isin(["train", "unused"]) & ~groups.isin(tested)
@@ -167,7 +172,7 @@ class DefectDataModule(pl.LightningDataModule):
         if self.dataset == "synthetic":
             return self._synthetic()
         if self.dataset not in LAYOUTS:
-            raise ConfigError(f"data={self.dataset}: allowed are {', '.join(NAMES)}")
+            raise ConfigError(f"data={self.dataset}: expected {', '.join(NAMES)}")
         return LAYOUTS[self.dataset].read(self.root, self.classes)
 
     def _synthetic(self) -> Source:
@@ -193,19 +198,19 @@ class DefectDataModule(pl.LightningDataModule):
         return read(home, self.family)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled by (seed, epoch), flips drawn."""
+        """Training batches, shuffled and flipped by (seed, epoch)."""
         return self._loader("train", train=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """In the pack's order."""
+        """Validation batches, in the order of the pack."""
         return self._loader("val", train=False)
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """In the pack's order."""
+        """Test batches, in the order of the pack."""
         return self._loader("test", train=False)
 
     def batches(self, subset: str, epoch: int = 0) -> Iterator[dict[str, Any]]:
-        """The batches of one epoch as a trainer sees them, without one.
+        """Iterate over one epoch's batches as a trainer gets them, without a trainer.
 
         Args:
             subset: ``train``, ``val`` or ``test``.
@@ -221,9 +226,9 @@ class DefectDataModule(pl.LightningDataModule):
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         if self._resident is None:
             if self.lives_on(device):
-                self._resident = bring(self.pack, device)
+                self._resident = to_device(self.pack, device)
             else:
-                make_way()
+                evict()
         batch_size = self.batch_size if train else self.eval_batch_size
         workers = self._workers(device, augment)
         return DataLoader(
@@ -237,27 +242,27 @@ class DefectDataModule(pl.LightningDataModule):
                 share=self._share(),
                 loss_size=self.batch_size,
             ),
-            batch_size=None,  # the sampler hands out whole batches
+            batch_size=None,  # the sampler yields whole batches
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
         )
 
     def _share(self) -> tuple[int, int]:
-        """(rank, number) of the processes that a trainer runs."""
+        """(rank, number of processes) of the trainer."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _behind(self) -> tuple[int, int]:
-        """(epoch, batches of it) that a resumed trainer has behind it."""
+        """(epoch, batches of it) that a resumed trainer has already done."""
         if self.trainer is None:
             return 0, 0
         loop = self.trainer.fit_loop
-        epochs: Any = loop.epoch_progress.current  # its type knows but half of its counts
+        epochs: Any = loop.epoch_progress.current  # its type lacks half of its counts
         is_within = epochs.started > epochs.processed
         return epochs.processed, loop.epoch_loop.batch_progress.current.ready if is_within else 0
 
     def lives_on(self, device: torch.device) -> bool:
-        """Whether the whole pack lies on the device while training; else it is memory-mapped.
+        """Whether the pack is kept on the device while training; else it is memory-mapped.
 
         Raises:
             ConfigError: ``residency`` is ``gpu`` and that is not possible.
@@ -268,7 +273,7 @@ class DefectDataModule(pl.LightningDataModule):
         elif self.augment.transform:
             why = "augment.transform runs on the CPU"
         if self.residency == "gpu" and why:
-            raise ConfigError(f"data.residency=gpu: {why} here; take memmap or auto")
+            raise ConfigError(f"data.residency=gpu: {why} here; use memmap or auto")
         if self.residency == "memmap" or why:
             return False
         return self.residency == "gpu" or fits(self.pack, device, self.reserved)
@@ -278,16 +283,15 @@ class DefectDataModule(pl.LightningDataModule):
             return self.workers
         if device.type == "cpu" or self._resident is not None:
             return 0
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return min(cores or 1, DRAWERS if augment and augment.transform else READERS)
+        return min(cores(), DRAWERS if augment and augment.transform else READERS)
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """On the device: gather if the pack is stored there, flip, unpack the bits."""
+        """On the device: gather if the pack is there, flip, unpack the bits."""
         if "image" in batch:
             image, bits = batch["image"], batch["bits"]
         else:
             assert self._resident is not None
-            image, bits = (part[batch["index"]] for part in self._resident)  # gathered here
+            image, bits = (part[batch["index"]] for part in self._resident)
         if "flip" in batch:
             image, bits = flip(image, batch["flip"]), flip(bits, batch["flip"])
         mask = unpack_bits(bits, len(self.pack.classes))  # (B, M, H, W)

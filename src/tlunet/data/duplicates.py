@@ -1,38 +1,37 @@
-"""Near-duplicates: groups of images that show the same picture, kept on one side of a split.
+"""Near-duplicates: groups of images that show the same scene, kept on one side of a split.
 
 An exact copy, a re-encoded file, a slight change of brightness, a shift by a pixel or two, or a
 flipped or rotated copy (annotation tools export these as augmentation) on both sides of a split is
-a leak: the network is tested on what it was trained on.
+a leak: the network is tested on training images.
 
 **Descriptor.** A grey thumbnail of 32 x 32 cells, taken from the image as stored and followed by
 local contrast normalisation: each cell minus the mean of its 7 x 7 neighbourhood, divided by the
-neighbourhood's standard deviation, with dark cells left out. The thumbnails themselves cannot be
+neighbourhood's standard deviation, ignoring dark cells. The thumbnails themselves cannot be
 compared: strips that share only a black margin or the fall-off of the lamp correlate at up to 0.97.
 Normalisation removes such large shapes and keeps the texture.
 
-**Rule.** Two images show the same picture if, under one of the eight combinations of flips and
+**Rule.** Two images are duplicates if, under one of the eight combinations of flips and
 quarter turns, their thumbnails are identical, or their descriptors correlate above 0.75 and their
 thumbnails, brightness aside, differ by at most 10 grey levels in half of the cells. Groups are the
-connected components of this relation. A picture that shows steel in less than about 30% of its
-cells is only recognised in an identical copy: too little is left to tell it from others with the
-same margin.
+connected components of this relation. An image with steel in less than about 30% of its cells is
+only matched with identical copies: too little is left to tell it from others with the same margin.
 
-The work grows with the square of the number of images. `tlunet.data.candidates` keeps it small:
-few pairs are compared in full, and no pair that the rule joins is lost. Memory: a kilobyte or two
+The run time grows with the square of the number of images. `tlunet.data.candidates` keeps it short:
+few pairs are compared in full, and no pair that matches the rule is lost. Memory: a kilobyte or two
 per image.
 
 **Calibration** on NEU-Seg (4,470 images of 200 x 200) and 46 Severstal strips, checked by eye:
 
-- NEU-Seg holds 1,110 pictures in four orientations each (0, 90, 180 and 270 degrees) and 30 more
+- NEU-Seg contains 1,110 scenes in four orientations each (0, 90, 180 and 270 degrees) and 30 more
   images. The rule finds exactly these: 1,030 groups of four, 40 groups of eight, 30 single images.
-  In a group of eight, two pictures show the same steel, most of them with a second defect blended
-  into one: nearly the same mask, so still a leak. 779 groups span the training and the test part:
+  In a group of eight, two scenes show the same steel, in most cases with a second defect blended
+  into one: nearly the same mask, so still a leak. 779 groups span the training and the test set:
   810 of the 840 test images have copies among 2,466 of the 3,630 training images.
-- The same image flipped or turned and saved as JPEG of quality 70: at least 0.87; three grey levels
-  brighter or darker: at least 0.80. Shifted by 2 pixels both ways: above 0.75 for 98% of NEU-Seg's
-  images (2 pixels are 1% of their width), at least 0.92 for every Severstal strip.
-- Different Severstal strips: at most 0.45 under any flip or turn, and at most 0.66 with the same
-  black margin over 19, 38, 62 or 75% of all of them. Procedurally drawn strips: at most 0.55.
+- The same image flipped or rotated and saved as JPEG of quality 70: at least 0.87; three grey
+  levels brighter or darker: at least 0.80. Shifted by 2 pixels both ways: above 0.75 for 98% of
+  NEU-Seg's images (2 pixels are 1% of their width), at least 0.92 for every Severstal strip.
+- Different Severstal strips: at most 0.45 under any flip or rotation, and at most 0.66 with the
+  same black margin over 19, 38, 62 or 75% of the image. Synthetic strips: at most 0.55.
 """
 
 from hashlib import blake2b
@@ -55,11 +54,11 @@ DARK = 16
 DETAIL = 16.0
 """Length of the descriptor below which it says too little (some 400 cells of plain texture)."""
 CORRELATION = 0.75
-"""Descriptors of the same picture correlate above this."""
+"""Descriptors of duplicates correlate above this."""
 DIFFERENCE = 10.0
-"""In half of the cells, the same picture differs by no more than this many grey levels."""
+"""Duplicates differ by at most this many grey levels in half of the cells."""
 BLOCK = 512
-"""Images that are described at a time."""
+"""Images for which descriptors are computed at a time."""
 
 
 def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -86,10 +85,9 @@ def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def group(thumbnails: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Group the images that are the same picture.
+    """Group the images that are near-duplicates of each other.
 
-    An image without any detail (black, or a single grey level) cannot be recognised and stays
-    alone.
+    An image without detail (black, or a single grey level) cannot be matched and stays alone.
 
     Args:
         thumbnails: uint8 `(N, 32, 32)`, one `thumbnail` per image.
@@ -98,7 +96,7 @@ def group(thumbnails: NDArray[np.uint8]) -> NDArray[np.int64]:
         `(N,)`, the group of each image: the smallest index among its members.
 
     Raises:
-        ValueError: the thumbnails are not of that shape.
+        ValueError: the thumbnails have another shape.
 
     >>> picture = np.random.default_rng(0).integers(0, 250, (32, 32))
     >>> other = np.random.default_rng(1).integers(0, 250, (32, 32))
@@ -120,7 +118,7 @@ def group(thumbnails: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def _identical(thumbnails: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Group thumbnails with the same cells, flipped or turned or not; flat ones stay alone."""
+    """Group thumbnails with the same cells in any orientation; flat ones stay alone."""
     groups = np.arange(len(thumbnails))
     first: dict[bytes, int] = {}
     for i in range(0, len(thumbnails), BLOCK):
@@ -132,7 +130,7 @@ def _identical(thumbnails: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def _describe(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Normalise local contrast: unit length for each image, less where there is little detail."""
+    """Normalise local contrast: unit length per image, or less if there is little detail."""
 
     def around(cells: NDArray[np.float32]) -> NDArray[np.float32]:
         return uniform_filter(cells, (0, SURROUNDINGS, SURROUNDINGS), mode="nearest")
@@ -140,7 +138,7 @@ def _describe(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
     described = np.empty(thumbnails.shape, np.float32)
     for i in range(0, len(thumbnails), BLOCK):
         cells = thumbnails[i : i + BLOCK].astype(np.float32)  # (B, 32, 32)
-        # Cells beside the margin are partly margin: they go too.
+        # Cells next to the margin are partly margin, so they are dropped as well.
         steel = minimum_filter(thumbnails[i : i + BLOCK] > DARK, (1, 3, 3), mode="nearest")
         cells[~steel] = 0
         share = np.maximum(around(steel.astype(np.float32)), 1e-3)
@@ -157,7 +155,7 @@ def _describe(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _same(
     thumbnails: NDArray[np.uint8], first: NDArray[np.int64], second: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Compare pairs of images in full, every view of the second one."""
+    """Compare pairs of images in full, with every view of the second one."""
     images, place = np.unique(np.concatenate([first, second]), return_inverse=True)
     described = _describe(thumbnails[images])
     one, other = described[place[: len(first)]], described[place[len(first) :]]  # (P, 32, 32)
@@ -180,7 +178,7 @@ def _merge(
 ) -> NDArray[np.int64]:
     """Join the groups of each pair; the smallest index names the group."""
     n = len(groups)
-    # Every image is tied to its group's name, so earlier pairs need not be kept.
+    # Every image is linked to its group, so earlier pairs need not be kept.
     ends = np.concatenate([np.arange(n), first]), np.concatenate([groups, second])
     links = coo_array((np.ones(len(ends[0]), bool), ends), shape=(n, n))
     _, component = connected_components(links, directed=False)

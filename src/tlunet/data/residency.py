@@ -1,7 +1,7 @@
-"""A pack on the device: images and masks one after another, gathered there by row.
+"""Keep a pack in GPU memory and gather batches there by row.
 
-One process carries a whole sweep and its cells share the data, so one copy is kept for all of
-them; another pack, or another device, takes its place.
+One process runs a whole sweep and its cells share the data, so one copy is kept for all of them.
+Another pack, or another device, replaces it.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from tlunet.data.batches import channels_first, torch_bits
 from tlunet.data.pack.pack import Pack
 from tlunet.errors import ConfigError
 
-SHARE = 0.5  # of the free memory, that a pack may take; the rest is the network's
+SHARE = 0.5  # fraction of the free memory that a pack may use; the rest is for the network
 CHUNK = 256  # images copied at a time: the host never holds a second copy of the pack
 
 
@@ -26,7 +26,7 @@ class Resident(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """What they take."""
+        """Their size in bytes."""
         return self.images.nbytes + self.bits.nbytes
 
 
@@ -34,38 +34,38 @@ _kept: dict[tuple[str, torch.device], Resident] = {}
 
 
 def fits(pack: Pack, device: torch.device, beside: int = 0) -> bool:
-    """Whether a pack takes less than half of a device's free memory, and training finds room.
+    """Whether a pack fits in less than half of a device's free memory, and training fits as well.
 
     Args:
-        pack: it may be there already.
-        device: how much is free is known for CUDA only; nothing fits elsewhere.
-        beside: bytes that training takes.
+        pack: the pack; it may be on the device already.
+        device: the free memory is known for CUDA only; on other devices nothing fits.
+        beside: bytes that training needs.
     """
     if device.type != "cuda":
         return False
-    free = torch.cuda.mem_get_info(device)[0] + held()
+    free = torch.cuda.mem_get_info(device)[0] + resident_bytes()
     return pack.nbytes < SHARE * free and pack.nbytes + beside < free
 
 
-def held() -> int:
-    """Bytes on the device that would be free if the pack made way."""
+def resident_bytes() -> int:
+    """Return the bytes that evicting the pack would free on the device."""
     return sum(resident.nbytes for resident in _kept.values())
 
 
-def make_way() -> None:
-    """Let go of the pack on the device, for training that needs its room."""
+def evict() -> None:
+    """Drop the pack on the device to free memory for training."""
     _kept.clear()
 
 
-def bring(pack: Pack, device: torch.device) -> Resident:
-    """The pack on the device, copied there unless it is there already.
+def to_device(pack: Pack, device: torch.device) -> Resident:
+    """Return the pack on the device; copy it there if necessary.
 
     Raises:
-        ConfigError: it is larger than what is free.
+        ConfigError: it is larger than the free memory.
     """
     key = pack.fingerprint, device
     if key not in _kept:
-        make_way()
+        evict()
         images = channels_first(np.array(pack.images[:1])), torch_bits(np.array(pack.masks[:1]))
         try:
             resident = Resident(
@@ -77,8 +77,8 @@ def bring(pack: Pack, device: torch.device) -> Resident:
         except torch.OutOfMemoryError:
             size = f"{pack.nbytes / 2**30:.1f} GiB"
             raise ConfigError(
-                f"data.residency=gpu: images and masks take {size}, more than is free on the GPU; "
-                "take auto or memmap"
+                f"data.residency=gpu: images and masks need {size}, more than the free GPU memory; "
+                "use auto or memmap"
             ) from None
         for start in range(0, len(pack), CHUNK):
             rows = slice(start, start + CHUNK)

@@ -1,11 +1,11 @@
-"""Run-length code of the Kaggle Severstal masks: text to mask and back.
+"""Run-length encoding of the Kaggle Severstal masks: text to mask and back.
 
 A mask is a list of pairs "start length". Pixels are counted from 1, down the columns first (column
 major): pixel 1 is the top left one, pixel 2 the one below it, pixel H + 1 the top of the second
-column. A run may go on from the foot of one column to the top of the next.
+column. A run may continue from the bottom of one column to the top of the next.
 
-Canonical form: runs ascending and merged, so that at least one pixel lies between two of them.
-`encode` writes it; `decode` also reads runs that touch. All 1,286 masks of a 900-image sample of
+Canonical form: runs ascending and merged, with at least one pixel between any two of them.
+`encode` writes it; `decode` also reads adjacent runs. All 1,286 masks of a 900-image sample of
 the published `train.csv` are canonical.
 
 Reference: kaggle.com/competitions/severstal-steel-defect-detection, page "Evaluation".
@@ -16,12 +16,12 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-# Sixteen digits hold any pixel and leave the sum of two such numbers inside 64 bits.
+# Sixteen digits are enough for any pixel, and the sum of two such numbers fits in 64 bits.
 _INTEGER = re.compile(r"[+-]?[0-9]{1,16}")
 
 
 def encode(mask: NDArray[np.generic]) -> str:
-    """Write a mask as runs, in canonical form.
+    """Encode a mask as runs, in canonical form.
 
     Args:
         mask: `(H, W)`, non-zero = in the mask.
@@ -38,14 +38,14 @@ def encode(mask: NDArray[np.generic]) -> str:
     if mask.ndim != 2:
         raise ValueError(f"mask of shape {mask.shape}: expected two axes, (height, width)")
     pixels = mask.astype(bool).ravel(order="F")  # (W * H,), column after column
-    # Outside the image nothing is set, so a run at either end has its edge too.
+    # Padded with False, so that runs at either end have edges as well.
     edges = np.flatnonzero(np.diff(pixels, prepend=False, append=False))  # start, end, start, …
     starts, ends = edges[::2], edges[1::2]
     return " ".join(map(str, np.column_stack([starts + 1, ends - starts]).ravel().tolist()))
 
 
 def decode(runs: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Read a mask from its runs; the exact inverse of `encode`.
+    """Decode a mask from its runs; the exact inverse of `encode`.
 
     Args:
         runs: "start length start length …", 1-based and column-major; "" is the empty mask.
@@ -65,7 +65,7 @@ def decode(runs: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
     H, W = shape
     starts, lengths = parse(runs, shape)  # (R,), (R,)
 
-    # From one bound to the next: outside, inside, outside, … (touching runs: zero pixels between).
+    # Alternating spans: outside, inside, outside, … (adjacent runs: zero pixels between).
     bounds = np.column_stack([starts - 1, starts - 1 + lengths]).ravel()
     spans = np.diff(bounds, prepend=0, append=H * W)  # (2R + 1,)
     pixels = np.repeat(np.arange(len(spans)) % 2 == 1, spans)  # (W * H,)
@@ -75,11 +75,11 @@ def decode(runs: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
 def parse(
     runs: str, shape: tuple[int, int] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Read and check the numbers alone.
+    """Parse and check the numbers without decoding the mask.
 
     Args:
-        runs: as `decode` takes them.
-        shape: `(H, W)` of the image; `None` where it is not known: any run may end anywhere.
+        runs: as for `decode`.
+        shape: `(H, W)` of the image; `None` if unknown: the ends of runs are not checked.
 
     Returns:
         Starts, 1-based, and lengths, both `(R,)`.
@@ -109,7 +109,7 @@ def parse(
 def _check(
     starts: NDArray[np.int64], lengths: NDArray[np.int64], shape: tuple[int, int] | None
 ) -> None:
-    """Say what is wrong with the first faulty run, if any is."""
+    """Raise ValueError for the first invalid run, if there is one."""
     height, width = shape or (0, 0)
     pixels = height * width if shape else np.iinfo(np.int64).max
     last = starts + lengths - 1  # a run's last pixel, 1-based
@@ -123,7 +123,7 @@ def _check(
     if starts[i] < 1:
         raise ValueError(f"{run} starts before the image: pixels are counted from 1")
     if lengths[i] < 1:
-        raise ValueError(f"{run} is empty: a length is at least 1")
+        raise ValueError(f"{run} is empty: expected a length of at least 1")
     if last[i] > pixels:
         raise ValueError(
             f"{run} ends at pixel {last[i]}: the image of {height} x {width} has {pixels} pixels"

@@ -1,4 +1,4 @@
-"""What a data set's reader returns: a listing of images and annotations, nothing decoded yet."""
+"""What a reader returns: a list of images and annotations, nothing decoded yet."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,10 +12,10 @@ PROBLEMS_SHOWN = 20
 
 
 class Problem(NamedTuple):
-    """One fault of the data: where it stands, which image it spoils ("" for none), what is wrong.
+    """One problem of the data: where it is, the affected image ("" for none), what is wrong.
 
-    >>> print(Problem("train.csv row 3", "a.jpg", "class '5'; allowed are 1 to 4"))
-    train.csv row 3: class '5'; allowed are 1 to 4
+    >>> print(Problem("train.csv row 3", "a.jpg", "class '5'; expected 1 to 4"))
+    train.csv row 3: class '5'; expected 1 to 4
     """
 
     where: str
@@ -27,28 +27,28 @@ class Problem(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One image, where its annotation lies, and the part the data set's authors put it in."""
+    """One image, its annotation, and the published subset that it belongs to."""
 
     image_id: str
     image: Path
-    runs: tuple[tuple[int, str, str], ...] = ()  # (class id, run lengths, where they stand)
+    runs: tuple[tuple[int, str, str], ...] = ()  # (class id, run lengths, file and row)
     mask: Path | None = None  # PNG of class ids, 0 = background
-    part: str = "train"  # "train" or "test", the data set's own
+    part: str = "train"  # "train" or "test", as published
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as it lies on disk.
+    """A data set as it is stored on disk.
 
     Attributes:
-        name: which data set, as every result's ``dataset`` says it.
+        name: name of the data set, as in the ``dataset`` of every result.
         root: its folder.
         classes: the names of the classes 1…M.
-        records: one an image, sorted by id.
-        annotations: files whose content matters besides the images and masks (a CSV).
-        problems: faults found while listing; none of them has stopped the reader.
-        left_out: images dropped because of a fault (``data.on_error=skip``), with the fault.
-        ignored: what lies among images and masks and is neither.
+        records: one per image, sorted by id.
+        annotations: files that matter in addition to the images and masks (a CSV).
+        problems: problems found while listing; none of them stopped the reader.
+        left_out: problems of the images that were skipped (``data.on_error=skip``).
+        ignored: files among the images and masks that are neither.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Source:
     ignored: tuple[Path, ...] = ()
 
     def without(self, problems: Iterable[Problem]) -> "Source":
-        """This source less the images that have a problem.
+        """Return this source without the images that have a problem.
 
         Raises:
             DataError: no image is left.
@@ -76,19 +76,19 @@ class Source:
 
 
 def data_error(problems: Sequence[Problem], shown: int = PROBLEMS_SHOWN) -> DataError:
-    """All problems as one error, a line each, up to a limit."""
+    """Combine all problems in one error, one line per problem, up to a limit."""
     lines = [str(p) for p in problems[:shown]]
     if len(problems) > shown:
-        lines.append(f"… and {len(problems) - shown} more faults like these")
+        lines.append(f"… and {len(problems) - shown} more problems")
     return DataError(*lines)
 
 
 def require_folder(folder: Path, hint: str) -> None:
-    """Raise DataError unless the folder is there."""
+    """Raise DataError unless the folder exists."""
     try:
         if folder.is_dir():
             return
         what = "is not a folder" if folder.exists() else "no such folder"
-    except OSError as error:  # no permission on the way, a name too long
-        what = f"cannot be looked at ({error.strerror})"
+    except OSError as error:  # no permission for a parent, a name that is too long
+        what = f"cannot be accessed ({error.strerror})"
     raise DataError(f"{folder}: {what}; {hint}")

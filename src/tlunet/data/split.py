@@ -1,19 +1,20 @@
-"""The split: which images train, validate and test, and which of them a fraction leaves unused.
+"""The split: training, validation, test and (for a fraction of the labels) unused images.
 
-75 / 12.5 / 12.5 over images, stratified by the set of classes in the image; near-duplicate images
-stay on one side. It depends on the images' names, labels, groups and one seed: not on the order
-they come in, nor on the fraction of the labels that a run may use.
+75 / 12.5 / 12.5 of the images, stratified by the set of classes in the image; near-duplicates stay
+on one side. The split depends on the images' names, labels and groups and on one seed. It does not
+depend on the order of the images or on the fraction of the labels that a run uses.
 
-**Dealing.** Groups go one by one, the largest first and among equals the rarest set of classes
-first, to the part that is owed the most. What a part is owed is counted in images of this set of
-classes, in images of each class and in images at all, so that a rounding in one stratum is made
-good in the next (error diffusion). On Severstal's 12,568 images sizes are exact and class counts
-within one image of their share; large groups of conflicting labels cost a few images.
+**Assignment.** Groups are assigned one by one: the largest first, and among groups of one size the
+rarest set of classes first. Each goes to the subset with the largest deficit. The deficit counts
+images with this set of classes, images with each class, and all images, so that a rounding error in
+one stratum is compensated in the next (error diffusion). On Severstal's 12,568 images, sizes are
+exact and class counts are within one image of their target; large groups with conflicting labels
+cost a few images.
 
 **Fraction.** The j-th of the n shuffled training images of a stratum gets the key (j + u) / n,
-with one random u a stratum; a fraction keeps the smallest keys. So fractions are nested, and each
-stratum is within about an image of its share in all of them (systematic sampling; Cochran,
-Sampling Techniques, ch. 8).
+with one random u per stratum; a fraction keeps the smallest keys. Fractions are therefore nested,
+and each stratum is within about one image of its target in all of them (systematic sampling;
+Cochran, Sampling Techniques, ch. 8).
 """
 
 import hashlib
@@ -40,26 +41,27 @@ def make_split(
     """Split a data set into train, val and test, and keep a fraction of train.
 
     Args:
-        image_ids: the images' names, each once.
+        image_ids: unique names of the images.
         labels: bool `(N, M)`, "image has class m".
-        frac: share of the training part that is kept, in (0, 1]: `round(frac * n_train)` images,
-            at least one. The others become "unused". Groups may be cut here: duplicates within
-            the training part do no harm.
-        seed: the split's seed, the only source of chance.
-        groups: integer `(N,)`, the near-duplicate group of each image; by default every image is
-            its own. No group straddles two of train/unused, val and test.
-        fractions: shares of train, val and test, all above 0, 1 together.
-        official: "train" or "test" for each image, the data set's own test part. Test is then
-            that part; images that share a group with it become "unused"; `fractions[1]` of the
-            rest is val.
+        frac: fraction of the training set to keep, in (0, 1]: `round(frac * n_train)` images, at
+            least one. The others become "unused". This may divide a group: duplicates within the
+            training set do no harm.
+        seed: seed of the split, the only source of randomness.
+        groups: integer `(N,)`, the near-duplicate group of each image; by default one per image.
+            No group is in more than one of train/unused, val and test.
+        fractions: fractions of train, val and test, all above 0, with sum 1.
+        official: "train" or "test" for each image, as published. The published test set is then
+            test; images that share a group with it become "unused"; `fractions[1]` of the rest
+            is val.
 
     Returns:
         A table with columns `image_id, subset, group`, in the order of `image_ids`; subset is one
         of train, unused, val, test.
 
     Raises:
-        ValueError: frac or fractions out of range, lengths that differ, an image given twice, too
-            few images to fill every part, an official part that is unknown or has no images.
+        ValueError: frac or fractions are out of range, lengths differ, an image is listed twice,
+            there are too few images to fill every subset, or an official subset is unknown or
+            empty.
 
     >>> names = [f"{i}.png" for i in range(16)]
     >>> split = make_split(names, np.ones((16, 1)), frac=0.5, seed=0)
@@ -69,20 +71,20 @@ def make_split(
     ids = np.asarray(image_ids, dtype=object)
     classes = np.asarray(labels).astype(bool)
     _check(ids, classes, frac, groups, fractions, official)
-    order = np.argsort(ids)  # all below is in the order of the names
+    order = np.argsort(ids)  # everything below is in the order of the names
     classes = classes[order]
-    # Without groups: the rank of the name, which no order of rows can change.
+    # Without groups: the rank of the name, which does not depend on the order of the rows.
     named = np.argsort(order) if groups is None else np.asarray(groups)
     group = np.unique(named[order], return_inverse=True)[1]
 
     rng = np.random.default_rng(seed)
-    shuffled = rng.permutation(len(ids))  # each image's place
+    shuffled = rng.permutation(len(ids))  # position of each image
     combinations, stratum = np.unique(classes, axis=0, return_inverse=True)
     offsets = rng.random(len(combinations))
 
     shares = np.array(fractions)
     part = np.full(len(ids), _UNUSED)
-    open_ = np.ones(len(ids), bool)  # still to be dealt
+    open_ = np.ones(len(ids), bool)  # not yet assigned
     if official is not None:
         tests = np.asarray(official, dtype=object)[order] == "test"
         part[tests] = _TEST
@@ -102,14 +104,14 @@ def make_split(
 
 
 def fingerprint(split: pd.DataFrame) -> str:
-    """Name a split: equal for every fraction of one split and for any order of its rows.
+    """Compute a hash of a split that is the same for every fraction and any order of its rows.
 
     Args:
         split: a table with columns `image_id, subset, group`, as from `make_split`.
 
     Returns:
-        64 hexadecimal digits, the SHA-256 of the sorted (image, group, subset), "unused" read as
-        "train" and a group named by the first of its images' names.
+        64 hexadecimal digits: the SHA-256 of the sorted (image, group, subset), with "unused"
+        counted as "train" and each group named after its first image.
     """
     first = split.groupby("group")["image_id"].transform("min")
     subset = split["subset"].replace("unused", "train")
@@ -124,18 +126,18 @@ def _deal(
     combinations: NDArray[np.bool_],
     shares: NDArray[np.float64],
 ) -> NDArray[np.int64]:
-    """Deal whole groups to the parts; returns each image's part."""
-    # Counted for each image: that it is one, and its classes. The first weighs most: sizes are
-    # kept within an image of their share even where class counts must give way.
+    """Assign whole groups to subsets; return the subset of each image."""
+    # The traits of an image: a constant 1, and its classes. The constant has the largest weight:
+    # sizes stay within one image of their target even at the expense of class counts.
     traits = np.column_stack([np.ones(len(combinations)), combinations])  # (S, 1 + M)
     weights = np.r_[4.0, np.ones(combinations.shape[1])]
     class_images = traits[stratum].sum(axis=0)  # (1 + M,)
     rarest = np.where(combinations, class_images[1:], np.inf).min(axis=1, initial=np.inf)
-    # Strata of the same rarest class stand together, the defect-free images last.
+    # Strata with the same rarest class are adjacent, the defect-free images last.
     rank = np.lexsort((np.bincount(stratum, minlength=len(combinations)), rarest)).argsort()
 
     size = np.bincount(group)[group]
-    # A group goes by its image of the lowest rank; its images follow one another.
+    # The rank of a group is the lowest rank of its images; its images are adjacent.
     by_rank = np.lexsort((shuffled, rank[stratum]))
     turn = np.empty(len(group), np.int64)
     turn[by_rank] = np.arange(len(group))
@@ -155,9 +157,9 @@ def _deal(
         np.add.at(owed_stratum, strata, shares)
         owed_trait += count[:, None] * shares
         owed = owed_stratum[strata].sum(axis=0) + (weights * count) @ owed_trait  # (parts,)
-        if left <= empty.sum():  # a few large groups: the last ones fill what is still empty
+        if left <= empty.sum():  # a few large groups: the last ones fill empty subsets
             owed[~empty] = -np.inf
-        # Rounded: the last bits, and with them ties, may differ from machine to machine.
+        # Rounded: the last bits, and therefore ties, may differ between machines.
         chosen = int(owed.round(6).argmax())
         part[members] = chosen
         empty[chosen] = False
@@ -169,7 +171,7 @@ def _deal(
 def _nested_keys(
     stratum: NDArray[np.int64], shuffled: NDArray[np.int64], offsets: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Give each image (j + u) / n: its place in its stratum, in shares of it."""
+    """Compute (j + u) / n for each image: its relative position in its stratum."""
     queue = np.lexsort((shuffled, stratum))
     sizes = np.bincount(stratum, minlength=len(offsets))
     starts = np.cumsum(sizes) - sizes
@@ -187,10 +189,10 @@ def _check(
     official: Sequence[str] | None,
 ) -> None:
     if not 0 < frac <= 1:
-        raise ValueError(f"frac={frac}: expected a share above 0 and up to 1")
+        raise ValueError(f"frac={frac}: expected a fraction above 0 and at most 1")
     if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
         raise ValueError(
-            f"fractions={tuple(fractions)}: expected three shares above 0 that sum to 1"
+            f"fractions={tuple(fractions)}: expected three fractions above 0 that sum to 1"
         )
     if classes.ndim != 2:
         raise ValueError(f"labels of shape {classes.shape}: expected (images, classes)")
@@ -200,11 +202,11 @@ def _check(
             raise ValueError(f"{len(np.asarray(column))} {name} for {len(ids)} images")
     seen, times = np.unique(ids.astype(str), return_counts=True)
     if (times > 1).any():
-        raise ValueError(f"image '{seen[times > 1][0]}' is given {times[times > 1][0]} times")
+        raise ValueError(f"image '{seen[times > 1][0]}' is listed {times[times > 1][0]} times")
     if official is not None:
         unknown = sorted(set(official) - {"train", "test"})
         if unknown:
-            raise ValueError(f"official part {unknown[0]!r}: expected 'train' or 'test'")
+            raise ValueError(f"official subset {unknown[0]!r}: expected 'train' or 'test'")
         for name in ("train", "test"):
             if name not in set(official):
                 raise ValueError(f"the official split has no {name} images")
@@ -214,6 +216,6 @@ def _check_filled(part: NDArray[np.int64], n_groups: int) -> None:
     for number in (_TRAIN, _VAL, _TEST):
         if not (part == number).any():
             raise ValueError(
-                f"{len(part)} images ({n_groups} groups to deal) are too few: "
+                f"{len(part)} images ({n_groups} groups) are too few: "
                 f"no image is left for {_SUBSETS[number]}"
             )

@@ -1,1 +1,1 @@
-"""What a trained network is used for: predictions on images that nobody has annotated."""
+"""Use a trained network: tune, predict, export, demo."""

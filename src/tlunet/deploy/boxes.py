@@ -1,25 +1,26 @@
-"""Where in an image the defects lie: a box around each connected region."""
+"""Bounding boxes around the connected regions of a mask."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-MOST = 100  # boxes a class and image: the largest regions; more are speckles, and no row of a table
+# Boxes per class and image: only the largest regions; more would be speckles and swamp a table row.
+MOST = 100
 
 
 def boxes(mask: NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
-    """A box (x0, y0, x1, y1) around each region whose pixels touch, corners included.
+    """Return a box (x0, y0, x1, y1) around each 8-connected region.
 
     Args:
         mask: (H, W).
 
     Returns:
-        The largest region first, :data:`MOST` at most. Pixels count from the upper left one, 0;
-        x1 and y1 are one past the region's last, so that x1 - x0 is its width.
+        The largest region first, at most :data:`MOST`. Coordinates start at 0 in the upper left
+        corner; x1 and y1 are exclusive, so the width is x1 - x0.
 
     >>> boxes(np.array([[1, 0, 0, 1], [0, 1, 0, 0]], bool))
     [(0, 0, 2, 2), (3, 0, 4, 1)]
     """
-    from scipy import ndimage  # here: most masks are empty, and it takes a moment to import
+    from scipy import ndimage  # slow to import, and most masks are empty
 
     regions, number = ndimage.label(mask, np.ones((3, 3)))
     areas = np.bincount(regions.ravel(), minlength=number + 1)[1:]
@@ -29,7 +30,7 @@ def boxes(mask: NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
 
 
 def as_text(mask: NDArray[np.bool_]) -> str:
-    """Boxes as a table has them: ``x0 y0 x1 y1; x0 y0 x1 y1``, empty for an empty mask.
+    """Format boxes for a table: ``x0 y0 x1 y1; x0 y0 x1 y1``, empty for an empty mask.
 
     >>> as_text(np.array([[1, 0, 0, 1], [0, 1, 0, 0]], bool))
     '0 0 2 2; 3 0 4 1'

@@ -1,4 +1,4 @@
-"""A page on this machine: drop an image, see what one network finds in it, or two."""
+"""Local web page: drop an image to see the predictions of one or two networks."""
 
 import os
 import socket
@@ -21,21 +21,23 @@ from tlunet.deploy.stream import Prediction, Stream, Unreadable
 from tlunet.errors import visible
 
 HOST = "127.0.0.1"
-COLUMNS = ["class", "probability", "label", "area (pixels)", "area (share)", "regions"]
-FONTS = ["system-ui", "sans-serif"]  # the reader's own; none is fetched
+COLUMNS = ["class", "probability", "label", "area (pixels)", "area (% of image)", "regions"]
+FONTS = ["system-ui", "sans-serif"]  # local fonts; nothing is downloaded
 CSS = "footer {display: none !important}"
-SHOWN = 320  # pixels of the longer side at least: a smaller image is a stamp on a screen
+SHOWN = 320  # minimum pixels of the longer side: smaller images are enlarged
 
 
 def build(networks: Mapping[str, Stream], examples: Mapping[str, NDArray[np.uint8]]) -> Any:
-    """The page, not yet served.
+    """Build the page without serving it.
 
     Args:
-        networks: name → network; two stand side by side.
-        examples: name → image, (H, W) or (H, W, 3), to try with one click.
+        networks: name → network; two are shown side by side.
+        examples: name → image, (H, W) or (H, W, 3), offered as examples.
     """
     with gr.Blocks(title="TLU-Net", analytics_enabled=False) as page:
-        gr.Markdown("## What the network finds\nDrop an image of steel; it stays on this machine.")
+        gr.Markdown(
+            "## Defects found by the network\nDrop an image of steel; it stays on this machine."
+        )
         image = gr.Image(
             label="image",
             type="filepath",
@@ -43,10 +45,10 @@ def build(networks: Mapping[str, Stream], examples: Mapping[str, NDArray[np.uint
             elem_id="image",
             buttons=["fullscreen"],
         )
-        # The file as it was dropped: what is wrong with it is said by our own reader. Not in a
-        # class below gr.Image, beside which Gradio would write a file into this folder.
+        # Pass the file unchanged, so that our own reader reports problems. Not a subclass of
+        # gr.Image: Gradio would write a file next to it into this folder.
         image.preprocess = _path  # type: ignore[method-assign]
-        style = gr.Radio(list(STYLES), value=STYLES[0], label="drawn as", elem_id="style")
+        style = gr.Radio(list(STYLES), value=STYLES[0], label="mask style", elem_id="style")
         outputs: list[Any] = []
         with gr.Row():
             for k, (name, network) in enumerate(networks.items()):
@@ -69,14 +71,14 @@ def build(networks: Mapping[str, Stream], examples: Mapping[str, NDArray[np.uint
         if examples:
             files = _write(examples)
             gr.Examples(
-                [[str(file)] for file in files], [image], label="images of the test part",
+                [[str(file)] for file in files], [image], label="test images",
                 examples_per_page=len(files), api_visibility="private",
             )  # fmt: skip
     return page
 
 
 def legend(name: str, classes: tuple[str, ...]) -> str:
-    """A network's name and the colours of its classes, as HTML; whoever chose the names.
+    """Return a network's name and class colours as HTML; names are escaped.
 
     >>> "<i>" in legend("<i>", ("<i>",))
     False
@@ -95,10 +97,10 @@ def _path(payload: Any) -> str | None:
 
 
 def _look(network: Stream, path: Path, style: str) -> tuple[NDArray[np.uint8], list[list[Any]]]:
-    """The overlay and the table of one image.
+    """Return the overlay and the table of one image.
 
     Raises:
-        gr.Error: it cannot be read; the page says why.
+        gr.Error: the image cannot be read; the page shows the reason.
     """
     [outcome] = network.predict([path])
     if isinstance(outcome, Unreadable):
@@ -109,7 +111,7 @@ def _look(network: Stream, path: Path, style: str) -> tuple[NDArray[np.uint8], l
 
 
 def table(found: Prediction, classes: tuple[str, ...]) -> list[list[Any]]:
-    """A row a class, as :data:`COLUMNS` say."""
+    """Return one row per class with the columns :data:`COLUMNS`."""
     rows: list[list[Any]] = []
     for m, name in enumerate(classes):
         area = int(found.areas[m])
@@ -121,7 +123,7 @@ def table(found: Prediction, classes: tuple[str, ...]) -> list[list[Any]]:
 
 
 def _write(examples: Mapping[str, NDArray[np.uint8]]) -> list[Path]:
-    """The examples as files, which the page needs; gone with :func:`served`."""
+    """Write the examples to files, as Gradio requires; :func:`served` deletes them."""
     folder = Path(os.environ["GRADIO_TEMP_DIR"]) / "examples"
     folder.mkdir()
     files = []
@@ -138,24 +140,24 @@ def served(
     port: int | None = None,
     in_browser: bool = False,
 ) -> Iterator[str]:
-    """Serve the page to this machine alone, and take it down again.
+    """Serve the page on this machine only, and close it on exit.
 
     Args:
         networks: name → network.
         examples: name → image.
-        port: to listen on; by default the first free one from 7860.
-        in_browser: whether to open it there.
+        port: by default the first free port from 7860.
+        in_browser: whether to open the page in a browser.
 
     Yields:
-        Its address.
+        The address of the page.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is in use.
     """
-    with socket.socket() as probe:  # Gradio, which tries in vain, leaves its socket open
+    with socket.socket() as probe:  # Gradio leaks its socket if the port is in use
         probe.bind((HOST, port or 0))
     with tempfile.TemporaryDirectory() as folder:
-        # Nothing is sent out; uploads are gone with the folder.
+        # No analytics; uploads are deleted with the folder.
         own = {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": folder}
         os.environ.update(own)
         page = build(networks, examples)

@@ -1,6 +1,6 @@
-"""A trained network as one file for other programs: ONNX, or a program of torch.export.
+"""Export a trained network to ONNX or torch.export.
 
-Nothing appears under its name before it has been run, and has said what the original says.
+The file is written only after its outputs match the original's.
 """
 
 import json
@@ -15,35 +15,36 @@ import torch
 from numpy.typing import NDArray
 from torch.export import Dim, ExportedProgram
 
-from tlunet.deploy.card import Card, check_finished
+from tlunet.deploy.card import Card
 from tlunet.deploy.graph import Graph
 from tlunet.deploy.predict import read_card
 from tlunet.deploy.runtime import INPUT, OUTPUTS, open_session
-from tlunet.errors import ConfigError, DataError
+from tlunet.errors import ConfigError, DataError, first_line
 from tlunet.model.network import TLUNet
 from tlunet.model.task import load_network
+from tlunet.runs.folder import check_finished
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
-CARD = "tlunet.json"  # inside a .pt2, the same as an ONNX file's metadata
-TOLERANCE = 1e-4  # of a probability, float32 both sides
-STRIDE = 32  # of the deepest map: an image of multiples of it is halved five times without rest
-LARGEST = 2**14  # pixels a side
-DEFAULT = (2 * STRIDE, 3 * STRIDE)  # height and width where the training size is not known
-TRACED = (3 * STRIDE, 5 * STRIDE)  # any will do, but maps of one pixel and of equal sides
-EVEN, ODD = (2 * STRIDE, 4 * STRIDE), (70, 101)  # sizes to try beside the training size
+CARD = "tlunet.json"  # in a .pt2 file; same content as the metadata of an ONNX file
+TOLERANCE = 1e-4  # difference in probability, both in float32
+STRIDE = 32  # of the deepest feature map: sides that are multiples of it can be halved five times
+LARGEST = 2**14  # pixels per side
+DEFAULT = (2 * STRIDE, 3 * STRIDE)  # height and width if the training size is unknown
+TRACED = (3 * STRIDE, 5 * STRIDE)  # arbitrary, except one-pixel feature maps and equal sides
+EVEN, ODD = (2 * STRIDE, 4 * STRIDE), (70, 101)  # sizes to test in addition to the training size
 
 Images = NDArray[np.float32]  # (B, 1 or 3, H, W)
 Run = Callable[[Images], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 class Difference(NamedTuple):
-    """What an exported network says differently, at most.
+    """Largest differences between an exported network and the original.
 
     Attributes:
-        masks: of a pixel's probability.
-        labels: of an image's.
-        images: it was taken over.
-        real: of them of the run's test part; the others are noise.
+        masks: in pixel probabilities.
+        labels: in label probabilities.
+        images: number of images compared.
+        real: number of images from the run's test set; the others are noise.
     """
 
     masks: float
@@ -59,20 +60,20 @@ def export(
     strips: Sequence[NDArray[np.uint8]] = (),
     is_fixed: bool = False,
 ) -> tuple[Path, Difference]:
-    """Write a run's network, checked against the original.
+    """Export a run's network and compare it with the original.
 
     Args:
-        run: a finished run's folder, or a checkpoint.
+        run: folder of a finished run, or a checkpoint.
         kind: ``onnx`` or ``torch``.
-        out: the file; by default ``model.onnx`` or ``model.pt2`` in the run's folder.
-        strips: real images to check with, (H, W) or (H, W, 3), of one size; noise is always tried.
-        is_fixed: for images of the training size alone.
+        out: output file; by default ``model.onnx`` or ``model.pt2`` in the run folder.
+        strips: real images to compare on, (H, W) or (H, W, 3), same size; noise is always used.
+        is_fixed: whether to accept the training size only.
 
     Returns:
-        The file, and what it says differently at most.
+        The file and its largest differences.
 
     Raises:
-        ConfigError: the encoder cannot be exported, or what was exported differs by more than
+        ConfigError: the encoder cannot be exported, or the outputs differ by more than
             :data:`TOLERANCE`.
         DataError: no such run, or the file cannot be written.
     """
@@ -84,7 +85,7 @@ def export(
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     form = ONNX if kind == "onnx" else TORCH
     try:
-        temporary.touch()  # a folder that cannot be written to is told before all the work
+        temporary.touch()  # report an unwritable folder before the slow part
         program = form.convert(trace(load_network(run), card, kind, is_fixed))
         form.write(program, card.as_metadata(), temporary)
         difference = compare(original, form.open(temporary), card, strips, is_fixed)
@@ -103,18 +104,18 @@ def _checked(difference: Difference) -> dict[str, Any]:
 
 
 def trace(network: TLUNet, card: Card, kind: str, is_fixed: bool = False) -> ExportedProgram:
-    """The network as a graph, for any number of images, of 1 or 3 channels, of any size.
+    """Trace the network for any batch size, 1 or 3 channels and any image size.
 
-    Where its training size is a multiple of 32, sizes are multiples of 32.
+    If the training size is a multiple of 32, image sizes must be multiples of 32.
 
     Args:
-        network: of no use of its own afterwards.
-        card: what it says of itself.
+        network: modified by this call; do not use it afterwards.
+        card: its description.
         kind: ``onnx`` or ``torch``.
-        is_fixed: of the training size alone.
+        is_fixed: whether to accept the training size only.
 
     Raises:
-        ConfigError: torch.export cannot follow what the encoder does.
+        ConfigError: torch.export cannot trace the encoder.
     """
     size = card.size or DEFAULT
     is_even = not any(side % STRIDE for side in size)
@@ -122,28 +123,28 @@ def trace(network: TLUNet, card: Card, kind: str, is_fixed: bool = False) -> Exp
     traced = list(TRACED)
     for k, (name, side) in enumerate(zip(("height", "width"), size, strict=True)):
         if is_fixed or (side <= STRIDE and kind == "torch"):
-            traced[k] = side  # a map of one pixel is another program to torch.export
+            traced[k] = side  # torch.export specialises on one-pixel feature maps
         elif is_even:
             shape[2 + k] = STRIDE * Dim(f"{name}_by_{STRIDE}", min=2, max=LARGEST // STRIDE)
         else:
             shape[2 + k] = Dim(name, min=STRIDE + 1, max=LARGEST)
     example = torch.zeros(2, 3, *traced)
-    with warnings.catch_warnings():  # the libraries' own affairs; what counts is the comparison
+    with warnings.catch_warnings():  # warnings are about library internals; the comparison decides
         warnings.simplefilter("ignore")
         try:
             return torch.export.export(Graph(network).eval(), (example,), dynamic_shapes=(shape,))
         except Exception as error:
-            way = "" if is_fixed else "; --fixed-size may do, for the training size alone"
+            way = "" if is_fixed else "; try --fixed-size (training size only)"
             raise ConfigError(
-                f"{card.encoder}: torch.export cannot follow it ({_line(error)}){way}"
+                f"{card.encoder}: torch.export cannot trace it ({first_line(error)}){way}"
             ) from error
 
 
 def to_onnx(program: ExportedProgram) -> Any:
-    """The same graph in ONNX's operations.
+    """Convert the graph to ONNX.
 
     Raises:
-        ConfigError: one has no counterpart there.
+        ConfigError: ONNX lacks one of its operations.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -152,30 +153,30 @@ def to_onnx(program: ExportedProgram) -> Any:
                 program, input_names=[INPUT], output_names=[*OUTPUTS], verbose=False
             )
         except Exception as error:
-            raise ConfigError(f"ONNX has not all of its operations ({_line(error)})") from error
+            raise ConfigError(f"ONNX lacks some of its operations ({first_line(error)})") from error
 
 
 def write_onnx(program: Any, metadata: dict[str, str], path: Path) -> None:
-    """One file, weights and metadata inside."""
+    """Write a single file that includes weights and metadata."""
     program.model.metadata_props.update(metadata)
     program.save(path, external_data=False)
 
 
 def open_onnx(path: Path) -> Run:
-    """The file, run by ONNX Runtime."""
+    """Open the file with ONNX Runtime."""
     session = open_session(path, "cpu")
     return lambda images: tuple(session.run(OUTPUTS, {INPUT: images}))
 
 
 def write_torch(program: ExportedProgram, metadata: dict[str, str], path: Path) -> None:
-    """One file, weights and metadata inside."""
+    """Write a single file that includes weights and metadata."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.export.save(program, path, extra_files={CARD: json.dumps(metadata)})
 
 
 def open_torch(path: Path) -> Run:
-    """The file, run by torch."""
+    """Open the file with torch."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = torch.export.load(path).module()
@@ -189,7 +190,7 @@ def open_torch(path: Path) -> Run:
 
 
 class Form(NamedTuple):
-    """How a graph becomes a file of some kind, and the file a function again."""
+    """Functions that convert, write and open one file format."""
 
     convert: Callable[[ExportedProgram], Any]
     write: Callable[[Any, dict[str, str], Path], None]
@@ -207,10 +208,10 @@ def compare(
     strips: Sequence[NDArray[np.uint8]],
     is_fixed: bool = False,
 ) -> Difference:
-    """Ask both the same, and see how far they are apart.
+    """Compare the outputs of both networks on the same images.
 
     Raises:
-        ConfigError: farther than :data:`TOLERANCE`.
+        ConfigError: they differ by more than :data:`TOLERANCE`.
     """
     masks = labels = 0.0
     images = 0
@@ -222,17 +223,17 @@ def compare(
             float(np.abs(theirs - ours.sigmoid().numpy()).max())
             for theirs, ours in zip(answer, logits, strict=True)
         ]
-        if not all(value <= TOLERANCE for value in apart):  # NaN is not, either
+        if not all(value <= TOLERANCE for value in apart):  # also false for NaN
             raise ConfigError(
-                f"{card.encoder}: what was exported differs by {max(apart):.2g} of a probability, "
-                f"more than {TOLERANCE:g}; nothing is written"
+                f"{card.encoder}: exported probabilities differ by {max(apart):.2g}, more than "
+                f"{TOLERANCE:g}; nothing was written"
             )
         masks, labels, images = max(masks, apart[0]), max(labels, apart[1]), images + len(batch)
     return Difference(masks, labels, images, len(strips))
 
 
 def _batches(card: Card, strips: Sequence[NDArray[np.uint8]], is_fixed: bool) -> Iterator[Images]:
-    """Noise in grey and in colour, of two sizes and three batch sizes; then real images."""
+    """Yield grey and colour noise in two sizes and three batch sizes, then real images."""
     size = card.size or DEFAULT
     is_even = not any(side % STRIDE for side in size)
     others = size if is_fixed else EVEN if is_even else ODD
@@ -244,7 +245,3 @@ def _batches(card: Card, strips: Sequence[NDArray[np.uint8]], is_fixed: bool) ->
         if len(part):
             images = np.stack(part).astype(np.float32)
             yield images[:, None] if images.ndim == 3 else np.moveaxis(images, 3, 1).copy()
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

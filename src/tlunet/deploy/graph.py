@@ -1,18 +1,18 @@
-"""The network as other programs can hold it: plain operations, normalisation and sigmoid inside."""
+"""Network for export: plain operations, with normalisation and sigmoid included."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tlunet.model.decoder import Stage
+from tlunet.model.decoder import FastDecoderBlock
 from tlunet.model.network import TLUNet
 
 
 class Graph(nn.Module):
-    """Images to probabilities, in one piece.
+    """Map images to probabilities in one module.
 
     Args:
-        network: whose weights it takes over; of no use of its own afterwards.
+        network: its modules are reused and modified; do not use it afterwards.
     """
 
     mean: Tensor
@@ -26,16 +26,16 @@ class Graph(nn.Module):
         self.segmentation_head = network.segmentation_head
         self.classification_head = network.classification_head
         for name, module in list(self.decoder.named_modules()):
-            if isinstance(module, Stage):
+            if isinstance(module, FastDecoderBlock):
                 self.decoder.set_submodule(name, PlainStage(module))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities of masks (B, M, H, W) and labels (B, M).
+        """Compute probabilities of masks (B, M, H, W) and labels (B, M).
 
         Args:
             image: float32 (B, 1 or 3, H, W), grey levels 0…255.
         """
-        # Grey comes three times, colour as it is: (0, 0, 0) or (0, 1, 2), without a branch.
+        # Repeat grey three times, keep colour: (0, 0, 0) or (0, 1, 2), without a branch.
         channels = torch.arange(3, device=image.device) * (image.shape[1] - 1) // 2
         x = (image.index_select(1, channels) - self.mean) / self.std
         features = self.encoder(x)
@@ -45,13 +45,13 @@ class Graph(nn.Module):
 
 
 class PlainStage(nn.Module):
-    """A stage of the decoder as the library has it: the same weights, no clever arithmetic.
+    """Decoder stage as in the original library: same weights, no optimised computation.
 
     Args:
-        stage: whose weights it takes.
+        stage: source of the weights.
     """
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: FastDecoderBlock) -> None:
         super().__init__()
         self.conv1, self.conv2 = stage.conv1, stage.conv2
 
@@ -62,9 +62,9 @@ class PlainStage(nn.Module):
         target_width: int,
         skip_connection: Tensor | None = None,
     ) -> Tensor:
-        """As :meth:`tlunet.model.decoder.Stage.forward`."""
+        """See :meth:`tlunet.model.decoder.FastDecoderBlock.forward`."""
         x = F.interpolate(feature_map, size=(target_height, target_width), mode="nearest")
-        # Encoders that start at stride 4 send an empty map (B, 0, H/2, W/2) for stride 2.
+        # Encoders that start at stride 4 return an empty map (B, 0, H/2, W/2) for stride 2.
         if skip_connection is not None and skip_connection.shape[1]:
             x = torch.cat([x, skip_connection], dim=1)
         out: Tensor = self.conv2(self.conv1(x))

@@ -1,9 +1,9 @@
-"""The files that say what was found: a table, masks, pictures, a submission."""
+"""Write predictions to files: table, masks, overlays, Kaggle submission."""
 
 import csv
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -17,36 +17,37 @@ from tlunet.deploy.listing import Images
 from tlunet.deploy.overlay import picture
 from tlunet.deploy.stream import Prediction
 from tlunet.errors import ConfigError, DataError
+from tlunet.machine.files import write_whole
 
 COLUMNS = (
     "image", "class_id", "class_name", "probability", "area_pixels", "area_share", "label", "boxes",
 )  # fmt: skip
-#: As the competition took it: a row per image and class, runs 1-based and column-major.
+#: Kaggle's format: one row per image and class; run-length encoding is 1-based, column-major.
 SUBMISSION = ("ImageId_ClassId", "EncodedPixels")
 
 
 class Rows(NamedTuple):
-    """What one image adds to the tables."""
+    """Table rows of one image."""
 
     predictions: list[tuple[Any, ...]]
     submission: list[tuple[str, str]]
 
 
 class Output:
-    """A folder of results, written in threads while the network goes on.
+    """Output folder, written by threads while the network continues.
 
-    Tables appear under their names when all of them is there; each mask and picture appears whole.
+    Tables get their final names once they are complete; masks and overlays are written atomically.
 
     Args:
-        folder: where they go; made if it is not there.
-        images: what each image is called.
+        folder: output folder; created if missing.
+        images: names of the images.
         classes: names of the classes 1…M.
-        overlay: style of pictures in ``overlays/``; ``None`` for none.
+        overlay: style of the images in ``overlays/``; ``None`` for none.
         submission: whether to write ``submission.csv``.
-        threads: that write.
+        threads: number of writer threads.
 
     Raises:
-        ConfigError: more classes than a PNG's pixel has bits.
+        ConfigError: more classes than bits per PNG pixel.
         DataError: the folder cannot be written.
     """
 
@@ -62,11 +63,11 @@ class Output:
     ) -> None:
         if len(classes) > 16:
             raise ConfigError(
-                f"{len(classes)} classes: a mask is a PNG of one bit a class, at most 16 bits"
+                f"{len(classes)} classes: a mask PNG has one bit per class, at most 16"
             )
         self.folder = folder
         self._images, self._classes, self._style = images, classes, overlay
-        self._most = 4 * threads  # predictions that may wait to be written: bounds the memory
+        self._most = 4 * threads  # predictions waiting to be written: bounds memory use
         self._tables: list[_Table] = []
         try:
             (folder / "masks").mkdir(parents=True, exist_ok=True)
@@ -80,11 +81,11 @@ class Output:
 
     @property
     def table(self) -> Path:
-        """``predictions.csv``."""
+        """Path of ``predictions.csv``."""
         return self._tables[0].path
 
     def add(self, prediction: Prediction) -> None:
-        """Take one prediction; waits only if writing falls far behind."""
+        """Queue one prediction; blocks only if writing falls far behind."""
         self._written.append(self._pool.submit(self._write, prediction))
         if len(self._written) > self._most:
             self._keep(self._written.popleft().result())
@@ -94,18 +95,17 @@ class Output:
             table.add(part)
 
     def _write(self, one: Prediction) -> Rows:
-        """Write the image's files; return its rows of the tables."""
+        """Write the image's files and return its table rows."""
         name, stem = self._images.name(one.path), self._images.mask(one.path)
         masks = one.masks
         mask = Image.fromarray(one.bits)
-        # Level 1: masks are nearly all zeros, and a higher one takes longer than the network.
-        _whole(
-            self.folder / "masks" / f"{stem}.png", lambda p: mask.save(p, "PNG", compress_level=1)
-        )
+        # Level 1: masks are nearly all zeros, and a higher level takes longer than the network.
+        path = self.folder / "masks" / f"{stem}.png"
+        write_whole(path, lambda p: mask.save(p, "PNG", compress_level=1), flush=False)
         if self._style:
             drawn = picture(one.image, masks, self._classes, one.probabilities, self._style)
             path = self.folder / "overlays" / f"{stem}.jpg"
-            _whole(path, lambda p: drawn.save(p, "JPEG", quality=90))
+            write_whole(path, lambda p: drawn.save(p, "JPEG", quality=90), flush=False)
         rows, submission = [], []
         for m, (label, mask_m, area) in enumerate(
             zip(self._classes, masks, one.areas.tolist(), strict=True)
@@ -138,7 +138,7 @@ class Output:
 
 
 class _Table:
-    """A CSV file that appears under its name when it is whole."""
+    """A CSV file that gets its final name once it is complete."""
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self.path = path
@@ -151,19 +151,8 @@ class _Table:
         self._rows.writerows(rows)
 
     def close(self, is_whole: bool) -> None:
-        """Give the file its name if all of it is there, else remove it; once is enough."""
+        """Rename the file if it is complete, else remove it; safe to call again."""
         self._file.close()
         if is_whole:
             self._temporary.replace(self.path)
         self._temporary.unlink(missing_ok=True)
-
-
-def _whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a neighbouring file and rename it; no wait for the disk, there are thousands."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""An image with what was found drawn over it, and a legend below."""
+"""Draw predicted masks over an image, with a legend below."""
 
 from collections.abc import Sequence
 
@@ -10,25 +10,25 @@ from tlunet.data.colours import class_colour
 from tlunet.errors import ConfigError
 
 STYLES = ("tint", "outline")
-LINE, GAP = 18, 6  # pixels of a line of the legend, and between its parts
-THICKNESS = 2  # pixels of an outline
+LINE, GAP = 18, 6  # pixels: height of a legend line, gap between its entries
+THICKNESS = 2  # of an outline, in pixels
 
 
 def check_style(style: str | None) -> None:
-    """Raise ConfigError unless a style is one of :data:`STYLES`, or none at all."""
+    """Raise ConfigError unless the style is ``None`` or one of :data:`STYLES`."""
     if style is not None and style not in STYLES:
-        raise ConfigError(f"--overlay {style}: allowed are {' and '.join(STYLES)}")
+        raise ConfigError(f"--overlay {style}: expected {' and '.join(STYLES)}")
 
 
 def overlay(
     image: NDArray[np.uint8], masks: NDArray[np.bool_], style: str = "tint"
 ) -> NDArray[np.uint8]:
-    """Draw masks over their image in the colours of their classes.
+    """Draw masks over an image in their class colours.
 
     Args:
         image: (H, W) or (H, W, 3).
         masks: (M, H, W).
-        style: ``tint`` (the steel shows through) or ``outline`` (nothing inside is covered).
+        style: ``tint`` (the steel shows through) or ``outline`` (the inside stays visible).
 
     Returns:
         (H, W, 3).
@@ -46,7 +46,7 @@ def overlay(
 
 
 def _shrunk(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A mask without its rim; beyond the image everything counts as inside."""
+    """Return a mask without its rim; pixels outside the image count as inside."""
     inside = mask
     for _ in range(THICKNESS):
         padded = np.pad(inside, 1, constant_values=True)
@@ -62,14 +62,14 @@ def picture(
     probabilities: NDArray[np.floating],
     style: str = "tint",
 ) -> Image.Image:
-    """An overlay with a legend: each class's colour, name, probability and share of the area.
+    """Draw an overlay with a legend: colour, name, probability and area of each class.
 
     Args:
         image: (H, W) or (H, W, 3).
         masks: (M, H, W).
         classes: M names.
         probabilities: (M,) of the labels.
-        style: of :func:`overlay`.
+        style: as in :func:`overlay`.
     """
     shares = masks.mean((1, 2))
     texts = [
@@ -79,7 +79,7 @@ def picture(
     drawn = Image.fromarray(overlay(image, masks, style))
     font = ImageFont.load_default(12)
     widths = [LINE + font.getlength(text) + GAP for text in texts]
-    width = max(drawn.width, int(max(widths)) + GAP)  # a small image does not cut its legend
+    width = max(drawn.width, int(max(widths)) + GAP)  # a small image must not truncate its legend
     places = _flow(widths, width)
     height = (places[-1][0] + 1) * LINE + GAP
     canvas = Image.new("RGB", (width, drawn.height + height), "white")
@@ -93,7 +93,7 @@ def picture(
 
 
 def _flow(widths: Sequence[float], width: int) -> list[tuple[int, float]]:
-    """(row, x) of parts that are set one behind the other, as words are in lines.
+    """Return (row, x) of entries laid out in lines with wrapping.
 
     >>> _flow([40, 40, 40], 100)
     [(0, 6), (0, 52), (1, 6)]

@@ -1,4 +1,4 @@
-"""What a trained network finds in images of any size, as fast as the hardware allows."""
+"""Predict defects in images of any size with a trained network."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tlunet.deploy.card import Card, check_finished, read_meta, read_tuned
+from tlunet.deploy.card import Card, read_tuned
 from tlunet.deploy.rules import FLIPS, Rules, bit_depth
 from tlunet.deploy.stream import Answer, Prediction, Stream, Unreadable
 from tlunet.errors import DataError
@@ -18,24 +18,25 @@ from tlunet.model.metrics import predicted_masks
 from tlunet.model.network import Logits
 from tlunet.model.task import load_network
 from tlunet.model.weights import read_plain
+from tlunet.runs.folder import check_finished, read_meta
 
 __all__ = ["Prediction", "Predictor", "Unreadable", "read_card"]
 
 
 class Predictor(Stream):
-    """Sends images through a network in batches; decoding goes on in threads meanwhile.
+    """Sends images through a network in batches while threads decode the next ones.
 
     Args:
-        network: uint8 images (B, 1 or 3, H, W) to :class:`Logits`, in evaluation mode.
+        network: maps uint8 images (B, 1 or 3, H, W) to :class:`Logits`; set to evaluation mode.
         classes: names of the classes 1…M.
-        threshold: a pixel is of a class where its probability is above it.
-        rules: tuned ones, instead of the threshold.
-        size: (height, width) that images are brought to (bilinear, as a pack does) and masks
-            back from (nearest neighbour); ``None``: each image at its own size.
-        device: of the network.
+        threshold: a pixel belongs to a class if its probability is above this.
+        rules: tuned rules, used instead of the threshold.
+        size: (height, width) to which images are resized (bilinear, as in a pack); masks are
+            resized back (nearest neighbour). ``None`` keeps each image's size.
+        device: device of the network.
         precision: ``32-true``, or ``bf16-mixed`` for bfloat16 autocast.
-        batch_size: images of one size at a time.
-        threads: that decode.
+        batch_size: images per batch, all of the same size.
+        threads: number of decoder threads.
     """
 
     def __init__(
@@ -57,21 +58,21 @@ class Predictor(Stream):
         self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)
         self.threshold = threshold
         self.precision = precision
-        # Copied once: in every batch it would wait for the batch before.
+        # Copied once: a copy in every batch would wait for the previous batch.
         self._thresholds = torch.tensor(rules.thresholds, device=self.device).view(-1, 1, 1)
 
     @classmethod
     def load(cls, run: Path, *, tuned: bool = False, **options: Any) -> Self:
-        """The network of a run, with its classes, its threshold and its training size.
+        """Load the network of a run with its classes, threshold and training size.
 
         Args:
-            run: a run folder, or a checkpoint. A checkpoint that lies alone, without the run's
-                ``meta.json`` beside it, takes every image at its own size.
-            tuned: decide by the rules of the run's ``tuned.json``.
+            run: a run folder or a checkpoint. A checkpoint without the run's ``meta.json`` next
+                to it keeps each image's size.
+            tuned: whether to use the rules in the run's ``tuned.json``.
             **options: ``device``, ``precision``, ``batch_size``, …
 
         Raises:
-            DataError: no such run, one that is not finished, or a file of it cannot be read.
+            DataError: the run is missing, not finished, or one of its files cannot be read.
         """
         if run.is_dir():
             check_finished(run)
@@ -82,7 +83,7 @@ class Predictor(Stream):
         return cls(network, card.classes, **found | options)
 
     def logits(self, images: Tensor) -> Logits:
-        """The network's answer, on the device.
+        """Compute logits, on the device.
 
         Args:
             images: uint8 (B, 1 or 3, H, W), on any device.
@@ -95,22 +96,22 @@ class Predictor(Stream):
         return logits
 
     def probabilities(self, images: Tensor, flips: str = "none") -> tuple[Tensor, Tensor]:
-        """Probabilities of masks (B, M, H, W) and labels (B, M), float32, on the device.
+        """Compute float32 probabilities of masks (B, M, H, W) and labels (B, M), on the device.
 
         Args:
             images: uint8 (B, 1 or 3, H, W), on any device.
-            flips: a key of :data:`FLIPS`: the mean over these views.
+            flips: a key of :data:`FLIPS`; the result is the mean over these views.
         """
         return mean([self.view(images, axes) for axes in FLIPS[flips]])
 
     def view(self, images: Tensor, axes: tuple[int, ...]) -> Logits:
-        """The answer to images turned around some axes, its masks turned back."""
+        """Compute logits of images flipped along some axes, with masks flipped back."""
         logits = self.logits(images.flip(axes) if axes else images)
         with torch.inference_mode():
             return Logits(logits.masks.flip(axes) if axes else logits.masks, logits.labels)
 
     def _start(self, images: NDArray[np.uint8]) -> Callable[[], Answer]:
-        """Ask for the answer without waiting for it."""
+        """Start a batch without waiting for the result."""
         is_cuda = self.device.type == "cuda"
         batch = torch.from_numpy(images)
         masks, labels = self._decide(batch.pin_memory() if is_cuda else batch)
@@ -130,8 +131,8 @@ class Predictor(Stream):
         return answer
 
     def _decide(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Masks above their thresholds, bool (B, M, H, W), and probabilities of labels (B, M)."""
-        if self.rules.is_plain:  # on logits, exactly as the run was tested
+        """Return thresholded masks, bool (B, M, H, W), and label probabilities (B, M)."""
+        if self.rules.is_plain:  # on logits, exactly as in the run's test
             logits = self.logits(images)
             with torch.inference_mode():
                 above = predicted_masks(logits.masks, self.rules.thresholds[0])
@@ -142,7 +143,7 @@ class Predictor(Stream):
 
 
 def mean(views: Sequence[Logits]) -> tuple[Tensor, Tensor]:
-    """Mean probabilities of masks (B, M, H, W) and labels (B, M), in the order of the views."""
+    """Average probabilities of masks (B, M, H, W) and labels (B, M) in the order of the views."""
     with torch.inference_mode():
         masks, labels = ([x.float().sigmoid() for x in part] for part in zip(*views, strict=True))
         return _mean(masks), _mean(labels)
@@ -153,10 +154,10 @@ def _mean(parts: list[Tensor]) -> Tensor:
 
 
 def read_card(run: Path) -> Card:
-    """What a run folder or a checkpoint says of its network.
+    """Read the description of a network from a run folder or a checkpoint.
 
     Raises:
-        DataError: a file of it cannot be read, or says what cannot be.
+        DataError: a file cannot be read or its content is invalid.
     """
     checkpoint = run / "best.ckpt" if run.is_dir() else run
     known = read_plain(checkpoint)["hyper_parameters"]
@@ -165,7 +166,7 @@ def read_card(run: Path) -> Card:
     threshold = known.get("threshold", 0.5)
     is_list = isinstance(classes, list) and len(classes) == M
     if not is_list or not isinstance(threshold, float):
-        raise DataError(f"{checkpoint}: its classes or its threshold do not fit its network")
+        raise DataError(f"{checkpoint}: its classes or threshold do not match its network")
     has_meta = run.is_dir() or (checkpoint.parent / "meta.json").exists()
     meta = read_meta(checkpoint.parent) if has_meta else {}
     return Card(
@@ -180,7 +181,7 @@ def read_card(run: Path) -> Card:
 
 
 def _bit_field(masks: Tensor) -> Tensor:
-    """Bool (B, M, H, W) to (B, H, W), bit m-1 = class m: what travels is M times smaller."""
+    """Pack bool (B, M, H, W) into (B, H, W), bit m-1 = class m: M times less to transfer."""
     kind = torch.uint8 if masks.shape[1] <= 8 else torch.int32
     bits = torch.zeros_like(masks[:, 0], dtype=kind)
     for m in range(masks.shape[1]):

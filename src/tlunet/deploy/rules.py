@@ -1,6 +1,6 @@
-"""How probabilities become masks and labels: as they stand, or tuned.
+"""Rules that turn probabilities into masks and labels, plain or tuned.
 
-Needs NumPy alone: ``tlunet tune`` fits these rules, and every way to predict applies them.
+Only needs NumPy. ``tlunet tune`` fits these rules, and all predictors apply them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tlunet.errors import DataError
 
-#: Name → the axes that each view of an image (…, H, W) is turned around; their mean is taken.
+#: Name → axes along which each view of an image (…, H, W) is flipped; the views are averaged.
 FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {
     "none": ((),),
     "horizontal": ((), (-1,)),
@@ -23,14 +23,14 @@ FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {
 
 @dataclass(frozen=True)
 class Rules:
-    """What is a mask, and what is a label, of M classes.
+    """Rules for the masks and labels of M classes.
 
     Attributes:
-        thresholds: a pixel is of class m where its probability is above ``thresholds[m]``.
-        min_areas: a mask of fewer pixels, at the network's own size, is dropped whole.
-        gates: a mask is dropped where the classifier's probability is below this.
-        labels: an image has label m where the classifier's probability is above this.
-        flips: a key of :data:`FLIPS`: the views whose mean probabilities all this is asked of.
+        thresholds: a pixel belongs to class m if its probability is above ``thresholds[m]``.
+        min_areas: a mask with fewer pixels, at the network's size, is dropped completely.
+        gates: a mask is dropped if the label probability is below this.
+        labels: an image has label m if the label probability is above this.
+        flips: a key of :data:`FLIPS`; the rules apply to the mean probabilities of these views.
     """
 
     thresholds: tuple[float, ...]
@@ -41,21 +41,21 @@ class Rules:
 
     @classmethod
     def plain(cls, classes: int, threshold: float = 0.5) -> Self:
-        """One threshold for all pixels and labels, and nothing else."""
+        """Use one threshold for all pixels and labels, and no other rule."""
         same = (threshold,) * classes
         return cls(same, (0,) * classes, (0.0,) * classes, same)
 
     @property
     def is_plain(self) -> bool:
-        """Whether these are the rules of :meth:`plain`."""
+        """Whether these rules equal :meth:`plain`."""
         return self == self.plain(len(self.thresholds), self.thresholds[0])
 
     def kept(self, areas: NDArray[Any], labels: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Which masks are not dropped.
+        """Return which masks are kept.
 
         Args:
             areas: (…, M) pixels above the threshold.
-            labels: (…, M) the classifier's probabilities.
+            labels: (…, M) label probabilities.
 
         >>> rules = Rules((0.5,) * 3, (0, 4, 0), (0.0, 0.0, 0.3), (0.5,) * 3)
         >>> rules.kept(np.array([1, 3, 9]), np.array([0.1, 0.9, 0.2])).tolist()
@@ -64,17 +64,17 @@ class Rules:
         return (areas >= np.array(self.min_areas)) & (labels >= np.array(self.gates, np.float32))
 
     def present(self, labels: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Labels (…, M) of the classifier's probabilities (…, M)."""
+        """Return labels (…, M) from label probabilities (…, M)."""
         return labels > np.array(self.labels, np.float32)
 
     def settle(
         self, bits: NDArray[np.unsignedinteger], labels: NDArray[np.floating]
     ) -> NDArray[np.unsignedinteger]:
-        """A bit field without the masks that are dropped.
+        """Remove the dropped masks from a bit field.
 
         Args:
-            bits: (H, W), bit m-1 = class m is above its threshold there.
-            labels: (M,) the classifier's probabilities.
+            bits: (H, W); bit m-1 is set where class m is above its threshold.
+            labels: (M,) label probabilities.
         """
         if not any(self.min_areas) and not any(self.gates):
             return bits
@@ -83,7 +83,7 @@ class Rules:
         return bits & bits.dtype.type(keep)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for a JSON file; :meth:`read` takes them."""
+        """Return plain values for a JSON file, to be read by :meth:`read`."""
         return {
             "thresholds": list(self.thresholds),
             "min_areas": list(self.min_areas),
@@ -94,44 +94,44 @@ class Rules:
 
     @classmethod
     def read(cls, content: Any, classes: int, where: str) -> Self:
-        """The rules in a file, whoever wrote it.
+        """Validate the content of an untrusted file and return its rules.
 
         Args:
-            content: what stands there.
-            classes: M, of the network.
-            where: the file, for the message.
+            content: the parsed content.
+            classes: M, the number of classes of the network.
+            where: the file, for the error message.
 
         Raises:
-            DataError: something else than rules for M classes stands there.
+            DataError: the content is not rules for M classes.
         """
         if not isinstance(content, Mapping) or content.get("flips") not in FLIPS:
-            raise DataError(f"{where}: holds no tuned rules; tlunet tune RUN writes them")
+            raise DataError(f"{where}: contains no tuned rules; tlunet tune RUN writes them")
         read = {
             key: _numbers(content.get(key), classes, f"{where}, {key}")
             for key in ("thresholds", "min_areas", "gates", "labels")
         }
         areas = tuple(int(area) for area in read.pop("min_areas"))
         if any(value > 1 for values in read.values() for value in values):
-            raise DataError(f"{where}: a tuned threshold or gate above 1, expected probabilities")
+            raise DataError(f"{where}: tuned threshold or gate above 1; expected probabilities")
         return cls(min_areas=areas, flips=content["flips"], **read)
 
 
 def _numbers(values: Any, classes: int, where: str) -> tuple[float, ...]:
     is_list = isinstance(values, Sequence) and not isinstance(values, str)
     if not is_list or len(values) != classes:
-        raise DataError(f"{where}: expected {classes} numbers, one a class")
+        raise DataError(f"{where}: expected {classes} numbers, one per class")
     if not all(type(v) in (int, float) and 0 <= v < float("inf") for v in values):
-        raise DataError(f"{where}: expected {classes} numbers that are not negative")
+        raise DataError(f"{where}: expected {classes} non-negative numbers")
     return tuple(values)
 
 
 def bit_depth(classes: int) -> int:
-    """Bits a pixel of a bit field of so many classes takes, as in a pack: 8, 16 or 32."""
+    """Return the bits per pixel of a bit field, as in a pack: 8, 16 or 32."""
     return next(bits for bits in (8, 16, 32) if classes <= bits)
 
 
 def class_masks(bits: NDArray[np.unsignedinteger], classes: int) -> NDArray[np.bool_]:
-    """Masks (M, H, W) of a bit field (H, W).
+    """Convert a bit field (H, W) to masks (M, H, W).
 
     >>> class_masks(np.array([[0, 1, 2, 3]], np.uint8), 2).astype(int).tolist()
     [[[0, 1, 0, 1]], [[0, 0, 1, 1]]]
@@ -140,12 +140,12 @@ def class_masks(bits: NDArray[np.unsignedinteger], classes: int) -> NDArray[np.b
 
 
 def class_areas(bits: NDArray[np.unsignedinteger], classes: int) -> NDArray[np.int64]:
-    """(M,) pixels of each class in a bit field (H, W)."""
+    """Count the pixels (M,) of each class in a bit field (H, W)."""
     return class_masks(bits, classes).sum((1, 2))
 
 
 def bit_field(masks: NDArray[np.bool_]) -> NDArray[np.unsignedinteger]:
-    """Bit fields (…, H, W) of masks (…, M, H, W), bit m-1 = class m.
+    """Convert masks (…, M, H, W) to bit fields (…, H, W), bit m-1 = class m.
 
     >>> bit_field(np.array([[[False, True]], [[True, True]]])).tolist()
     [[2, 3]]

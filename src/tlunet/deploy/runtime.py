@@ -1,4 +1,4 @@
-"""The same with an exported network: ONNX Runtime, NumPy and Pillow, and no torch."""
+"""Predict with an exported network: needs ONNX Runtime, NumPy and Pillow, but not torch."""
 
 import os
 from collections.abc import Callable
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from tlunet.deploy.card import Card
 from tlunet.deploy.rules import FLIPS, Rules, bit_field
 from tlunet.deploy.stream import Answer, Stream
-from tlunet.errors import ConfigError, DataError
+from tlunet.errors import ConfigError, DataError, first_line
+from tlunet.machine.parallel import cores
 
 INPUT, OUTPUTS = "image", ("masks", "labels")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -22,12 +23,12 @@ class OnnxPredictor(Stream):
     """Sends images through an exported network in batches.
 
     Args:
-        session: of a network with the input ``image`` float32 (B, 1 or 3, H, W) in 0…255 and the
-            outputs ``masks`` (B, M, H, W) and ``labels`` (B, M), probabilities.
-        card: what the network says of itself.
-        rules: what is a mask and a label; by default the card's threshold decides.
-        batch_size: images of one size at a time.
-        threads: that decode.
+        session: a network with the input ``image`` float32 (B, 1 or 3, H, W) in 0…255 and the
+            outputs ``masks`` (B, M, H, W) and ``labels`` (B, M), both probabilities.
+        card: description of the network.
+        rules: how probabilities become masks and labels; by default the card's threshold.
+        batch_size: images per batch, all of the same size.
+        threads: number of decoder threads.
     """
 
     def __init__(
@@ -45,17 +46,17 @@ class OnnxPredictor(Stream):
 
     @classmethod
     def load(cls, path: Path, *, tuned: bool = False, device: str = "auto", **options: Any) -> Self:
-        """The network of a file that ``tlunet export`` wrote.
+        """Load a file written by ``tlunet export``.
 
         Args:
             path: ``model.onnx``.
-            tuned: decide by the tuned rules in its metadata.
-            device: ``auto`` (CUDA if this ONNX Runtime has it, else the CPU), ``cuda``, ``cpu``.
+            tuned: whether to use the tuned rules in its metadata.
+            device: ``auto`` (CUDA if ONNX Runtime supports it, else CPU), ``cuda``, ``cpu``.
             **options: ``batch_size``, ``threads``.
 
         Raises:
-            ConfigError: ONNX Runtime here does not have the device.
-            DataError: no such file, not an ONNX file, or not one of this project.
+            ConfigError: the installed ONNX Runtime does not support the device.
+            DataError: no such file, not an ONNX file, or not one from this project.
         """
         session = open_session(path, device)
         card = Card.from_metadata(session.get_modelmeta().custom_metadata_map, str(path))
@@ -64,11 +65,11 @@ class OnnxPredictor(Stream):
     def probabilities(
         self, images: NDArray[np.uint8], flips: str = "none"
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Probabilities of masks (B, M, H, W) and labels (B, M).
+        """Compute probabilities of masks (B, M, H, W) and labels (B, M).
 
         Args:
             images: uint8 (B, 1 or 3, H, W).
-            flips: a key of :data:`FLIPS`: the mean over these views.
+            flips: a key of :data:`FLIPS`; the result is the mean over these views.
         """
         views = [self._view(images, axes) for axes in FLIPS[flips]]
         masks, labels = views[0]
@@ -91,40 +92,39 @@ class OnnxPredictor(Stream):
 
 
 def open_session(path: Path, device: str = "auto") -> onnxruntime.InferenceSession:
-    """An ONNX file, ready to run.
+    """Open an ONNX file.
 
     Raises:
-        ConfigError: ONNX Runtime here does not have the device.
+        ConfigError: the installed ONNX Runtime does not support the device.
         DataError: no such file, not an ONNX file, or one with other inputs and outputs.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file; tlunet export RUN writes RUN/model.onnx")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is fatal; an error is raised besides
-    options.intra_op_num_threads = cores()
+    options.log_severity_level = 4  # log fatal errors only; other errors are raised
+    options.intra_op_num_threads = threads()
     try:
         session = onnxruntime.InferenceSession(path, options, providers=_providers(device))
     except ConfigError:
         raise
-    except Exception as error:  # each kind of damage has a class of its own
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise DataError(f"{path}: cannot be run as an ONNX file ({reason})") from None
+    except Exception as error:  # each kind of damage has its own class
+        raise DataError(f"{path}: cannot be read as an ONNX file ({first_line(error)})") from None
     inputs = [one.name for one in session.get_inputs()]
     outputs = [one.name for one in session.get_outputs()]
     if inputs != [INPUT] or outputs != [*OUTPUTS]:
         raise DataError(
-            f"{path}: takes {', '.join(inputs)} and gives {', '.join(outputs)}, expected image to "
-            "masks and labels: a file that tlunet export wrote"
+            f"{path}: input {', '.join(inputs)}, output {', '.join(outputs)}; expected input "
+            "image, output masks, labels (a file from tlunet export)"
         )
     return session
 
 
-def cores() -> int:
-    """That this process may use."""
+def threads() -> int:
+    """Return the number of inference threads: OMP_NUM_THREADS, else one per core."""
     given = os.environ.get("OMP_NUM_THREADS", "")
     if given.isdigit() and int(given):
         return int(given)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores()
 
 
 def _providers(device: str) -> list[str]:
@@ -133,7 +133,7 @@ def _providers(device: str) -> list[str]:
     if wanted not in there:
         raise ConfigError(
             f"--device {device}: ONNX Runtime {onnxruntime.__version__} has "
-            f"{', '.join(there)} here; take auto or cpu, or install onnxruntime-gpu"
+            f"{', '.join(there)} here; use auto or cpu, or install onnxruntime-gpu"
         )
     is_faster = device == "auto" and PROVIDERS["cuda"] in there
     return [PROVIDERS["cuda"], PROVIDERS["cpu"]] if is_faster else [wanted]

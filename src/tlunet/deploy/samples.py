@@ -1,4 +1,4 @@
-"""A few test images of a run, chosen by rule, to try a network on."""
+"""Select a few test images of a run to try a network on."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,14 +7,14 @@ from tlunet.data.datamodule import DefectDataModule
 
 
 def samples(data: DefectDataModule, most: int = 8) -> dict[str, NDArray[np.uint8]]:
-    """The first test image of each class, one without a defect, then the next ones.
+    """Return the first test image of each class, one defect-free image, then the next ones.
 
     Args:
-        data: prepared and split.
-        most: how many, at most.
+        data: prepared and set up.
+        most: maximum number of images.
 
     Returns:
-        Image id → (H, W) or (H, W, 3), at the size that the network was trained at.
+        Image id → (H, W) or (H, W, 3), at the training size.
     """
     rows, pack = data.rows["test"], data.pack
     labels = pack.labels[rows]  # (N, M)

@@ -1,8 +1,8 @@
-"""Images of any size and number through a network in batches, whatever runs the network.
+"""Run any number of images of any size through a network in batches.
 
-Decoding goes on in threads meanwhile; images of one shape go together; outcomes come in the order
-given. Nothing here needs torch: :mod:`tlunet.deploy.predict` and :mod:`tlunet.deploy.runtime` say
-how a batch is computed.
+Threads decode images ahead of the network. Images of the same shape share a batch; results keep
+the input order. Nothing here needs torch: :mod:`tlunet.deploy.predict` and
+:mod:`tlunet.deploy.runtime` compute the batches.
 """
 
 from abc import ABC, abstractmethod
@@ -20,42 +20,42 @@ from tlunet.data.readers.pixels import read_image
 from tlunet.deploy.rules import Rules, class_areas, class_masks
 from tlunet.errors import DataError
 
-SMALLEST = 32  # pixels a side that an encoder of five stages takes
-WINDOW = 4  # batches that an image may wait for others of its size: bounds the memory
+SMALLEST = 32  # minimum pixels per side for an encoder with five stages
+WINDOW = 4  # batches an image may wait for others of its size: bounds memory use
 
 
 class Prediction(NamedTuple):
-    """What was found in one image, at the image's own size H × W."""
+    """Result for one image, at its original size H × W."""
 
     path: Path
-    probabilities: NDArray[np.float32]  # (M,) that any pixel is of the class
-    labels: NDArray[np.bool_]  # (M,) the classifier's decision
+    probabilities: NDArray[np.float32]  # (M,) that the image contains the class
+    labels: NDArray[np.bool_]  # (M,) predicted labels
     bits: NDArray[np.unsignedinteger]  # (H, W) bit field: bit m-1 = class m
     image: NDArray[np.uint8]  # (H, W) or (H, W, 3)
 
     @property
     def masks(self) -> NDArray[np.bool_]:
-        """(M, H, W)."""
+        """Masks (M, H, W)."""
         return class_masks(self.bits, len(self.probabilities))
 
     @property
     def areas(self) -> NDArray[np.int64]:
-        """(M,) pixels of each class."""
+        """Pixels per class (M,)."""
         return class_areas(self.bits, len(self.probabilities))
 
 
 class Unreadable(NamedTuple):
-    """An image that was passed over."""
+    """An image that was skipped."""
 
     path: Path
     reason: str
 
 
 class Answer(NamedTuple):
-    """What a network says of a batch, at its own size H × W."""
+    """Output of a network for one batch, at the network's size H × W."""
 
     bits: NDArray[np.unsignedinteger]  # (B, H, W) pixels above their thresholds
-    probabilities: NDArray[np.float32]  # (B, M) of labels
+    probabilities: NDArray[np.float32]  # (B, M) of the labels
 
 
 class _Item(NamedTuple):
@@ -63,12 +63,12 @@ class _Item(NamedTuple):
 
     position: int
     path: Path
-    image: NDArray[np.uint8]  # as it was read
-    pixels: NDArray[np.uint8]  # (H, W) or (H, W, 3), as the network takes it
+    image: NDArray[np.uint8]  # as read
+    pixels: NDArray[np.uint8]  # (H, W) or (H, W, 3), input of the network
 
 
 class _Started(NamedTuple):
-    """A batch that the device works on."""
+    """A batch that the device is processing."""
 
     items: list[_Item]
     answer: Callable[[], Answer]
@@ -79,11 +79,11 @@ class Stream(ABC):
 
     Args:
         classes: names of the classes 1…M.
-        rules: what is a mask and a label.
-        size: (height, width) that images are brought to (bilinear, as a pack does) and masks
-            back from (nearest neighbour); ``None``: each image at its own size.
-        batch_size: images of one size at a time.
-        threads: that decode.
+        rules: how probabilities become masks and labels.
+        size: (height, width) to which images are resized (bilinear, as in a pack); masks are
+            resized back (nearest neighbour). ``None`` keeps each image's size.
+        batch_size: images per batch, all of the same size.
+        threads: number of decoder threads.
     """
 
     def __init__(
@@ -102,13 +102,13 @@ class Stream(ABC):
 
     @abstractmethod
     def _start(self, images: NDArray[np.uint8]) -> Callable[[], Answer]:
-        """Hand a batch (B, 1 or 3, H, W) to the device; the function returned waits for it."""
+        """Start a batch (B, 1 or 3, H, W); the returned function waits for the result."""
 
     def predict(self, paths: Iterable[Path]) -> Iterator[Prediction | Unreadable]:
-        """One outcome an image, in the order given; memory does not grow with their number.
+        """Yield one result per image in input order; memory use is bounded.
 
         Args:
-            paths: image files, of any sizes, grey or in colour.
+            paths: image files of any size, grey or colour.
         """
         done: dict[int, Prediction | Unreadable] = {}
         turn = 0
@@ -119,13 +119,13 @@ class Stream(ABC):
                 turn += 1
 
     def _outcomes(self, paths: Iterable[Path]) -> Iterator[tuple[int, Prediction | Unreadable]]:
-        """Outcomes with their positions, as they come."""
+        """Yield results with their positions as they become available."""
         running: _Started | None = None
         for batch in self._batches(self._decode_ahead(paths)):
             if isinstance(batch, tuple):
                 yield batch
                 continue
-            # The device has the next before this one is looked at.
+            # Start the next batch before processing the results of this one.
             started = _Started(batch, self._start(_stack(batch)))
             if running:
                 yield from self._finish(running)
@@ -134,7 +134,7 @@ class Stream(ABC):
             yield from self._finish(running)
 
     def _decode_ahead(self, paths: Iterable[Path]) -> Iterator[_Item | tuple[int, Unreadable]]:
-        """Every image decoded, in order, a bounded number ahead of the network."""
+        """Decode images in order, a bounded number ahead of the network."""
         pool = ThreadPoolExecutor(self.threads, "decode")
         ahead: deque[Future[_Item | tuple[int, Unreadable]]] = deque()
         try:
@@ -154,7 +154,7 @@ class Stream(ABC):
             return position, Unreadable(path, str(error))
         height, width = image.shape[:2]
         if self.size is None and min(height, width) < SMALLEST:
-            reason = f"image of {height}×{width}; the network takes {SMALLEST}×{SMALLEST} or more"
+            reason = f"image is {height}×{width}; the network needs at least {SMALLEST}×{SMALLEST}"
             return position, Unreadable(path, reason)
         pixels = image
         if self.size and self.size != (height, width):
@@ -165,7 +165,7 @@ class Stream(ABC):
     def _batches(
         self, items: Iterable[_Item | tuple[int, Unreadable]]
     ) -> Iterator[list[_Item] | tuple[int, Unreadable]]:
-        """Images of one shape together; what cannot be read goes through at once."""
+        """Group images by shape; unreadable images are passed on immediately."""
         waiting: dict[tuple[int, ...], list[_Item]] = {}
         for item in items:
             if not isinstance(item, _Item):
@@ -188,13 +188,13 @@ class Stream(ABC):
 
 
 def _stack(items: list[_Item]) -> NDArray[np.uint8]:
-    """(B, 1 or 3, H, W)."""
+    """Stack images to (B, 1 or 3, H, W)."""
     images = np.stack([item.pixels for item in items])
     return images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
 
 
 def _nearest(bits: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """A bit field brought to another (height, width) by nearest neighbour."""
+    """Resize a bit field to (height, width) by nearest neighbour."""
     if bits.shape == size:
         return bits
     rows, columns = (

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The host: console, files, devices, memory, processes, batch jobs, versions."""

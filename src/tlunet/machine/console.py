@@ -1,42 +1,42 @@
-"""What a person sees: banners, lines and bars."""
+"""Console output: banners, lines and progress bars."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
 from rich.text import Text
 
-if TYPE_CHECKING:  # a network in use speaks here, too: without pandas
-    from tlunet.data.pack.pack import Progress as Report
+#: Called with the name of the task, the number of steps done, and the total.
+Progress = Callable[[str, int, int], None]
 
 console = Console(highlight=False)
 if not console.is_terminal:
-    console = Console(highlight=False, width=120)  # a log file has no width of its own
+    console = Console(highlight=False, width=120)  # a log file has no width
 
 
 def say(text: str) -> None:
-    """One line; never cut, never interpreted as markup."""
+    """Print one line, never truncated and never interpreted as markup."""
     console.print(text, markup=False, soft_wrap=True)
 
 
 def complain(*lines: str) -> None:
-    """Lines to the standard error."""
+    """Print lines to standard error."""
     print(*lines, sep="\n", file=sys.stderr, flush=True)
 
 
 def banner(title: str, *lines: str) -> None:
-    """A frame that cannot be missed."""
+    """Print a prominent frame."""
     text = Text("\n".join(lines))
     console.print(Panel(text, title=title, title_align="left", style="bold yellow"))
 
 
-def bars() -> Progress:
-    """Bars that vanish when they are done; nothing where the output is no terminal."""
-    return Progress(
+def bars() -> Bars:
+    """Progress bars that vanish when done; disabled unless the output is a terminal."""
+    return Bars(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -49,8 +49,8 @@ def bars() -> Progress:
 
 
 @contextmanager
-def progress() -> "Iterator[Report]":
-    """A function to report progress to: what is being done, done so far, of how many."""
+def progress() -> Iterator[Progress]:
+    """Yield a function that reports progress: name of the task, steps done, total."""
     with bars() as shown:
         tasks: dict[str, int] = {}
 

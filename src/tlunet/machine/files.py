@@ -1,41 +1,74 @@
-"""Files that appear whole or not at all."""
+"""Atomic file writes and lock files."""
 
+import fcntl
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a neighbouring file, then rename it to ``path`` in one step."""
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock file; the lock is released when its process ends.
+
+    Args:
+        path: the lock file; created if missing and not removed.
+        wait: whether to wait until another process releases it.
+
+    Yields:
+        Whether this process holds the lock; always ``True`` with ``wait``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def write_whole(path: Path, write: Callable[[Path], object], flush: bool = True) -> None:
+    """Let ``write`` fill a temporary file next to ``path``, then rename it atomically.
+
+    Args:
+        path: the file; its folder is made if it is missing.
+        write: called with the temporary file.
+        flush: whether to wait for the disk; else a system crash can leave an empty file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(
-                file.fileno()
-            )  # else a crash of the machine can leave the name without content
+        if flush:
+            sync(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def sync(path: Path) -> None:
+    """Flush a file to disk, no matter which process wrote it."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole."""
+    """Write a text file atomically."""
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file whole; NaN and infinities are refused, they are not JSON.
+    """Write a JSON file atomically; NaN and infinities are not valid JSON and are refused.
 
     Raises:
-        ValueError: the content holds NaN or an infinity.
+        ValueError: the content contains NaN or an infinity.
     """
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file's object; empty if the file is not there."""
+    """Read a JSON file's object; empty if the file does not exist."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

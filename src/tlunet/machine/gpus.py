@@ -1,26 +1,26 @@
-"""Which GPUs this process may use: no two cells share one by accident.
+"""Claims GPUs for this process, so that no two cells share one by accident.
 
-Asked and decided before CUDA is initialised, hence without torch.
+The choice must be made before CUDA is initialised, hence without torch.
 """
 
-import fcntl
 import os
 import re
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tlunet.errors import ConfigError
+from tlunet.machine.files import locked
 
-#: ``GPU 0: NVIDIA H200 (UUID: GPU-8f…)``; a slice of one, indented: ``MIG 3g.71gb Device 0: (…)``.
+#: ``GPU 0: NVIDIA H200 (UUID: GPU-8f…)``; MIG slices are indented: ``MIG 3g.71gb Device 0: (…)``.
 _LISTED = re.compile(r"^(?P<indent>\s*)(?:GPU|MIG) .*\(UUID: (?P<uuid>[^)]+)\)")
 
 
 def listed() -> list[str]:
-    """Every GPU of this machine by its UUID, in the driver's order; MIG slices for their GPU."""
+    """UUIDs of all GPUs in the driver's order; a GPU with MIG slices is replaced by its slices."""
     try:
         done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
@@ -35,10 +35,10 @@ def listed() -> list[str]:
 
 
 def visible() -> list[str]:
-    """Those of :func:`listed` that ``CUDA_VISIBLE_DEVICES`` leaves.
+    """The GPUs of :func:`listed` that ``CUDA_VISIBLE_DEVICES`` allows.
 
-    It names them by index, by UUID or by the beginning of one; what follows a wrong name is
-    invisible, too. That is how CUDA reads it.
+    It names them by index, by UUID or by a UUID prefix. As in CUDA, everything after an invalid
+    name is also invisible.
     """
     there = listed()
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -58,12 +58,12 @@ def visible() -> list[str]:
 
 
 def count() -> int:
-    """How many cells have a GPU to themselves here; 1 where there is none: a cell on the CPU."""
+    """Number of cells that can each have their own GPU; 1 without a GPU, for a cell on the CPU."""
     return max(1, len(visible()))
 
 
 def a_cell() -> int:
-    """How many a cell takes here: 1, or 0 where there is none."""
+    """GPUs per cell: 1, or 0 if there are none."""
     return min(1, len(visible()))
 
 
@@ -71,22 +71,22 @@ def a_cell() -> int:
 def claim(
     wanted: int | str = 1, *, say: Callable[[str], object] = print, pause: float = 1.0
 ) -> Iterator[list[str]]:
-    """Take GPUs that no other process of this user has claimed, and let CUDA see no other.
+    """Claim GPUs that no other process of this user has claimed, and hide all others from CUDA.
 
-    A claim is a lock on a file, so it ends with the block or its process, however that ends. Where
-    all are claimed this waits. What CUDA may see stays after the block: CUDA asks only once, and
-    the process's next claim must be on the same GPU.
+    A claim is a file lock, so it ends with the block or with the process, even if it is killed. If
+    all GPUs are claimed, this waits. ``CUDA_VISIBLE_DEVICES`` stays set after the block: CUDA reads
+    it only once, and the next claim of this process must be on the same GPU.
 
     Args:
-        wanted: how many; ``auto``: all that are visible.
-        say: told, once, that there is something to wait for.
-        pause: between two looks, in seconds.
+        wanted: number of GPUs; ``auto``: all visible ones.
+        say: called once with a message if it has to wait.
+        pause: seconds between two attempts.
 
     Yields:
-        Their UUIDs; none where there is no GPU, or not as many (whoever uses them says so).
+        Their UUIDs; empty if there are too few GPUs (the caller reports that).
 
     Raises:
-        ConfigError: the folder of the locks cannot be written to.
+        ConfigError: the folder of the lock files is not writable.
     """
     there = visible()
     number = len(there) if wanted == "auto" else int(wanted)
@@ -98,7 +98,7 @@ def claim(
         while not (mine := _take(there, number, locks)):
             if not is_told:
                 of_them = f"{number} of {len(there)} GPUs" if len(there) > 1 else "the GPU"
-                say(f"waiting for {of_them}: other cells of yours run there (trainer=cpu: without)")
+                say(f"waiting for {of_them}: in use by your other cells (trainer=cpu needs no GPU)")
                 is_told = True
             time.sleep(pause)
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
@@ -106,12 +106,11 @@ def claim(
 
 
 def _take(there: Sequence[str], number: int, locks: ExitStack) -> list[str]:
-    """So many at once, or none."""
+    """Claim all of them at once, or none."""
     mine = []
     with ExitStack() as taken:
         for uuid in there:
-            with suppress(BlockingIOError):
-                taken.enter_context(_lock(uuid))
+            if taken.enter_context(locked(_lock_file(uuid), wait=False)):
                 mine.append(uuid)
             if len(mine) == number:
                 locks.push(taken.pop_all())
@@ -119,16 +118,12 @@ def _take(there: Sequence[str], number: int, locks: ExitStack) -> list[str]:
     return []
 
 
-@contextmanager
-def _lock(uuid: str) -> Iterator[None]:
+def _lock_file(uuid: str) -> Path:
     folder = Path(tempfile.gettempdir()) / f"tlunet-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        file = (folder / f"{uuid.replace('/', '-')}.lock").open("a")
     except OSError as error:
         raise ConfigError(
-            f"{error.filename}: {error.strerror}; GPUs are claimed there, TMPDIR moves it"
+            f"{error.filename}: {error.strerror}; GPU locks are kept there, set TMPDIR to move them"
         ) from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+    return folder / f"{uuid.replace('/', '-')}.lock"

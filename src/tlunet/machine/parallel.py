@@ -1,4 +1,4 @@
-"""Processes that share out work which threads of one process would do one after the other."""
+"""Worker processes, for work that threads of one process cannot do in parallel."""
 
 import os
 from collections.abc import Iterator
@@ -9,17 +9,17 @@ from threading import Thread
 
 
 def cores() -> int:
-    """Cores this process may use, which a container or a scheduler can limit."""
+    """Number of cores this process may use; a container or a scheduler can limit it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def processes(n: int) -> Iterator[Executor]:
-    """Open `n` worker processes; after an error nothing more is started.
+    """Open `n` worker processes; after an error no further work is started.
 
-    They take a second or two to start, and end with this process, even where it is killed.
+    They take a second or two to start and end with this process, even if it is killed.
     """
-    # Spawned, not forked: the caller may hold threads of torch.
+    # Spawned, not forked: the caller may have torch threads.
     pool = ProcessPoolExecutor(n, mp_context=get_context("spawn"), initializer=_end_with_parent)
     try:
         yield pool
@@ -28,7 +28,7 @@ def processes(n: int) -> Iterator[Executor]:
 
 
 def _end_with_parent() -> None:
-    """Else a worker whose parent was killed would wait for work for ever."""
+    """End the worker with its parent; else it would wait for work forever."""
     parent = parent_process()
     assert parent is not None
 

@@ -1,4 +1,4 @@
-"""Points of ROC and precision-recall curves: of one network, one class, without averaging."""
+"""Points of ROC and precision-recall curves of one network and one class, not averaged."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ def roc_points(label: Labels, prob: Floats) -> tuple[Floats, Floats]:
     """(false positive rate, true positive rate) at every distinct score, from (0, 0) to (1, 1).
 
     Args:
-        label: (N,) the truth, with both positives and negatives.
+        label: (N,) the truth, with positives and negatives.
         prob: (N,) the scores.
 
     >>> [rates.tolist() for rates in roc_points(np.array([True, False]), np.array([0.9, 0.1]))]
@@ -23,7 +23,7 @@ def roc_points(label: Labels, prob: Floats) -> tuple[Floats, Floats]:
 
 
 def precision_points(label: Labels, prob: Floats) -> tuple[Floats, Floats]:
-    """(recall, precision) at every distinct score, the highest score first.
+    """(recall, precision) at every distinct score, highest score first.
 
     Args:
         label: (N,) the truth, with at least one positive.
@@ -34,7 +34,7 @@ def precision_points(label: Labels, prob: Floats) -> tuple[Floats, Floats]:
 
 
 def _as_high(label: Labels, prob: Floats) -> tuple[Floats, Floats]:
-    """Positives and negatives at or above each distinct score, the highest score first."""
+    """Count positives and negatives at or above each distinct score, highest score first."""
     scores = -np.unique(-prob)
     hits, others = (np.sort(prob[label == truth]) for truth in (True, False))
     above = [len(part) - np.searchsorted(part, scores, side="left") for part in (hits, others)]

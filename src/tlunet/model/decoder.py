@@ -1,11 +1,11 @@
-"""The decoder's first convolution of each stage, with less than half of its arithmetic.
+"""The first convolution of each decoder stage, with less than half the FLOPs.
 
-A U-Net's stage enlarges its input twofold by nearest neighbour and convolves the result with a
-3×3 kernel. Each output pixel then sees at most 2×2 *different* input pixels: which of the nine
-weights fall on one pixel depends only on whether the output's row and column are even or odd. So
-four 2×2 kernels, sums of the nine weights, on the small map give the same numbers as one 3×3
-kernel on the large one: 16 products instead of 36 a small pixel, and the large map is never made.
-The weights that are trained and kept are the 3×3 ones.
+A U-Net stage upsamples its input by a factor of 2 (nearest neighbour) and convolves the result with
+a 3×3 kernel. Each output pixel then depends on at most 2×2 *different* input pixels: which of the
+nine weights apply to the same pixel depends only on whether the output's row and column are even or
+odd. So four 2×2 kernels, sums of the nine weights, on the small map give the same result as one 3×3
+kernel on the large map: 16 products per small pixel instead of 36, and the large map is never
+created. The 3×3 weights are the ones that are trained and stored.
 
 Reference: Shi et al. (2016), Is the deconvolution layer the same as a convolutional layer?
 """
@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Of row and column, in the order of the four kernels.
+#: Parities of row and column, in the order of the four kernels.
 _PARITIES = ((0, 0), (1, 0), (0, 1), (1, 1))
 
 
 def upsampled_conv(x: Tensor, weight: Tensor) -> Tensor:
-    """``conv2d(interpolate(x, scale_factor=2, mode="nearest"), weight, padding=1)``.
+    """Compute ``conv2d(interpolate(x, scale_factor=2, mode="nearest"), weight, padding=1)``.
 
     Args:
         x: (B, C, H, W).
@@ -42,10 +42,10 @@ def upsampled_conv(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _by_parity(weight: Tensor, axis: int) -> Tensor:
-    """Three weights along an axis as the two that an even and an odd output see there.
+    """Combine three weights along an axis into the two that even and odd outputs use.
 
-    An even one sees the pixel before it once and its own twice, an odd one its own twice and the
-    pixel behind it once.
+    An even output uses the previous pixel once and its own twice, an odd output its own twice and
+    the next pixel once.
     """
     first, second, third = weight.unbind(axis)
     even, odd = (
@@ -56,9 +56,10 @@ def _by_parity(weight: Tensor, axis: int) -> Tensor:
 
 
 class _Interleave(torch.autograd.Function):
-    """(B, 4·O, H+1, W+1), a map for each parity of row and column → (B, O, 2H, 2W).
+    """Interleave (B, 4·O, H+1, W+1), one map per parity of row and column, to (B, O, 2H, 2W).
 
-    Written out because the backward passes of four slices each make a whole map of zeros.
+    A custom function, because the backward pass of each of the four slices would create a full map
+    of zeros.
     """
 
     @staticmethod
@@ -80,20 +81,20 @@ class _Interleave(torch.autograd.Function):
 
 
 def _like(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """An empty map of another shape, its channels where those of `x` are."""
+    """Create an empty map of another shape, with the memory format of `x`."""
     layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether the channels of a (B, C, H, W) tensor are next to each other in memory."""
+    """Whether a (B, C, H, W) tensor is in channels-last memory format."""
     return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
-class Stage(nn.Module):
+class FastDecoderBlock(nn.Module):
     """One stage of segmentation-models-pytorch's U-Net decoder, with the same weights and names.
 
-    Enlarge twofold, join the skip connection, convolve, normalise, rectify; convolve once more.
+    Upsample by 2, concatenate the skip connection, then twice convolution, batch norm and ReLU.
 
     Args:
         block: the library's ``UnetDecoderBlock``, without attention.
@@ -110,20 +111,20 @@ class Stage(nn.Module):
         target_width: int,
         skip_connection: Tensor | None = None,
     ) -> Tensor:
-        """Bring (B, C, H, W) to (B, O, target_height, target_width).
+        """Map (B, C, H, W) to (B, O, target_height, target_width).
 
         The skip connection is (B, S, target_height, target_width).
         """
         convolve, normalise, rectify = self.conv1
         size = target_height, target_width
         if size == (2 * feature_map.shape[2], 2 * feature_map.shape[3]):
-            # A convolution of joined maps is the sum of their convolutions: nothing is copied.
+            # The convolution of concatenated maps is the sum of their convolutions: no copy.
             C = feature_map.shape[1]
             x = upsampled_conv(feature_map, convolve.weight[:, :C])
-            # Encoders that start at stride 4 send an empty map (B, 0, H/2, W/2) for stride 2.
+            # Encoders that start at stride 4 return an empty map (B, 0, H/2, W/2) for stride 2.
             if skip_connection is not None and skip_connection.shape[1]:
                 x = x + F.conv2d(skip_connection, convolve.weight[:, C:], padding=1)
-        else:  # an image whose size is no multiple of 32: the stages do not all double
+        else:  # image size is not a multiple of 32: not every stage doubles the size
             x = F.interpolate(feature_map, size=size, mode="nearest")
             if skip_connection is not None:
                 x = torch.cat([x, skip_connection], dim=1)

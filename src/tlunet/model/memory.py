@@ -1,7 +1,7 @@
-"""What a step costs in memory and arithmetic, and how to need less memory for the same numbers.
+"""Memory and FLOPs of a training step, and how to save memory without changing results.
 
-Between the forward and the backward pass every activation is kept. Recomputing the encoder's in
-the backward pass instead costs one more forward pass of the encoder and changes no number.
+Every activation is kept from the forward to the backward pass. Recomputing those of the encoder in
+the backward pass costs one more forward pass of the encoder and does not change any result.
 """
 
 from collections.abc import Iterator
@@ -16,17 +16,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def kept_bytes(network: nn.Module, batch_size: int, size: tuple[int, int]) -> int:
-    """Bytes that the forward pass of a training step keeps for the backward pass, in float32.
+    """Count bytes that the forward pass of a training step keeps for the backward pass, in float32.
 
-    Counted by sending shapes alone through the network, on torch's meta device.
+    Only shapes are propagated, on torch's meta device.
 
     Args:
-        network: takes images (B, 1, H, W); it is moved to the meta device and of no use after.
+        network: takes images (B, 1, H, W); it is moved to the meta device and unusable afterwards.
         batch_size: B.
         size: (H, W).
     """
     seen: dict[int, int] = {}
-    alive: list[Tensor] = []  # an id is unique only as long as its storage lives
+    alive: list[Tensor] = []  # an id is unique only while its storage exists
 
     def note(tensor: Tensor) -> Tensor:
         alive.append(tensor)
@@ -42,15 +42,15 @@ def kept_bytes(network: nn.Module, batch_size: int, size: tuple[int, int]) -> in
 
 
 def forward_flops(network: nn.Module, shape: tuple[int, ...]) -> int:
-    """Floating-point operations of one forward pass; a multiply-add counts as two.
+    """Count floating-point operations of one forward pass; a multiply-add counts as two.
 
-    Only matrix products and convolutions are counted, as is usual; training costs about three times
-    as much.
+    Only matrix products and convolutions are counted, as usual; training costs about three times as
+    much.
 
     Args:
-        network: moved to the meta device and of no use after. What a network costs is said of
-            :func:`tlunet.model.network.library_network`, whatever is saved in running it.
-        shape: of its input, (1, 3, H, W) for one image.
+        network: moved to the meta device and unusable afterwards. Reported costs are those of
+            :func:`tlunet.model.network.library_network`, without our optimisations.
+        shape: input shape, (1, 3, H, W) for one image.
     """
     network = network.to("meta").eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -59,10 +59,10 @@ def forward_flops(network: nn.Module, shape: tuple[int, ...]) -> int:
 
 
 def recompute(module: nn.Module, x: Tensor) -> list[Tensor]:
-    """``module(x)``, its activations not kept but computed again in the backward pass.
+    """Compute ``module(x)``; its activations are not kept but recomputed in the backward pass.
 
-    The second pass leaves the running statistics of batch normalisation alone: they have seen
-    this batch already.
+    The second pass does not update the running statistics of batch normalisation: they already
+    include this batch.
     """
     contexts = partial(_contexts, module)
     return checkpoint(module, x, use_reentrant=False, context_fn=contexts)
@@ -79,7 +79,7 @@ def _frozen_statistics(module: nn.Module) -> Iterator[None]:
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.momentum = 0.0  # running · (1 - 0) + batch · 0: as it was, to the bit
+        norm.momentum = 0.0  # running · (1 - 0) + batch · 0: unchanged, bit for bit
         norm.num_batches_tracked = None
     try:
         yield

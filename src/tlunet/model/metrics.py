@@ -1,6 +1,6 @@
-"""Pixels counted on the device, image by image and class by class; the scores follow from them.
+"""Counts pixels per image and class on the device; all scores are computed from the counts.
 
-Shapes: B images in a batch, N in the part of the data set, M classes, masks of H × W pixels.
+Shapes: B images in a batch, N in the data set or split, M classes, masks of H × W pixels.
 """
 
 import functools
@@ -28,7 +28,7 @@ DTYPES = {
 
 @functools.cache
 def _cut(threshold: float, dtype: torch.dtype) -> float:
-    """The largest value of `dtype` that is at most logit(threshold): `logits > cut` is exact."""
+    """Largest value of `dtype` ≤ logit(threshold), which makes `logits > cut` exact."""
     logit = math.log(threshold / (1 - threshold))
     cut = torch.tensor(logit, dtype=dtype)
     if float(cut) > logit:  # rounded up: a bfloat16 logit just above the threshold would be lost
@@ -37,11 +37,11 @@ def _cut(threshold: float, dtype: torch.dtype) -> float:
 
 
 def predicted_masks(masks_logits: Tensor, threshold: float = 0.5) -> Tensor:
-    """The pixels whose probability is > `threshold`, exactly those that `count` counts.
+    """Mark the pixels with probability > `threshold`, the same ones that `count` counts.
 
     Args:
         masks_logits: (B, M, H, W), any floating type.
-        threshold: a probability between 0 and 1, both excluded.
+        threshold: a probability between 0 and 1, exclusive.
 
     Returns:
         bool (B, M, H, W).
@@ -54,15 +54,15 @@ def predicted_masks(masks_logits: Tensor, threshold: float = 0.5) -> Tensor:
 
 
 def _pixels(masks_logits: Tensor, masks: Tensor, cut: float) -> Tensor:
-    """(B, M, H, W) twice -> (3, B, M) int64: pixels in both, in the truth, predicted."""
-    # On a CPU image by image, in one memory order: that stays in the cache, which
-    # matters most for channels_last. On a GPU all at once: few kernels.
+    """Two (B, M, H, W) -> (3, B, M) int64: pixels in both, in the truth, predicted."""
+    # On a CPU image by image and contiguous, to stay in the cache, which matters most for
+    # channels_last. On a GPU all at once, for fewer kernels.
     step = 1 if masks_logits.is_cpu else len(masks)
     counts = []
     for logits, truth in zip(masks_logits.split(step), masks.split(step), strict=True):
         predicted = (logits > cut).contiguous()  # (step, M, H, W)
         truth = truth.bool().contiguous()
-        # The sum copies its input to its own type; int64 would be eight times the masks.
+        # The sum copies its input to its dtype; int64 would take eight times the memory.
         areas = [m.sum((2, 3), dtype=torch.int32) for m in (predicted & truth, truth, predicted)]
         counts.append(torch.stack(areas))
     return torch.cat(counts, dim=1).long()
@@ -77,31 +77,31 @@ def count(
     index: Tensor,
     threshold: float = 0.5,
 ) -> PixelCounts[Tensor]:
-    """Count the pixels of one batch, on its device and without a sync.
+    """Count the pixels of one batch, on its device and without synchronisation.
 
-    A pixel is positive where its probability is > `threshold` (Section II-D), that is, where its
-    logit is > logit(threshold).
+    A pixel is positive if its probability is > `threshold` (Section II-D), that is, if its logit
+    is > logit(threshold).
 
     Args:
         masks_logits: (B, M, H, W), any floating type.
         labels_logits: (B, M), any floating type.
         masks: (B, M, H, W), bool or 0/1.
         labels: (B, M), bool or 0/1.
-        index: (B,), the images' rows in the data set.
-        threshold: a probability between 0 and 1, both excluded.
+        index: (B,), rows of the images in the data set.
+        threshold: a probability between 0 and 1, exclusive.
 
     Returns:
         The counts as tensors on the device of `masks_logits`.
 
     Raises:
-        ValueError: shapes do not fit, or `threshold` is out of range.
+        ValueError: the shapes do not match, or `threshold` is out of range.
     """
     check_threshold(threshold)
     B, M = labels_logits.shape
     shapes = masks_logits.shape[:2], masks.shape, labels.shape, index.shape
     if shapes != ((B, M), masks_logits.shape, (B, M), (B,)):
         raise ValueError(
-            f"shapes do not fit: logits {tuple(masks_logits.shape)} and {(B, M)}, "
+            f"shapes do not match: logits {tuple(masks_logits.shape)} and {(B, M)}, "
             f"masks {tuple(masks.shape)}, labels {tuple(labels.shape)}, index {tuple(index.shape)}"
         )
     cut = _cut(threshold, masks_logits.dtype)
@@ -117,10 +117,10 @@ def count(
 
 
 class MeanLoss(Metric):
-    """The mean over images of a loss that is itself a mean over a batch, in all processes.
+    """Mean over images, in all processes, of a loss that is itself a mean over a batch.
 
-    Why not torchmetrics' MeanMetric: it looks for NaN in every step, which waits for the GPU, and
-    where it does not look (``nan_strategy="disable"``) version 1.9 forgets the weights.
+    torchmetrics' MeanMetric does not work here: it checks for NaN in every step, which waits for
+    the GPU, and without the check (``nan_strategy="disable"``) version 1.9 ignores the weights.
     """
 
     full_state_update = False
@@ -133,32 +133,32 @@ class MeanLoss(Metric):
         self.add_state("images", default=torch.tensor(0.0), dist_reduce_fx="sum")
 
     def update(self, loss: Tensor, images: int) -> None:
-        """Add the loss of a batch of some images."""
+        """Add the loss of a batch with the given number of images."""
         self.total += loss.detach() * images
         self.images += images
 
     def compute(self) -> Tensor:
-        """The mean; NaN without images."""
+        """Compute the mean; NaN without images."""
         return self.total / self.images
 
     def so_far(self) -> dict[str, Tensor]:
-        """What :meth:`go_on` needs, for a checkpoint within an epoch."""
+        """Return the state for :meth:`go_on`, for a checkpoint within an epoch."""
         return {"total": self.total, "images": self.images}
 
     def go_on(self, total: Tensor, images: Tensor) -> None:
-        """Go on from :meth:`so_far`."""
+        """Restore the state from :meth:`so_far`."""
         self.reset()
-        self.update(torch.zeros_like(self.total), 0)  # it counts as updated
+        self.update(torch.zeros_like(self.total), 0)  # mark it as updated
         self.total += total.to(self.device)
         self.images += images.to(self.device)
 
 
 class DefectMetrics(Metric):
-    """The counts of one part of the data set, gathered over batches and processes.
+    """Counts of a data set or split, gathered over batches and processes.
 
     Args:
-        threshold: a pixel or label is positive where its probability is above it; between 0 and 1.
-        **kwargs: passed on to `torchmetrics.Metric`.
+        threshold: a pixel or label is positive if its probability is above it; between 0 and 1.
+        **kwargs: passed to `torchmetrics.Metric`.
 
     Raises:
         ValueError: `threshold` is out of range.
@@ -188,11 +188,11 @@ class DefectMetrics(Metric):
         self._append(count(masks_logits, labels_logits, masks, labels, index, self.threshold))
 
     def compute(self) -> dict[str, Any]:
-        """The scores of all images so far, in all processes; see `summarise`."""
+        """Compute the scores of all images so far, in all processes; see `summarise`."""
         return summarise(self._rows(), self.threshold)
 
     def counts(self) -> PixelCounts[NDArray[Any]]:
-        """The counts of all images so far, in all processes.
+        """Return the counts of all images so far, in all processes.
 
         Returns:
             NumPy arrays sorted by `index`, every image once (a distributed sampler repeats some).
@@ -203,14 +203,14 @@ class DefectMetrics(Metric):
     def sync(self, *args: Any, **kwargs: Any) -> None:
         """Gather the counts of all processes; see `torchmetrics.Metric.sync`."""
         if isinstance(self.index, list) and not self.index:
-            # A process without images must send tensors of the types the others send.
+            # A process without images must send tensors of the same dtypes as the others.
             empty = {k: torch.empty(0, dtype=v, device=self.device) for k, v in DTYPES.items()}
             self._append(PixelCounts(**empty))
         super().sync(*args, **kwargs)
 
     def _append(self, counts: PixelCounts[Tensor]) -> None:
         for name, values in vars(counts).items():
-            # Flat: a process without images does not know M, yet must send as many dimensions.
+            # Flat, because a process without images does not know M but must match dimensions.
             getattr(self, name).append(values.flatten())
 
     def _rows(self) -> PixelCounts[NDArray[Any]]:

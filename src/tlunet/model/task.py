@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from tlunet.data.source import MAX_CLASSES
-from tlunet.errors import DataError
+from tlunet.errors import DataError, first_line
 from tlunet.model.losses import PaperLoss
 from tlunet.model.metrics import DefectMetrics, MeanLoss, predicted_masks
 from tlunet.model.network import Logits, TLUNet
 from tlunet.model.weights import read_plain, wanted_code
 
-BY_CLASS = ("dice_class", "auc")  # a class that is never found is seen at once
+BY_CLASS = ("dice_class", "auc")  # shows a class that is never found
 
 
 class DefectTask(pl.LightningModule):
@@ -23,7 +23,7 @@ class DefectTask(pl.LightningModule):
 
     Logs ``train_loss`` and, for stage ``val`` or ``test``, ``<stage>_loss``, ``<stage>_dice``,
     ``_iou``, ``_mla`` and ``_auc``, and the scores :data:`BY_CLASS` of each class by its id
-    (``val_dice_class/1``). The checkpoint holds plain values and tensors alone.
+    (``val_dice_class/1``). Its checkpoints hold only plain values and tensors.
 
     Args:
         network: the joint U-Net.
@@ -32,8 +32,8 @@ class DefectTask(pl.LightningModule):
         betas: Adam's (β₁, β₂).
         threshold: a pixel or label is positive where its probability is above it.
         classes: names of the classes, kept with the weights.
-        batch_size: images that one value of the loss is taken over in validation and test, where
-            batches may be larger; by default the whole batch.
+        batch_size: number of images per loss value in validation and test, where batches may be
+            larger; by default the whole batch.
 
     Example:
         >>> task = DefectTask(TLUNet("resnet18", classes=4))
@@ -66,7 +66,7 @@ class DefectTask(pl.LightningModule):
         self.loss = loss or PaperLoss()
         self.batch_size = batch_size
         self._compiled: tuple[Callable[[Tensor], Logits], set[int]] | None = None
-        # Accumulated on the device and read once an epoch: no sync inside a step.
+        # Accumulated on the device and read once per epoch: steps do not synchronise.
         self.train_loss, self.val_loss, self.test_loss = MeanLoss(), MeanLoss(), MeanLoss()
         self.val_metrics = DefectMetrics(threshold)
         self.test_metrics = DefectMetrics(threshold)
@@ -77,9 +77,9 @@ class DefectTask(pl.LightningModule):
         return logits.masks.float().sigmoid(), logits.labels.float().sigmoid()
 
     def compile_for(self, *batch_sizes: int, backend: str = "inductor") -> None:
-        """Run the network as compiled code where a batch has one of these sizes, else as it is.
+        """Compile the network for batches of these sizes; other batches run eagerly.
 
-        Code is compiled once a size, mode and encoder; the tasks of one process share it.
+        Code is compiled once per size, mode and encoder and shared within a process.
         """
         torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
         compiled = torch.compile(self.network.forward, dynamic=False, backend=backend)
@@ -101,7 +101,7 @@ class DefectTask(pl.LightningModule):
         self._evaluate(batch, "val")
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
-        """What is predicted: ``masks``, bool (B, M, H, W)."""
+        """Return the predicted ``masks``, bool (B, M, H, W)."""
         logits = self._evaluate(batch, "test")
         return {"masks": predicted_masks(logits.masks, self.hparams["threshold"])}
 
@@ -115,12 +115,12 @@ class DefectTask(pl.LightningModule):
         return logits
 
     def _parts(self, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """A batch in as many images as one value of the loss is taken over."""
+        """Split a batch into pieces of as many images as one loss value covers."""
         size = self.batch_size or len(tensors[0])
         return zip(*(t.split(size) for t in tensors), strict=True)
 
     def on_train_epoch_start(self) -> None:  # noqa: D102
-        self.train_loss.reset()  # not at its end: callbacks read it there
+        self.train_loss.reset()  # not at the end, where callbacks read it
 
     def on_train_epoch_end(self) -> None:  # noqa: D102
         self.log("train_loss", self.train_loss.compute())
@@ -140,7 +140,7 @@ class DefectTask(pl.LightningModule):
             "auc": scores["auc"]["mean"],
         }
         named |= {f"{k}/{m}": v for k in BY_CLASS for m, v in scores[k]["per_class"].items()}
-        # A score that is undefined here (no defect in the part, say) is logged as NaN.
+        # An undefined score (no defect in the set, for example) is logged as NaN.
         values = {f"{stage}_{k}": float("nan") if v is None else v for k, v in named.items()}
         loss = self._mean_loss(stage)
         self.log_dict(values | {f"{stage}_loss": loss.compute()})
@@ -155,7 +155,7 @@ class DefectTask(pl.LightningModule):
         return self.val_metrics if stage == "val" else self.test_metrics
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The training loss so far: a resumed epoch has all its batches in it."""
+        """Save the training loss so far, so that a resumed epoch covers all its batches."""
         checkpoint["train_loss"] = self.train_loss.so_far()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
@@ -172,15 +172,15 @@ class DefectTask(pl.LightningModule):
 
 
 def load_network(checkpoint: Path) -> TLUNet:
-    """The trained network of a run's ``best.ckpt``, on the CPU, ready to predict.
+    """Load the trained network of a run's ``best.ckpt`` on the CPU, in evaluation mode.
 
-    Nothing in the file is executed (``weights_only=True``).
+    No code in the file is executed (``weights_only=True``).
 
     Args:
-        checkpoint: the file, or a run folder, whose ``best.ckpt`` is taken.
+        checkpoint: the file, or a run folder with a ``best.ckpt``.
 
     Raises:
-        DataError: no such file, or not a checkpoint of this project.
+        DataError: the file is missing, or is not a checkpoint of this project.
     """
     path = checkpoint / "best.ckpt" if checkpoint.is_dir() else checkpoint
     try:
@@ -193,13 +193,12 @@ def load_network(checkpoint: Path) -> TLUNet:
         weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items()}
         network.load_state_dict(weights)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such checkpoint; expected a finished run's folder") from None
-    except Exception as error:  # each kind of damage has a class of its own
+        raise DataError(
+            f"{path}: no such checkpoint; expected the folder of a finished run"
+        ) from None
+    except Exception as error:  # each kind of damage raises another class
         if code := wanted_code(error, path):
-            raise DataError(
-                f"{path}: refused, it wants to run code when it is read ({code})"
-            ) from None
-        reason = (str(error).splitlines() or [""])[0][:120]
-        kind = type(error).__name__
-        raise DataError(f"{path}: not a checkpoint of TLU-Net ({kind}: {reason})") from error
+            raise DataError(f"{path}: refused, loading it would execute code ({code})") from None
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise DataError(f"{path}: not a checkpoint of TLU-Net ({reason})") from error
     return network.eval()

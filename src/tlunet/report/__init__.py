@@ -1,1 +1,1 @@
-"""From the run folders of a study to what they say: statistics, claims, figures, the report."""
+"""Statistics, claims, figures and pages of a report."""

@@ -1,4 +1,4 @@
-"""What a report says in words: the headline and the alarms, generated from the numbers."""
+"""Generate the headline and the warnings of a report from its numbers."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,25 +18,25 @@ from tlunet.report.analysis.comparisons import (
 )
 from tlunet.report.analysis.statistics import direction, percentile_interval
 from tlunet.report.document.document import Alarm, Text
+from tlunet.report.figures.style import condition, init_name
 from tlunet.report.tables import with_interval
 
 
 def alarms(study: Study) -> list[Alarm]:
-    """What the reader must not miss."""
+    """Collect the warnings shown at the top of a report."""
     found = [
         f"{title}: {state}{f' ({error})' if error else ''}"
         for title, state, error in study.unfinished
     ]
     found += list(study.faults)
-    # An unfinished run does not say which block it would be of: with several, none is left out.
+    # An unfinished run does not record its block: with several blocks, none is excluded.
     named = {title for title, *_ in study.unfinished} if len(study.blocks) == 1 else set()
     for block in study.blocks:
         where = f"{block.title}: " if len(study.blocks) > 1 else ""
         absent = [m for m in block.missing if m not in named]
         if absent:
-            found.append(
-                f"{where}{len(absent)} cells of the grid are not there: {'; '.join(absent)}"
-            )
+            are = "cell is" if len(absent) == 1 else "cells are"
+            found.append(f"{where}{len(absent)} grid {are} missing: {'; '.join(absent)}")
         found += [where + text for text in _block_alarms(block)]
     return [Alarm(text) for text in found]
 
@@ -54,29 +54,30 @@ def _block_alarms(block: Block) -> Iterable[str]:
         if label[:, m].all() or not label[:, m].any():
             which = "every" if label[:, m].any() else "no"
             yield (
-                f"class {m + 1} ({name}) is in {which} test image: its AUC is undefined, and left "
-                "out of the mean"
+                f"class {m + 1} ({name}) is in {which} test image: its AUC is undefined and "
+                "excluded from the mean"
             )
     few = [f"{key} ({n})" for key in block.keys if (n := len(block.runs(key))) < SEEDS_NEEDED]
     if few:
         yield (
-            f"fewer than {SEEDS_NEEDED} seeds: intervals speak for the test images only, not for "
-            f"training anew; no verdict on size ({len(few)} of {len(block.keys)} rows)"
+            f"fewer than {SEEDS_NEEDED} seeds in {len(few)} of {len(block.keys)} rows: intervals "
+            "cover test images only, not retraining; effect sizes are not judged"
         )
     cells = block.cells
     for name in ("commit", "hardware"):
         if cells[name].nunique(dropna=False) > 1:
-            yield f"cells of several values of {name}: {', '.join(map(str, cells[name].unique()))}"
+            values = ", ".join(map(str, cells[name].unique()))
+            yield f"cells come from different {'commits' if name == 'commit' else name}: {values}"
     if (cells["dirty"] == True).any():  # noqa: E712  (None: not a checkout)
-        yield "some cells were run by code that differs from its commit"
+        yield "some cells were run with uncommitted changes"
     if left_out := cells["left_out"].iloc[0]:
-        yield f"{len(left_out)} faults in the data; their images are left out"
+        yield f"{len(left_out)} problems in the data; the affected images are excluded"
 
 
 def headline(blocks: Sequence[Resampled]) -> list[str]:
-    """The report's answer, generated from the verdicts: two sentences a block.
+    """Generate the answer of a report from the verdicts: two sentences per block.
 
-    A study that compares protocols alone is answered by their differences.
+    For a study that compares only protocols, the answer is the differences between them.
     """
     between = list(protocol_pairs(blocks))
     if between and not any(factor == "init" for block in blocks for factor, *_ in pairs(block)):
@@ -93,7 +94,7 @@ def headline(blocks: Sequence[Resampled]) -> list[str]:
 
 
 def _between(a: Resampled, b: Resampled) -> str:
-    """One protocol against another, mean over the cells that both have."""
+    """Compare two protocols by the mean over the cells that both have."""
     cells = [(a.cell(key), b.cell(key)) for key in a.block.keys if key in b.block.keys]
     seeds = common_seeds(*(cell for pair in cells for cell in pair))
     found = []
@@ -102,19 +103,19 @@ def _between(a: Resampled, b: Resampled) -> str:
         estimate = percentile_interval(np.mean(gains, axis=0))
         found.append(f"{name} {with_interval(*estimate, form='{:+.3f}')} ({higher(estimate)})")
     return (
-        f"{a.block.title} against {b.block.title}: {', '.join(found)}; "
-        f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}, 95 % intervals over "
+        f"{a.block.title} vs. {b.block.title}: {', '.join(found)}; "
+        f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}, 95% intervals over "
         f"{interval_over(len(seeds))}."
     )
 
 
 def answer(block: Resampled) -> list[str]:
-    """A block's headline in two sentences."""
+    """Summarise a block in two sentences."""
     found = {(a.key, b.key): (a, b) for factor, a, b in pairs(block) if factor == "init"}
     if not found:
         return [
-            "No initialisation was compared with random weights, so what transfer learning gains "
-            "was not measured here.",
+            "No initialisation was compared with random weights, so this study does not measure "
+            "the gain from transfer learning.",
             _best(block),
         ]
     inits = sorted({a.key.init for a, _ in found.values()})
@@ -127,14 +128,14 @@ def answer(block: Resampled) -> list[str]:
         "supported": f"raises Dice by {with_interval(*estimate)}",
         "contradicted": f"lowers Dice by {with_interval(*-estimate)}",
         "inconclusive": "changes Dice by " + with_interval(*estimate, form="{:+.3f}")
-        + ", which cannot be told from no change",
-    }.get(direction(estimate), "cannot be judged (no seed in common)")  # fmt: skip
+        + ", which shows no clear change",
+    }.get(direction(estimate), "cannot be judged (no common seed)")  # fmt: skip
     encoders = list(dict.fromkeys(k.encoder for k in gains))
     fracs = list(dict.fromkeys(k.frac for k in gains))
     first = (
-        f"Pre-training ({init}) {verb}: mean over {' and '.join(encoders)} with "
-        f"{', '.join(f'{100 * f:g} %' for f in fracs)} of the training data, {len(seeds)} "
-        f"{'seed' if len(seeds) == 1 else 'seeds'}, 95 % interval over {interval_over(len(seeds))}."
+        f"Pre-training ({init_name(init)}) {verb}: mean over {' and '.join(encoders)} with "
+        f"{', '.join(f'{100 * f:g}%' for f in fracs)} of the training data, {len(seeds)} "
+        f"{'seed' if len(seeds) == 1 else 'seeds'}, 95% interval over {interval_over(len(seeds))}."
     )
     return [first, _growth(gains) if len(fracs) > 1 else _best(block)]
 
@@ -145,18 +146,18 @@ def _growth(gains: dict[Any, np.ndarray]) -> str:
     encoders = [e for e in {k.encoder for k in gains}
                 if {least, most} <= {k.frac for k in gains if k.encoder == e}]  # fmt: skip
     if not encoders:
-        return "Whether the gain grows as data shrink was not measured: no encoder has both."
+        return "Whether the gain grows with less data was not measured: no encoder has both."
     change = np.mean(
         [gain * (1 if key.frac == least else -1) for key, gain in gains.items()
          if key.encoder in encoders and key.frac in (least, most)], axis=0,
     ) * 2  # fmt: skip
     estimate = percentile_interval(change)
     words = {
-        "supported": "is larger", "contradicted": "is smaller",
-        "inconclusive": "is not measurably different",
-    }.get(direction(estimate), "cannot be compared")  # fmt: skip
+        "supported": "is larger than", "contradicted": "is smaller than",
+        "inconclusive": "is not clearly different from that",
+    }.get(direction(estimate), "cannot be compared with that")  # fmt: skip
     return (
-        f"With {100 * least:g} % of the training data the gain {words} than with {100 * most:g} %: "
+        f"With {100 * least:g}% of the training data the gain {words} with {100 * most:g}%: "
         f"{with_interval(*estimate, form='{:+.3f}')}."
     )
 
@@ -166,15 +167,16 @@ def _best(block: Resampled) -> str:
         key: block.cell(key).mean("dice_image", block.cell(key).seeds) for key in block.block.keys
     }
     key = max(means, key=lambda k: np.nan_to_num(means[k][0], nan=-1.0))
-    return f"The highest Dice is that of {key}: {with_interval(*percentile_interval(means[key]))}."
+    dice = with_interval(*percentile_interval(means[key]))
+    return f"{condition(*key)} has the highest Dice: {dice}."
 
 
 def note_on_data(block: Block) -> Text | None:
-    """What a reader must know of data that are not the paper's."""
+    """Describe the images if they are not the data of the paper."""
     if block.dataset == "severstal":
         return None
     what = {
         "synthetic": "procedural strips, not steel: no number here is a result on steel",
-        "neu_seg": "NEU-Seg: real steel, another data set than the paper's",
+        "neu_seg": "NEU-Seg: real steel, but not the paper's data set",
     }.get(block.dataset, f"the data set {block.dataset}, not the paper's Severstal data")
     return Text(f"The images are {what}.")

@@ -1,17 +1,17 @@
-"""Documents rendered from recorded results: nobody types a number.
+"""Render Markdown documents from recorded results, so that no number is typed by hand.
 
-A block in a Markdown file is filled anew from the files it names (their paths are relative to it):
+A block in a Markdown file is filled from the file it names (the path is relative to the document):
 
-    <!-- results FILE.csv -->                     a row a cell
+    <!-- results FILE.csv -->                     one row per cell
     <!-- scores FILE.csv dice_image,mla -->       means over seeds with their intervals
     <!-- comparisons FILE.csv init dice_image,mla -->   one factor's comparisons
-    <!-- claims FILE.csv -->                      the verdicts; of a .yaml, claims not measured
-    <!-- table FILE.csv -->                       any table as it is
-    <!-- text FILE.md -->                         a text as it is
+    <!-- claims FILE.csv -->                      the verdicts; from a .yaml: claims not measured
+    <!-- table FILE.csv -->                       any table, unchanged
+    <!-- text FILE.md -->                         a text, unchanged
     …
     <!-- end -->
 
-Where the file is not there, the block says "not measured".
+If the file is missing, the block says "not measured".
 """
 
 import argparse
@@ -36,15 +36,15 @@ RECORDED = ("results.csv", "scores.csv", "comparisons.csv", "claims.csv", "answe
 
 
 def render(path: Path, blocks: Mapping[str, Callable[..., str]] | None = None) -> str:
-    """The text of a Markdown file with every block filled anew.
+    """Fill every block of a Markdown file and return the text.
 
     Args:
-        path: of the file.
-        blocks: what fills each kind of block, called with the file or folder it names and its
-            further words; by default :data:`BLOCKS`.
+        path: the Markdown file.
+        blocks: for each kind of block the function that fills it, called with the file or folder
+            that the block names and its remaining words; default: :data:`BLOCKS`.
 
     Raises:
-        ValueError: a block of an unknown kind.
+        ValueError: a block has an unknown kind.
     """
     known = BLOCKS if blocks is None else blocks
 
@@ -59,19 +59,19 @@ def render(path: Path, blocks: Mapping[str, Callable[..., str]] | None = None) -
 
 
 def results(file: Path) -> str:
-    """A results table in Markdown, with the row of the predictor that never finds a defect.
+    """Render a results table, with a row for the predictor that never finds a defect.
 
     Args:
         file: a ``results.csv`` with finished cells of one data set and one split.
 
     Raises:
-        ValueError: cells of several data sets or splits, which must not be compared.
+        ValueError: the cells come from several data sets or splits and cannot be compared.
     """
     cells = pd.read_csv(file)
     cells = cells[cells["state"] == "finished"]
     for key in ("dataset", "split_fingerprint"):
         if cells[key].nunique() != 1:
-            raise ValueError(f"{file}: cells of {cells[key].nunique()} values of {key}")
+            raise ValueError(f"{file}: the cells have {cells[key].nunique()} values of {key}")
     rules = ["---"] * SCORED + ["---:"] * (len(SHOWN) - SCORED)
     rows = [list(SHOWN), rules, *(texts(cell) for _, cell in cells.iterrows())]
     first = cells.iloc[0]
@@ -83,17 +83,17 @@ def results(file: Path) -> str:
     seeds = ", ".join(map(str, sorted(cells["seed"].unique())))
     lines.append(
         f"\n{first['dataset']} data, {int(first['test_images'])} test images, seed {seeds}, "
-        f"{hardware}, {cells['seconds'].sum():.0f} s of training in all."
+        f"{hardware}, {cells['seconds'].sum():.0f} s of training in total."
     )
     return "\n".join(lines) + "\n"
 
 
 def scores(file: Path, metrics: str) -> str:
-    """Means over seeds with their 95 % intervals, a row an encoder × init × frac.
+    """Render means over seeds with their 95% intervals, one row per encoder × init × frac.
 
     Args:
-        file: a ``scores.csv``; ``results.csv`` beside it says what the predictor scores that
-            never finds a defect.
+        file: a ``scores.csv``; the ``results.csv`` next to it holds the scores of the predictor
+            that never finds a defect.
         metrics: names, separated by commas.
     """
     names = metrics.split(",")
@@ -107,7 +107,7 @@ def scores(file: Path, metrics: str) -> str:
         row = [*map(str, tuple(key)[1:]), str(by_metric["n_seeds"].iloc[0])]
         rows.append(tuple(Entry(text) for text in (*row, *(with_interval(*f) for f in found))))
     over = ", ".join(table["interval"].unique())
-    notes = (f"Mean over seeds; in brackets the 95 % interval over {over}.",)
+    notes = (f"Mean over seeds; 95% interval over {over} in brackets.",)
     cells = pd.read_csv(file.with_name("results.csv"))
     first = cells[cells["state"] == "finished"].iloc[0]
     empty = [Entry("never finds a defect"), *[Entry("")] * 3]
@@ -116,13 +116,13 @@ def scores(file: Path, metrics: str) -> str:
 
 
 def comparisons(file: Path, factor: str, metrics: str) -> str:
-    """A factor's comparisons in some scores."""
+    """Render a factor's comparisons for the named metrics."""
     table = comparison_table("", pd.read_csv(file), factor, metrics.split(","))
     return "*Not measured.*\n" if table is None else markdown.table(table) + "\n"
 
 
 def claims(file: Path) -> str:
-    """Claims and verdicts; those of a ``claims.yaml`` alone are not measured."""
+    """Render claims and verdicts; claims read from a ``claims.yaml`` are not measured."""
     if file.suffix == ".yaml":
         table = pd.DataFrame(read_claims(file)).reindex(columns=COLUMNS)
         table["direction"] = table["size"] = "not measured"
@@ -133,7 +133,7 @@ def claims(file: Path) -> str:
 
 
 def plain(file: Path) -> str:
-    """Any table as it is."""
+    """Render any table unchanged."""
     table = pd.read_csv(file)
     is_number = [pd.api.types.is_numeric_dtype(table[name]) for name in table]
     columns = tuple(Column(str(n), yes) for n, yes in zip(table, is_number, strict=True))
@@ -154,13 +154,14 @@ BLOCKS: dict[str, Callable[..., str]] = {
 
 
 def record(study: Path, experiment: Path) -> list[Path]:
-    """Copy what a repository keeps of a study: its tables, its answer, and its figures.
+    """Copy the files of a study that a repository keeps: tables, answer and figures.
 
-    Pictures of images are copied of procedural strips alone: others may not be free to share.
+    Figures that show images are copied for procedural strips only: other images may not be free
+    to share.
 
     Args:
-        study: its folder, with a report.
-        experiment: where the files go, ``experiments/<name>``.
+        study: the study folder, with a report.
+        experiment: the target folder, ``experiments/<name>``.
 
     Returns:
         The files written.
@@ -184,14 +185,16 @@ def record(study: Path, experiment: Path) -> list[Path]:
 
 
 def main(blocks: Mapping[str, Callable[..., str]] | None = None) -> int:
-    """``python -m tlunet.report.render [--check] FILE.md…``.
+    """Run ``python -m tlunet.report.render [--check] FILE.md…``.
 
     Args:
         blocks: see :func:`render`.
     """
-    parser = argparse.ArgumentParser(description="Fill the blocks of documents anew.")
+    parser = argparse.ArgumentParser(description="Fill the blocks of Markdown documents.")
     parser.add_argument("file", type=Path, nargs="+")
-    parser.add_argument("--check", action="store_true", help="write nothing; 1 if one is stale")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 if a file is stale"
+    )
     args = parser.parse_args()
     try:
         texts = {file: render(file, blocks) for file in args.file}

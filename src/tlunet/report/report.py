@@ -1,6 +1,6 @@
-"""From a study folder to its report: collect, compare, judge, draw, write.
+"""Build the report of a study: collect runs, compare them, judge claims, draw figures.
 
-Everything is derived from the run folders and may be written again at any time.
+Everything is derived from the run folders, so a report can be regenerated at any time.
 """
 
 import shutil
@@ -31,31 +31,31 @@ from tlunet.report.tables import (
 )
 from tlunet.runs import results
 
-PAIRED = "First minus second, paired by image and seed"
+PAIRED = "Paired difference by image and seed"
 OTHERS = tuple(name for name in SCORES if name not in MAIN)
 
 
 def write_report(folder: Path, claims: Path | None = None) -> Path:
     """Write ``report.html``, ``report.md``, ``figures/`` and the tables behind them.
 
-    Beside them: ``results.csv`` (a row a cell), ``scores.csv`` (with intervals),
-    ``comparisons.csv``, ``claims.csv`` and ``answer.md``.
+    The tables are ``results.csv`` (one row per cell), ``scores.csv`` (with intervals),
+    ``comparisons.csv`` and ``claims.csv``. ``answer.md`` holds the headline.
 
     Args:
-        folder: of the study.
-        claims: a ``claims.yaml``; it is copied into the study, whose own is taken without it.
+        folder: the study folder.
+        claims: a ``claims.yaml`` to copy into the study; default: the study's own, if it has one.
 
     Returns:
         The path of ``report.html``.
 
     Raises:
-        DataError: it is no study folder.
+        DataError: the folder is not a study folder.
         ConfigError: the claims cannot be read.
     """
     study = collect(folder)
     own = folder / "claims.yaml"
     if claims and claims.resolve() != own.resolve():
-        read_claims(claims)  # a faulty file must not replace a good one
+        read_claims(claims)  # an invalid file must not replace a valid one
         write_whole(own, lambda path: shutil.copyfile(claims, path))
     results.gather(folder)
     blocks = [Resampled(block) for block in study.blocks]
@@ -64,7 +64,7 @@ def write_report(folder: Path, claims: Path | None = None) -> Path:
     tables = {"scores": scores, "comparisons": comparisons, "claims": judged}
     for name, table in tables.items():
         if table is None:
-            (folder / f"{name}.csv").unlink(missing_ok=True)  # of an earlier report
+            (folder / f"{name}.csv").unlink(missing_ok=True)  # from an earlier report
         else:
             write_text(folder / f"{name}.csv", table.to_csv(index=False))
 
@@ -85,7 +85,7 @@ def write_report(folder: Path, claims: Path | None = None) -> Path:
     )
     for file in (folder / "figures").glob("*.*"):
         if file.stem not in drawn:
-            file.unlink()  # of an earlier report, of cells that are no longer there
+            file.unlink()  # from an earlier report, of cells that no longer exist
     write_text(folder / "answer.md", "\n\n".join(map(escape, sentences)) + "\n")
     write_text(folder / "report.md", to_markdown(document))
     write_text(folder / "report.html", to_html(document))
@@ -93,11 +93,11 @@ def write_report(folder: Path, claims: Path | None = None) -> Path:
 
 
 def conclude_study(folder: Path, claims: Path | None) -> bool:
-    """Write the report at a sweep's end, unless it says already all there is to say.
+    """Write the report at the end of a sweep, unless it is up to date.
 
     Args:
-        folder: of the study.
-        claims: what it is judged by; see :func:`write_report`.
+        folder: the study folder.
+        claims: the claims to judge; see :func:`write_report`.
 
     Returns:
         Whether it was written.
@@ -109,8 +109,8 @@ def conclude_study(folder: Path, claims: Path | None) -> bool:
         say("writing the report")
         try:
             write_report(folder, claims)
-        except OSError as error:  # a full disk, say: the runs are safe
-            complain(f"report: cannot be written ({error}); tlunet report {folder} tries again")
+        except OSError as error:  # for example a full disk: the runs are safe
+            complain(f"report: cannot be written ({error}); run: tlunet report {folder}")
             return False
     say(f"report: {report}")
     return is_due
@@ -125,7 +125,7 @@ def _title(study: Study) -> str:
 
 def _subtitle(study: Study) -> str:
     if not study.blocks:
-        return "No cell is finished."
+        return "No finished cells."
     cells = sum(len(block.cells) for block in study.blocks)
     images = " / ".join(str(len(block.image_ids)) for block in study.blocks)
     seeds = sorted({seed for block in study.blocks for seed in block.seeds})
@@ -159,7 +159,7 @@ def _block_sections(
             sections.append(Section(prefix + heading, (table,)))
     if judged is not None and (judged["block"] == title).any():
         own = judged[judged["block"] == title]
-        sections.append(Section(f"{prefix}The claims, one by one", (claim_table(own),)))
+        sections.append(Section(f"{prefix}The paper's claims", (claim_table(own),)))
     sections.append(Section(f"{prefix}Figures", tuple(figures(block, scores, draw))))
     sections.append(Section(f"{prefix}Images", tuple(pictures(study.folder, block, draw))))
     sections.append(Section(f"{prefix}Classes", (class_table(scores, block.block),)))
@@ -167,7 +167,7 @@ def _block_sections(
     for factor, heading in FACTORS.items():
         if table := comparison_table(heading, comparisons, factor, OTHERS):
             rest.append(table)
-    sections.append(Section(f"{prefix}The other scores", tuple(rest), folded=True))
+    sections.append(Section(f"{prefix}Additional metrics", tuple(rest), folded=True))
     sections.append(Section(f"{prefix}Runs", tuple(cell_tables(block.block)), folded=True))
     return sections
 
@@ -180,5 +180,5 @@ def _protocol_sections(comparisons: pd.DataFrame, judged: pd.DataFrame | None) -
         sections.append(Section(heading, (table,)))
     if judged is not None and (judged["block"] == title).any():
         table = claim_table(judged[judged["block"] == title])
-        sections.append(Section("The claims, one by one", (table,)))
+        sections.append(Section("The paper's claims", (table,)))
     return sections

@@ -1,4 +1,4 @@
-"""A study's numbers as the tables of its report: pure functions of data frames."""
+"""Build the tables of a report: pure functions of data frames."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,32 +11,35 @@ from tlunet.report.analysis.bootstrap import SEEDS_NEEDED
 from tlunet.report.analysis.comparisons import interval_over
 from tlunet.report.document.document import Column, Entry, Table, Tone
 
-#: Score → heading and meaning. The first are shown at once, the others folded away.
+#: Score → heading and definition. Those in MAIN are shown first, the others in a folded section.
 SCORES = {
     "dice_image": ("Dice", "mean over images with a defect, classes pooled within the image"),
-    "iou_image": ("IoU", "the same images, intersection over union"),
+    "iou_image": ("IoU", "intersection over union on the same images"),
     "mla": ("MLA", "|true ∩ predicted| / |true ∪ predicted| labels of an image, both empty = 1"),
-    "auc": ("AUC", "area under the ROC curve of a class against the rest, mean over classes"),
+    "auc": ("AUC", "area under the ROC curve, one class vs. the rest, mean over classes"),
     "dice_kaggle": ("Kaggle-Dice", "mean over all image × class pairs, both empty = 1"),
-    "dice_class": ("Dice by class", "per class the mean over images that show it, mean of classes"),
-    "dice_pooled": ("Dice pooled", "per class over the pixels of all images, mean of classes"),
+    "dice_class": ("Dice by class", "mean over the images that show a class, then over classes"),
+    "dice_pooled": (
+        "Dice pooled",
+        "per class over the pixels of all images, then mean over classes",
+    ),
     "iou_kaggle": ("Kaggle-IoU", "mean over all image × class pairs, both empty = 1"),
-    "iou_class": ("IoU by class", "per class the mean over images that show it, mean of classes"),
-    "iou_pooled": ("IoU pooled", "per class over the pixels of all images, mean of classes"),
+    "iou_class": ("IoU by class", "mean over the images that show a class, then over classes"),
+    "iou_pooled": ("IoU pooled", "per class over the pixels of all images, then mean over classes"),
     "label_accuracy": (
         "label accuracy",
-        "share of image × class labels that are right (1 - Hamming)",
+        "fraction of correct image × class labels (1 - Hamming loss)",
     ),
-    "subset_accuracy": ("subset accuracy", "share of images whose labels are all right"),
-    "ap": ("AP", "average precision of a class against the rest, mean over classes"),
+    "subset_accuracy": ("subset accuracy", "fraction of images with all labels correct"),
+    "ap": ("AP", "average precision, one class vs. the rest, mean over classes"),
 }
 MAIN = ("dice_image", "iou_image", "mla", "auc", "dice_kaggle")
 FACTORS = {
-    "init": "What pre-training gains over random initialisation",
-    "gain": "Whether the gain grows as the training data shrink",
-    "frac": "What more training data gain",
-    "encoder": "Encoder against encoder",
-    "protocol": "Protocol against protocol",
+    "init": "Gain from pre-training",
+    "gain": "Does the gain grow with less data?",
+    "frac": "Gain from more training data",
+    "encoder": "Encoders compared",
+    "protocol": "Settings compared",
 }
 TONES: dict[str, Tone] = {
     "supported": "good", "contradicted": "bad", "inconclusive": "unsure", "not measured": "muted",
@@ -46,7 +49,7 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def number(value: Any, form: str = "{:.3f}") -> str:
-    """A number as it is shown: a real minus sign, a dash for none.
+    """Format a number with a minus sign; a missing one is a dash.
 
     >>> number(-0.0312), number(0.5, "{:+.2f}"), number(None)
     ('−0.031', '+0.50', '–')
@@ -55,7 +58,7 @@ def number(value: Any, form: str = "{:.3f}") -> str:
 
 
 def with_interval(value: Any, low: Any, high: Any, form: str = "{:.3f}") -> str:
-    """A number and its interval."""
+    """Format a number with its interval."""
     if value is None or pd.isna(value):
         return "–"
     if low is None or pd.isna(low):
@@ -78,11 +81,11 @@ def _key_columns(*names: str) -> list[Column]:
 
 
 def score_tables(scores: pd.DataFrame, block: Block) -> list[Table]:
-    """The scores of a block's cells, main ones first, with the predictor that finds nothing."""
+    """Build the score tables of a block, main metrics first, with the empty predictor."""
     others = tuple(m for m in SCORES if m not in MAIN)
     return [
-        _score_table("Mean and 95 % interval of each cell", scores, block, MAIN),
-        _score_table("Mean and 95 % interval of each cell", scores, block, others),
+        _score_table("Mean and 95% interval per cell", scores, block, MAIN),
+        _score_table("Mean and 95% interval per cell", scores, block, others),
     ]
 
 
@@ -104,7 +107,7 @@ def _score_table(title: str, scores: pd.DataFrame, block: Block, metrics: Sequen
     foot += [_entry(empty[m]["mean"] if isinstance(empty[m], dict) else empty[m]) for m in metrics]
     over = ", ".join(sorted({interval_over(int(n)) for n in scores["n_seeds"]}))
     notes = (
-        f"Mean over seeds with its 95 % interval ({over}) from {len(block.image_ids)} test images "
+        f"Mean over seeds with 95% interval ({over}) from {len(block.image_ids)} test images "
         f"in {len(set(block.groups))} groups of near-duplicates; threshold {block.threshold}.",
     )
     return Table(title, tuple(columns), tuple(rows), (tuple(foot),), notes)
@@ -113,25 +116,25 @@ def _score_table(title: str, scores: pd.DataFrame, block: Block, metrics: Sequen
 def comparison_table(
     title: str, comparisons: pd.DataFrame, factor: str, metrics: Sequence[str]
 ) -> Table | None:
-    """A factor's comparisons in some scores; ``None`` if there are none."""
+    """Build the comparisons of a factor in some metrics; ``None`` if there are none."""
     rows = comparisons[(comparisons["factor"] == factor) & comparisons["metric"].isin(metrics)]
     if rows.empty:
         return None
     is_gain, is_paired = factor == "gain", bool(rows["p"].notna().any())
     of = "Gain over random initialisation" if is_gain else "Mean over seeds"
     columns = [
-        Column("score"), Column("difference"), Column("at"),
-        Column("first", True, f"{of}, of the first"),
-        Column("second", True, "The same, of the second"),
-        Column("first - second", True, "95 % interval in brackets"),
-        Column("verdict", meaning="Whether the interval leaves zero out"),
+        Column("score"), Column("difference"), Column("condition"),
+        Column("first", True, f"{of}, for the first"),
+        Column("second", True, "The same, for the second"),
+        Column("first - second", True, "95% interval in brackets"),
+        Column("verdict", meaning="Whether the interval excludes zero"),
     ]  # fmt: skip
     if not is_gain:
         columns.append(Column("relative", True, "(first - second) / second"))
     if is_paired:
         columns += [
-            Column("improved / tied / worse", True, "Share of image × seed pairs, %"),
-            Column("p (Holm)", True, "Wilcoxon's signed rank on the images' seed means"),
+            Column("improved / tied / worse", True, "Percentage of image × seed pairs"),
+            Column("p (Holm)", True, "Wilcoxon signed-rank test on the images' seed means"),
         ]
     columns.append(Column("seeds", True))
     out = []
@@ -152,11 +155,11 @@ def comparison_table(
             row.append(_entry(r["n_seeds"], "{:.0f}"))
             out.append(tuple(row))
     over = ", ".join(sorted(set(rows["interval"])))
-    notes = [f"Paired by image and seed; 95 % interval over {over}."]
+    notes = [f"Paired by image and seed; 95% interval over {over}."]
     if is_paired:
         notes.append(
-            "Ties of Wilcoxon's test are ranked, then left out (Pratt); Holm within each score's "
-            "comparisons. Scores that are no mean over images have no such test."
+            "Wilcoxon test: ties are ranked, then dropped (Pratt). Holm correction within each "
+            "score's comparisons. Scores that are not a mean over images are not tested."
         )
     return Table(title, tuple(columns), tuple(out), notes=tuple(notes))
 
@@ -166,12 +169,12 @@ def _value(value: Any) -> float | None:
 
 
 def class_table(scores: pd.DataFrame, block: Block) -> Table:
-    """Every class of every cell."""
+    """Build the table with one row per cell and class."""
     metrics = ("dice_class", "iou_class", "dice_pooled", "auc", "ap")
     columns = [*_key_columns("encoder", "init", "frac"), Column("class")]
     columns.append(Column("test images", True))
     columns += [Column(SCORES[m][0], True) for m in metrics]
-    columns.append(Column("seeds that do not find it", True))
+    columns.append(Column("seeds that never find it", True))
     images = block.counts[0].label.sum(0)  # (M,)
     by_key = scores.set_index(["encoder", "init", "frac", "metric"])
     rows = []
@@ -185,26 +188,26 @@ def class_table(scores: pd.DataFrame, block: Block) -> Table:
             dead = sum(m in classes for classes in block.runs(key)["dead_classes"].tolist())
             row.append(_entry(dead, "{:.0f}", "bad" if dead else ""))
             rows.append(tuple(row))
-    title = "Mean and 95 % interval of each cell and class"
+    title = "Mean and 95% interval per cell and class"
     return Table(title, tuple(columns), tuple(rows), notes=(
-        "Dice and IoU by class: mean over the images that show the class. A class with a pooled "
-        f"Dice below {DEAD_BELOW:g} is not found; its Kaggle-Dice can still be high.",
+        "Dice and IoU by class: mean over the images that show the class. A class counts as never "
+        f"found if its pooled Dice is below {DEAD_BELOW:g}; its Kaggle-Dice can still be high.",
     ))  # fmt: skip
 
 
 def claim_table(claims: pd.DataFrame) -> Table:
-    """Claim, paper, measured with interval, verdicts."""
+    """Build the table of claims: claimed value, measured value with interval, verdicts."""
     columns = (
-        Column("claim"), Column("where"), Column("claimed", True),
-        Column("measured", True, "95 % interval in brackets"),
-        Column("direction"), Column("size"), Column("seeds", True), Column("measured of"),
+        Column("claim"), Column("source"), Column("claimed", True),
+        Column("measured", True, "95% interval in brackets"),
+        Column("direction"), Column("size"), Column("seeds", True), Column("measured on"),
     )  # fmt: skip
     rows = []
     for _, c in claims.iterrows():
         is_share = c["kind"] in ("relative", "improved")
         form = "{:.0%}" if c["kind"] == "improved" else "{:+.0%}" if is_share else "{:+.3f}"
         measured = with_interval(c["value"], c["low"], c["high"], form)
-        verdict, of_size = c["direction"], c["size"] if pd.notna(c["size"]) else "no number"
+        verdict, of_size = c["direction"], c["size"] if pd.notna(c["size"]) else "no size claimed"
         case = "" if pd.isna(c["case"]) else c["case"]
         over = f"{case} ({c['interval']})" if pd.notna(c["interval"]) else case
         note = f". {c['note']}" if pd.notna(c["note"]) else ""
@@ -217,22 +220,22 @@ def claim_table(claims: pd.DataFrame) -> Table:
             _entry(c["n_seeds"], "{:.0f}"), Entry(over),
         ))  # fmt: skip
     return Table("Claim, measurement, verdict", columns, tuple(rows), notes=(
-        "Direction: supported if the 95 % interval leaves zero out on the claimed side, "
-        "contradicted if on the other, inconclusive if it holds zero. Size: supported if the "
-        f"interval holds the claimed number; inconclusive under {SEEDS_NEEDED} seeds.",
-        "A claim about ImageNet's weights is not measured by another initialisation: a number "
-        "beside such a claim is the other's (the last column says whose), and counts for nothing.",
+        "Direction: supported if the 95% interval excludes zero on the claimed side, contradicted "
+        "if on the other side, inconclusive if it includes zero. Size: supported if the interval "
+        f"includes the claimed number; inconclusive with fewer than {SEEDS_NEEDED} seeds.",
+        "A claim about ImageNet weights is not measured with another initialisation. A number "
+        "shown for it is from the initialisation in the last column and is not a verdict.",
     ))  # fmt: skip
 
 
 def cell_tables(block: Block) -> list[Table]:
-    """What each run is, cost and ran on; and what they all share."""
+    """Build the table of runs with their costs and hardware, and that of the shared settings."""
     facts = (
         ("best epoch", "best_epoch", "{:.0f}", 1), ("epochs", "epochs", "{:.0f}", 1),
         ("training images", "train_images", "{:.0f}", 1),
         ("parameters (M)", "parameters", "{:.2f}", 1e6),
         ("encoder (M)", "encoder_parameters", "{:.2f}", 1e6),
-        ("GFLOP an image", "gflop_per_image", "{:.2f}", 1),
+        ("GFLOP per image", "gflop_per_image", "{:.2f}", 1),
         ("training s", "seconds", "{:.0f}", 1), ("images/s", "images_per_second", "{:.1f}", 1),
         ("peak memory (GiB)", "peak_memory", "{:.2f}", 2**30),
     )  # fmt: skip
@@ -262,10 +265,10 @@ def cell_tables(block: Block) -> list[Table]:
               *first["versions"].items()]  # fmt: skip
     shared += tuple((Entry(k, k), Entry(str(v), str(v))) for k, v in prints)
     return [
-        Table("Every run", tuple(columns), tuple(rows), notes=(
-            "A + after the commit: the code had been changed since. The folder holds the run's "
-            "config.yaml. GFLOP: forward pass, a "
-            "multiply-add is two operations; training costs about three times that.",
+        Table("All runs", tuple(columns), tuple(rows), notes=(
+            "A + after the commit: uncommitted changes. The folder contains the run's config.yaml. "
+            "GFLOP: forward pass, one multiply-add counts as two operations; training costs about "
+            "three times as much.",
         )),
-        Table("What all of them share", (Column("setting"), Column("value")), shared),
+        Table("Shared settings", (Column("setting"), Column("value")), shared),
     ]  # fmt: skip

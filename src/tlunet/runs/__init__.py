@@ -1,1 +1,1 @@
-"""TODO."""
+"""Run folders: their content, and how to read them."""

@@ -1,41 +1,45 @@
-"""The data of a finished run, as it was trained and tested on."""
+"""The data that a finished run was trained and tested on."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from tlunet.data.datamodule import DefectDataModule
-from tlunet.data.pack.pack import Progress
-from tlunet.data.split import fingerprint
 from tlunet.errors import DataError
+from tlunet.machine.console import Progress
 from tlunet.machine.files import read_json
-from tlunet.study.training.resolve import datamodule
+
+if TYPE_CHECKING:  # importing this must not import torch
+    from tlunet.data.augment import Augment
+    from tlunet.data.datamodule import DefectDataModule
 
 
-def open_data(run: Path, progress: Progress | None = None) -> DefectDataModule:
-    """A run's images and its split, ready; training is augmented as it was.
+def open_data(run: Path, progress: Progress | None = None) -> "DefectDataModule":
+    """Open a run's images and its split; training images are flipped at random.
 
     Args:
         run: a run folder.
-        progress: told how far packing is, where the pack is gone.
+        progress: progress of packing, if the pack no longer exists.
 
     Raises:
-        DataError: no such run, its images are not where they were, or they are others.
+        DataError: no such run, or its images are missing or have changed.
     """
+    from tlunet.data.augment import Augment
+    from tlunet.data.split import fingerprint
+
     config, meta = _config(run), _meta(run)
     try:
         root = Path(config["data"]["root"])
-        data = datamodule(config, progress)
+        data = datamodule(config, Augment(), progress)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise DataError(f"{run / 'config.yaml'}: is no run's configuration ({error})") from error
+        raise DataError(f"{run / 'config.yaml'}: is not a run configuration ({error})") from error
     if not root.exists() and data.dataset != "synthetic":
         raise DataError(f"{run}: its images are not in {root}; run this where it was trained")
     data.prepare_data()
     data.setup()
     known = meta.get("data_fingerprint"), meta.get("split_fingerprint")
     if known != (data.pack.fingerprint, fingerprint(data.split)):
-        raise DataError(f"{run}: the images in {root}, or their split, are not those of the run")
+        raise DataError(f"{run}: the images in {root} or their split differ from those of the run")
     return data
 
 
@@ -46,8 +50,8 @@ def _config(run: Path) -> dict[str, Any]:
         assert isinstance(content, dict)
         return {str(key): value for key, value in content.items()}
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; expected a finished run's folder") from None
-    except Exception as error:  # each kind of damage has a class of its own
+        raise DataError(f"{path}: no such file; expected a finished run") from None
+    except Exception as error:  # each kind of damage raises a different class
         raise DataError(f"{path}: cannot be read ({type(error).__name__})") from error
 
 
@@ -56,3 +60,28 @@ def _meta(run: Path) -> dict[str, Any]:
         return read_json(run / "meta.json")
     except ValueError as error:
         raise DataError(f"{run / 'meta.json'}: cannot be read ({error})") from error
+
+
+def datamodule(
+    config: dict[str, Any], augment: "Augment", progress: Progress | None = None
+) -> "DefectDataModule":
+    """Create the datamodule of a resolved configuration.
+
+    Args:
+        config: plain values, as in ``config.yaml``.
+        augment: augmentation of training images.
+        progress: progress of packing.
+    """
+    from tlunet.data.datamodule import DefectDataModule
+
+    wanted = dict(config["data"])
+    return DefectDataModule(
+        cache=config["paths"]["data"],
+        strip_seed=wanted.pop("seed"),
+        frac=config["frac"],
+        batch_size=config["batch_size"],
+        seed=config["seed"],
+        augment=augment,
+        progress=progress,
+        **wanted,
+    )

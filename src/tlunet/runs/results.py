@@ -1,4 +1,4 @@
-"""From run folders to one table: ``results.csv``, a row a cell."""
+"""Gathers run folders into one table: ``results.csv``, one row per cell."""
 
 from collections.abc import Collection, Sequence
 from itertools import compress
@@ -27,19 +27,14 @@ FACTS = (
 )  # fmt: skip
 
 
-def state_of(folder: Path) -> str:
-    """``running``, ``finished``, ``failed``, or ``missing`` for a cell never started."""
-    return str(read_json(folder / "status.json").get("state", "missing"))
-
-
 def gather(study: Path) -> pd.DataFrame:
     """Read every run folder of a study and write its ``results.csv``.
 
     Returns:
-        One row a cell: which cell, its state, its scores (``dice_class`` is the mean over the
-        classes, ``dice_class_1`` class 1's; null unless finished), ``empty_*`` the scores of the
-        predictor that never finds a defect, ``dead_classes``, what the run cost and ran on,
-        its folder, and why it failed; ``settings`` are those that are not the same in all.
+        One row per cell: the cell, its state, its scores (``dice_class`` is the mean over the
+        classes, ``dice_class_1`` that of class 1; null unless finished), the scores of the empty
+        predictor (``empty_*``), ``dead_classes``, cost and hardware of the run, its folder, and
+        why it failed; ``settings`` lists the settings that differ between cells.
     """
     rows = [_readable_row(status.parent) for status in study.glob("*/status.json")]
     known = [row for row in rows if row["settings"]]
@@ -60,7 +55,7 @@ def _readable_row(folder: Path) -> dict[str, Any]:
         return _row(folder)
     except (ValueError, KeyError, AttributeError) as error:
         nothing = dict.fromkeys((*CELL, *SCORES, *BY_CLASS, *FACTS)) | {"dead_classes": ""}
-        reason = f"a file of it cannot be read ({error}); run it again with force=true"
+        reason = f"a file of this run cannot be read ({error}); run it again with force=true"
         return nothing | {
             "settings": "",
             "state": "unreadable",
@@ -93,7 +88,7 @@ def _means(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: metrics.get(name) for name in SCORES} | by_class
 
 
-#: Heading → column of ``results.csv``, and how its values are written.
+#: Heading → column of ``results.csv`` and its format.
 SHOWN = {
     "encoder": ("encoder", "{}"),
     "init": ("init", "{}"),
@@ -107,23 +102,23 @@ SHOWN = {
     "best epoch": ("best_epoch", "{:.0f}"),
     "training s": ("seconds", "{:.0f}"),
 }
-SCORED = 4  # the first columns say which cell it is
-UNMIXED = ("IoU", "best epoch", "training s")  # left out where settings take their place
+SCORED = 4  # the first columns identify the cell
+UNMIXED = ("IoU", "best epoch", "training s")  # omitted if there is a settings column
 
 
 def texts(row: "pd.Series[Any]", prefix: str = "") -> list[str]:
-    """One row of ``results.csv`` as it is shown; null is a dash.
+    """Format one row of ``results.csv`` for display; null is a dash.
 
     Args:
-        row: a cell's.
-        prefix: ``empty_`` for the scores of the predictor that never finds a defect.
+        row: row of a cell.
+        prefix: ``empty_`` for the scores of the empty predictor.
     """
     values = ((row.get(prefix + name), text) for name, text in SHOWN.values())
     return ["–" if v is None or pd.isna(v) else text.format(v) for v, text in values]
 
 
 def not_found(class_ids: Sequence[Any]) -> str:
-    """What is said of classes that a network does not find.
+    """Name the classes that a network does not find.
 
     >>> not_found([2]), not_found([2, 4])
     ('class 2 not found', 'classes 2, 4 not found')
@@ -133,7 +128,7 @@ def not_found(class_ids: Sequence[Any]) -> str:
 
 
 def show(table: pd.DataFrame, folders: Collection[str]) -> Table:
-    """The cells of one command as a table for the console.
+    """Show the cells of one command as a table for the console.
 
     Args:
         table: from :func:`gather`.
@@ -157,7 +152,7 @@ def show(table: pd.DataFrame, folders: Collection[str]) -> Table:
         out.add_column("settings", overflow="fold")
     out.add_column("state")
     for _, row in shown.iterrows():
-        state = row["state"]  # why it failed is a line below the table
+        state = row["state"]  # the error is printed below the table
         if row["dead_classes"]:
             state += f", {not_found(row['dead_classes'].split())}"
         settings = [row["settings"]] if is_mixed else []
@@ -166,7 +161,7 @@ def show(table: pd.DataFrame, folders: Collection[str]) -> Table:
         out.caption = f"{out.caption} Not found: pooled Dice below {DEAD_BELOW:g}."
     finished = shown[shown["state"] == "finished"] if len(shown) else shown
     if len(finished):
-        out.caption = f"{out.caption} none: the predictor that never finds a defect."
+        out.caption = f"{out.caption} none: the empty predictor, which predicts no defects."
         out.add_section()
         scores = texts(finished.iloc[0], "empty_")[SCORED:]
         out.add_row(*compress(["none", "", "", "", *scores], kept))

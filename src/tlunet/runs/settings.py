@@ -1,4 +1,4 @@
-"""A run's protocol in the words in which a person would type it."""
+"""A run's settings, written as on the command line."""
 
 import json
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-#: What a person would call the protocol's keys, and where a run's config has them.
+#: Display name of each setting, and its key in a run's configuration.
 SPOKEN = {
     "arch": "arch.name", "loss": "loss._target_", "augment": "augment._target_",
     "split": "data.split", "split_seed": "data.split_seed", "subset": "data.subset",
@@ -15,11 +15,11 @@ SPOKEN = {
     "batch_size": "batch_size", "threshold": "threshold", "lr": "optimizer.lr",
     "betas": "optimizer.betas", "patience": "early_stopping.patience",
 }  # fmt: skip
-BEFORE = {"arch": "unet"}  # of a run from before there was the key
+BEFORE = {"arch": "unet"}  # defaults for runs from before the key existed
 
 
 def read_settings(config: DictConfig | ListConfig) -> dict[str, str]:
-    """A run's settings beside encoder, initialisation, fraction and seed.
+    """Read a run's settings other than encoder, initialisation, fraction and seed.
 
     Args:
         config: its ``config.yaml``.
@@ -31,12 +31,12 @@ def read_settings(config: DictConfig | ListConfig) -> dict[str, str]:
 
 
 def spoken(value: Any) -> str:
-    """A value of a run's configuration; of a class its name alone."""
+    """Format a configuration value; a class is shown by its name only."""
     text = json.dumps(OmegaConf.to_container(value)) if OmegaConf.is_config(value) else str(value)
     return text.rpartition(".")[2] if text.startswith("tlunet.") else text
 
 
 def what_differs(settings: Sequence[dict[str, str]]) -> list[list[str]]:
-    """Of each the settings that are not the same in all, as ``loss=BalancedLoss``."""
+    """For each run, the settings that differ between runs, such as ``loss=BalancedLoss``."""
     differing = [k for k in settings[0] if len({s[k] for s in settings}) > 1] if settings else []
     return [[f"{k}={s[k]}" for k in differing] for s in settings]

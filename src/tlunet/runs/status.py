@@ -1,7 +1,6 @@
-"""What a study's run folders say of it at a glance, while it runs and after.
+"""State of a study at a glance, during and after it runs.
 
-Reads small text files alone, without torch and without pandas: on a cluster's login node it
-answers at once.
+Reads only small text files, without torch or pandas, so that it is fast on a cluster's login node.
 """
 
 import csv
@@ -25,15 +24,15 @@ from tlunet.errors import DataError
 from tlunet.machine import jobs
 from tlunet.machine.files import read_json
 
-#: In the order of the summary line. ``queued``: its job waits to start, or to start again;
-#: ``missing``: the cell was named and never begun.
-STATES = ("finished", "running", "queued", "failed", "broken off", "missing", "unreadable")
+#: In the order of the summary line. ``queued``: its job waits to start or restart; ``missing``:
+#: the cell was defined but never started.
+STATES = ("finished", "running", "queued", "failed", "interrupted", "missing", "unreadable")
 SIGNS_OF_LIFE = ("history.csv", "last.ckpt", "best.ckpt", "status.json", "meta.json")
 
 
 @dataclass
 class Row:
-    """One cell, as its folder has it; ``None`` where that is not known."""
+    """One cell, as stored in its folder; ``None`` if unknown."""
 
     folder: str
     encoder: str | None = None
@@ -41,38 +40,38 @@ class Row:
     frac: float | None = None
     seed: int | None = None
     state: str = "missing"  # one of STATES
-    epoch: int = 0  # trained so far
-    epochs: int | None = None  # asked for; early stopping may end sooner
+    epoch: int = 0  # epochs trained so far
+    epochs: int | None = None  # epochs requested; early stopping may end sooner
     val_loss: float | None = None  # of the last epoch
     val_dice: float | None = None
-    best_epoch: int | None = None  # of lowest val_loss, counted from 1
+    best_epoch: int | None = None  # epoch of the lowest val_loss, counted from 1
     best_val_loss: float | None = None
     best_val_dice: float | None = None  # of that epoch
-    seconds: float | None = None  # of training, with validation
-    epoch_seconds: float | None = None  # median, with validation
-    seconds_left: float | None = None  # of training, at most; running cells only
+    seconds: float | None = None  # training time, including validation
+    epoch_seconds: float | None = None  # median, including validation
+    seconds_left: float | None = None  # of training, upper bound; running cells only
     host: str | None = None
     job: str | None = None  # slurm 4711_3, ray 02000000
     silent_seconds: float | None = None  # since a running cell last wrote a file
-    note: str = ""  # why it failed, or what cannot be read
+    note: str = ""  # why it failed, or which file cannot be read
 
 
 def read_study(study: Path) -> list[Row]:
-    """A row a cell, in the order of ``results.csv``.
+    """Read one row per cell, in the order of ``results.csv``.
 
     Args:
-        study: the study's folder, as ``runs/synthetic``.
+        study: a study folder, such as ``runs/synthetic``.
 
     Raises:
         DataError: not a folder, or no run folder in it.
     """
     if not study.is_dir():
         what = "not a folder" if study.exists() else "no such folder"
-        raise DataError(f"{study}: {what}; expected a study's folder, as runs/synthetic")
+        raise DataError(f"{study}: {what}; expected a study, such as runs/synthetic")
     signs = ("status.json", "meta.json", ".lock")
     folders = {path.parent for sign in signs for path in study.glob(f"*/{sign}")}
     if not folders:
-        raise DataError(f"{study}: no run folder in it; expected a study's, as runs/synthetic")
+        raise DataError(f"{study}: no run folder in it; expected a study, such as runs/synthetic")
     held = _held_locks()
     read = [_read_run(folder) for folder in folders]
     queue = jobs.queue(
@@ -89,7 +88,7 @@ def read_study(study: Path) -> list[Row]:
 
 
 def _read_run(folder: Path) -> tuple[Row, dict[str, Any], list[str]]:
-    """What its files say, its ``status.json``, and what is to be remarked."""
+    """Read a run folder: its row, the content of its ``status.json``, and notes."""
     row = Row(folder.name)
     notes: list[str] = []
     status = _object(folder / "status.json", notes)
@@ -108,7 +107,7 @@ def _read_run(folder: Path) -> tuple[Row, dict[str, Any], list[str]]:
 
 
 def _object(path: Path, notes: list[str]) -> dict[str, Any]:
-    """A JSON file's object; empty, and said so, where there is none to be read."""
+    """Read a JSON file's object; if that fails, return an empty one and add a note."""
     if not path.exists():
         notes.append(f"{path.name}: no such file")
         return {}
@@ -124,13 +123,13 @@ def _object(path: Path, notes: list[str]) -> dict[str, Any]:
 
 
 def _known(content: dict[str, Any], key: str, kind: type | tuple[type, ...]) -> Any:
-    """A value, or ``None`` if it is missing or not of its kind."""
+    """A value, or ``None`` if it is missing or has another type."""
     value = content.get(key)
     return value if isinstance(value, kind) else None
 
 
 def _read_history(path: Path, row: Row, notes: list[str]) -> None:
-    if not path.exists():  # there is none before the end of the first epoch
+    if not path.exists():  # written at the end of the first epoch
         if row.state == "finished":
             notes.append("history.csv: no such file")
         return
@@ -154,7 +153,7 @@ def _read_history(path: Path, row: Row, notes: list[str]) -> None:
 
 
 def _finite(text: str) -> float | None:
-    """A number; ``None`` for what is undefined, which is an empty field, or has no end."""
+    """Parse a number; ``None`` for an empty field (undefined) and for infinity or NaN."""
     return value if text and math.isfinite(value := float(text)) else None
 
 
@@ -166,10 +165,10 @@ def _judge(
     queue: dict[str, str] | None,
     notes: list[str],
 ) -> None:
-    """Whether a cell that says so runs still, since when it is silent, how long it may take.
+    """Check whether a running cell still runs, since when it is silent, and its remaining time.
 
-    The batch system knows best; a process of this host is asked after; of another host's nothing
-    is known but when it last wrote.
+    The batch system is asked first, then the processes of this host. For a cell on another host,
+    only the time it last wrote a file is known.
     """
     is_told = queue is not None and (row.job or "").startswith("slurm ")
     job = (queue or {}).get(row.job or "")
@@ -180,8 +179,8 @@ def _judge(
         return
     is_ours = row.host == socket.gethostname()
     if (is_told and not job) or (is_ours and not _is_alive(folder, status, held)):
-        row.state = "broken off"
-        notes.append("the same command goes on from its last checkpoint")
+        row.state = "interrupted"
+        notes.append("run the same command to resume from its last checkpoint")
         return
     now = time.time()
     written = []
@@ -191,36 +190,37 @@ def _judge(
     row.silent_seconds = max(now - max(written), 0) if written else None
     if row.epochs and row.epoch_seconds and row.epoch:
         since = now - (folder / "history.csv").stat().st_mtime
-        # An epoch that takes longer than usual takes nothing off those that follow it.
+        # An epoch that takes longer than usual does not shorten the ones after it.
         whole = row.epochs - row.epoch
         row.seconds_left = whole * row.epoch_seconds - min(max(since, 0), row.epoch_seconds)
         row.seconds_left = max(row.seconds_left, 0)
 
 
 def _is_alive(folder: Path, status: dict[str, Any], held: set[int] | None) -> bool:
-    """Whether a process holds the cell's lock; where nobody tells, whether its process is there."""
+    """Whether a process holds the cell's lock or, if locks cannot be listed, its process exists."""
     try:
         if held is not None:
             return (folder / ".lock").stat().st_ino in held
         os.kill(int(status["pid"]), 0)
     except PermissionError:
-        return True  # somebody else's process
+        return True  # another user's process
     except (OSError, KeyError, ValueError, TypeError):
         return False
     return True
 
 
 def _held_locks() -> set[int] | None:
-    """Inodes on which a process of this host holds a ``flock``; ``None`` where nobody tells.
+    """Inodes locked with ``flock`` by a process of this host; ``None`` if they cannot be listed.
 
-    Why not try the lock: even a shared one, held for a moment, would make a cell that starts in
-    that moment believe that another process runs it, and give up (:func:`record.lock` does not
-    wait). Linux lists all locks in ``/proc/locks``; reading that takes none. Elsewhere the
-    process id in ``status.json`` is asked after. Neither knows of other hosts: a cell of another
-    host that is in no queue stays ``running``, with the time since it last wrote.
+    Taking the lock as a test would be wrong: even a shared lock, held for a moment, would make a
+    cell that starts at that moment assume that another process runs it, and give up
+    (:func:`tlunet.runs.folder.lock` does not wait). Linux lists all locks in ``/proc/locks``, and
+    reading that takes none. On other systems the process id in ``status.json`` is checked. Neither
+    covers other hosts: a cell of another host that is in no queue stays ``running``, with the time
+    since it last wrote a file.
 
-    The device is left out of the comparison on purpose: btrfs and overlayfs report another one
-    in ``stat`` than the kernel has in its list.
+    The device number is not compared, on purpose: on btrfs and overlayfs, ``stat`` reports a
+    different one than the kernel's list.
     """
     if sys.platform != "linux":
         return None
@@ -228,31 +228,31 @@ def _held_locks() -> set[int] | None:
         lines = Path("/proc/locks").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
-    # "1: FLOCK  ADVISORY  WRITE 4242 08:01:131073 0 EOF"; "1: -> FLOCK …" waits for its turn
+    # "1: FLOCK  ADVISORY  WRITE 4242 08:01:131073 0 EOF"; "1: -> FLOCK …" is waiting
     fields = [line.split() for line in lines]
     return {int(f[5].rpartition(":")[2]) for f in fields if len(f) > 5 and f[1] == "FLOCK"}
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """How many cells are in which state.
+    """Count the cells in each state.
 
     >>> summary([Row("a", state="finished"), Row("b", state="failed"), Row("c", state="failed")])
     '3 cells: 1 finished, 2 failed'
     """
     counts = Counter(row.state for row in rows)
     known = [state for state in STATES if counts[state]]
-    known += sorted(set(counts) - set(STATES))  # of another version of this program
+    known += sorted(set(counts) - set(STATES))  # states of another version of this program
     cells = "1 cell" if len(rows) == 1 else f"{len(rows)} cells"
     return f"{cells}: " + ", ".join(f"{counts[state]} {state}" for state in known)
 
 
 def as_dicts(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The rows for ``--json``: plain values under the names of :class:`Row`."""
+    """The rows for ``--json``: plain values, with the field names of :class:`Row`."""
     return [asdict(row) for row in rows]
 
 
 def show(rows: Sequence[Row]) -> Table:
-    """The rows as a table for the console."""
+    """Show the rows as a table for the console."""
     table = Table(show_edge=False, pad_edge=False)
     for heading in ("encoder", "init", "frac", "seed"):
         table.add_column(heading, no_wrap=True)
@@ -276,7 +276,7 @@ def show(rows: Sequence[Row]) -> Table:
             row.job or "–",
             _remark(row),
         )
-        table.add_row(*map(Text, cells))  # text of a file is text, not markup
+        table.add_row(*map(Text, cells))  # plain text, not markup
     return table
 
 
@@ -294,7 +294,7 @@ def _remark(row: Row) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them, in two units at most.
+    """Format seconds in at most two units.
 
     >>> duration(7.6), duration(754), duration(8040), duration(2e5)
     ('8 s', '12 min 34 s', '2 h 14 min', '2 d 7 h')

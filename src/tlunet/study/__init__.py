@@ -1,1 +1,1 @@
-"""From a configuration to run folders and tables of results."""
+"""Studies: configuration, sweeps, training and testing of cells."""

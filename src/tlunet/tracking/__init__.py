@@ -1,1 +1,1 @@
-"""TODO."""
+"""Experiment trackers: W&B, TensorBoard."""

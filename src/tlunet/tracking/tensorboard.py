@@ -7,29 +7,30 @@ from typing import TYPE_CHECKING
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from tlunet.machine.files import read_json
-from tlunet.tracking.open import EpochLogger, Row, flatten
+from tlunet.model.scores import flatten
+from tlunet.tracking.base import EpochLogger, Row
 
 if TYPE_CHECKING:
-    from tlunet.study.training.resolve import Cell
+    from tlunet.runs.cell import Cell
 
 FOLDER = "tensorboard"
 
 
 class TensorBoard(EpochLogger):
-    """The same names as in ``history.csv``, over training steps; the test's are ``test/…``.
+    """Logs the columns of ``history.csv`` over training steps; test scores are ``test/…``.
 
-    A resumed cell tells all its epochs again, and TensorBoard would draw each twice: the files of
-    a broken-off run are replaced by what it is told.
+    A resumed cell logs all its epochs again, and TensorBoard would draw each twice. So the event
+    files of an interrupted run are deleted first.
 
     Args:
-        cell: begun; files go to ``tensorboard/`` in its folder.
+        cell: a started cell; files go to ``tensorboard/`` in its folder.
     """
 
     def __init__(self, cell: "Cell") -> None:
         super().__init__()
         shutil.rmtree(cell.folder / FOLDER, ignore_errors=True)
         self.logger = TensorBoardLogger(cell.folder, name=FOLDER, version="")
-        self.step = 0  # of the last epoch
+        self.step = 0  # at the end of the last epoch
 
     @property
     def name(self) -> str | None:  # noqa: D102
@@ -54,5 +55,5 @@ class TensorBoard(EpochLogger):
         self.logger.log_metrics(numbers, self.step)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close the event files."""
         self.logger.finalize("success")

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Check and describe a data set before anything is built from it."""

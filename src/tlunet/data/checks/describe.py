@@ -1,4 +1,4 @@
-"""What a data set is like, and what of it will not be learnt: known before anything is trained."""
+"""Describe a data set, and find classes that cannot be learned, before training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,19 +14,19 @@ from tlunet.data.split import make_split
 from tlunet.data.synthetic.generate import is_drawn, read
 from tlunet.errors import ConfigError, DataError
 
-NAMED = 5  # files that are ignored
+NAMED = 5  # most sizes or ignored files to list
 
 
 def read_source(root: Path, kind: str, classes: Sequence[str] = ()) -> Source:
-    """List a data set, of whichever layout.
+    """List a data set of any known layout.
 
     Args:
         root: its folder.
-        kind: ``severstal``, ``folder``, ``neu_seg``, or ``auto``: what its sub-folders say.
+        kind: ``severstal``, ``folder``, ``neu_seg``, or ``auto`` (detected from the sub-folders).
         classes: for ``folder``: names of the class ids 1…M.
 
     Raises:
-        ConfigError: no such kind, or no class is named.
+        ConfigError: the kind is unknown, or class names are missing.
         DataError: the folder has another layout.
     """
     kind = recognise(root) if kind == "auto" else kind
@@ -34,22 +34,22 @@ def read_source(root: Path, kind: str, classes: Sequence[str] = ()) -> Source:
         return read(root)
     if kind not in LAYOUTS:
         allowed = ", ".join(("auto", *LAYOUTS))
-        raise ConfigError(f"{kind}: no such kind of data set; allowed are {allowed}")
+        raise ConfigError(f"{kind}: unknown kind of data set; expected {allowed}")
     return LAYOUTS[kind].read(root, classes)
 
 
 def describe(source: Source, findings: Findings, *, frac: float, split: str) -> list[str]:
-    """What is worth knowing of the images without a fault, a line each; none of it is a fault.
+    """Describe the valid images, one line per fact; none of them is a problem.
 
     Args:
-        source: what was looked at.
-        findings: what was found.
-        frac: share of the training part that would be used.
+        source: the data set.
+        findings: the results of `examine`.
+        frac: fraction of the training set to use.
         split: ``random`` or ``official``.
 
     Raises:
         ConfigError: ``frac`` keeps no image.
-        DataError: too few images to be split.
+        DataError: there are too few images to split.
     """
     records, labels = findings.records, findings.labels
     groups = duplicates.group(findings.thumbnails)
@@ -70,19 +70,19 @@ def describe(source: Source, findings: Findings, *, frac: float, split: str) -> 
     lines = [
         f"{source.name}: {len(records)} images of {sizes}, {colours}",
         f"train/val/test: {'/'.join(str(p.sum()) for p in in_parts)} at frac={frac:g}",
-        f"images with class, in all (train/val/test): {by_class}; "
-        f"free of defects {free.sum()} ({'/'.join(str(free[p].sum()) for p in in_parts)})",
+        f"images per class, total (train/val/test): {by_class}; "
+        f"defect-free {free.sum()} ({'/'.join(str(free[p].sum()) for p in in_parts)})",
     ]
     again = len(groups) - len(np.unique(groups))
     if again:
         lines.append(
-            f"{again} images nearly repeat another (flipped and rotated copies included); "
+            f"{again} images are near-duplicates of another (also flipped or rotated); "
             "the split keeps them on one side"
         )
     if source.ignored:
         named = ", ".join(path.name for path in source.ignored[:NAMED])
         more = ", …" if len(source.ignored) > NAMED else ""
-        lines.append(f"{len(source.ignored)} files or folders are ignored: {named}{more}")
+        lines.append(f"{len(source.ignored)} ignored files or folders: {named}{more}")
     if findings.size:
         lines += vanished(labels, findings.mask_labels, source.classes, findings.size)
     return lines + gaps(table, labels, source.classes, frac)
@@ -97,22 +97,22 @@ def default_split(
     frac: float,
     split: str,
 ) -> pd.DataFrame:
-    """The split that ``run.py`` makes of these images unless told another seed.
+    """Split these images as ``run.py`` does with the default seed.
 
     Args:
         source: the data set.
         records: N of its images.
         labels: bool (N, M).
-        groups: (N,), of near-duplicates.
-        frac: share of the training part that is used.
+        groups: (N,), near-duplicate groups.
+        frac: fraction of the training set to use.
         split: ``random`` or ``official``.
 
     Returns:
-        As `make_split`.
+        The table from `make_split`.
 
     Raises:
         ConfigError: ``frac`` keeps no image.
-        DataError: too few images to be split.
+        DataError: there are too few images to split.
     """
     ids = [record.image_id for record in records]
     parts = [record.part for record in records] if split == "official" else None
@@ -125,13 +125,13 @@ def default_split(
 
 
 def gaps(split: pd.DataFrame, labels: np.ndarray, classes: Sequence[str], frac: float) -> list[str]:
-    """The classes that a part of the split has no image of, a line each.
+    """List the classes that are absent from a subset of the split, one line each.
 
     Args:
-        split: as `make_split` makes it, N rows.
+        split: the table from `make_split`, N rows.
         labels: bool (N, M).
         classes: M names.
-        frac: share of the training part that is used.
+        frac: fraction of the training set that is used.
     """
     subset = split["subset"].to_numpy()
     used, val, test = (labels[subset == part].sum(0) for part in ("train", "val", "test"))
@@ -139,17 +139,17 @@ def gaps(split: pd.DataFrame, labels: np.ndarray, classes: Sequence[str], frac: 
     lines = []
     for m, name in enumerate(classes):
         if not labels[:, m].any():
-            lines.append(f"{name}: no image has it: it cannot be learnt, and its scores are null")
+            lines.append(f"{name}: absent from the data, cannot be learned, no scores")
             continue
         if whole[m] and not used[m]:
             lines.append(
-                f"{name}: no training image at frac={frac:g}, {whole[m]} in the whole training "
-                "part: it cannot be learnt; take a larger frac"
+                f"{name}: absent from the training set at frac={frac:g} ({whole[m]} images at "
+                "frac=1), cannot be learned; use a larger frac"
             )
         elif not used[m]:
-            lines.append(f"{name}: no training image: it cannot be learnt")
+            lines.append(f"{name}: absent from the training set, cannot be learned")
         lines += [
-            f"{name}: no {part} image: its {part} scores are null"
+            f"{name}: absent from the {part} set, no {part} scores"
             for part, count in (("validation", val[m]), ("test", test[m]))
             if not count
         ]
@@ -159,11 +159,11 @@ def gaps(split: pd.DataFrame, labels: np.ndarray, classes: Sequence[str], frac: 
 def vanished(
     labels: np.ndarray, mask_labels: np.ndarray, classes: Sequence[str], size: tuple[int, int]
 ) -> list[str]:
-    """Say how many images lose the mask of a class at a size: one line, or none.
+    """Report how many images lose the mask of a class at a size: one line, or none.
 
     Args:
-        labels: bool (N, M), by the native masks.
-        mask_labels: bool (N, M), by the masks at that size.
+        labels: bool (N, M), from the native masks.
+        mask_labels: bool (N, M), from the masks at that size.
         classes: M names.
         size: (height, width).
 
@@ -181,7 +181,7 @@ def vanished(
 
 
 def numbered(m: int, name: str) -> str:
-    """A class by its id and, where it has another, its name.
+    """Format a class by its id and, if it has one, its name.
 
     >>> numbered(1, "pits"), numbered(1, "class 1")
     ('class 1 (pits)', 'class 1')
@@ -190,16 +190,15 @@ def numbered(m: int, name: str) -> str:
 
 
 def require_training_image(split: pd.DataFrame, frac: float) -> None:
-    """Raise ConfigError if ``frac`` of the training part is less than one image."""
+    """Raise ConfigError if ``frac`` of the training set is less than one image."""
     n = int(is_training(split).sum())
     if round(frac * n) < 1:
         raise ConfigError(
-            f"frac={frac:g}: no image is left of the {n} training images; expected "
-            f"{1 / n:.2g} or more"
+            f"frac={frac:g}: keeps none of the {n} training images; expected {1 / n:.2g} or more"
         )
 
 
 def is_training(split: pd.DataFrame) -> np.ndarray:
-    """The whole training part, (N,); what nearly repeats an official test image is set aside."""
+    """Mark the whole training set, (N,), without near-duplicates of official test images."""
     tested = split.loc[split["subset"] == "test", "group"]
     return (split["subset"].isin(["train", "unused"]) & ~split["group"].isin(tested)).to_numpy()

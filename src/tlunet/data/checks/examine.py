@@ -1,4 +1,4 @@
-"""Every file of a data set looked at once, before anything is built: all faults in one pass."""
+"""Read every file of a data set once, before anything is built, and find all problems."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -10,28 +10,29 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from tlunet.data import duplicates
-from tlunet.data.pack.place import decode, present, resize_mask, unpack_labels
+from tlunet.data.pack.place import present, unpack_labels
+from tlunet.data.readers.decode import decode, resize_mask
 from tlunet.data.readers.pixels import read_size
 from tlunet.data.source import Problem, Record, Source
 from tlunet.errors import DataError
+from tlunet.machine.console import Progress
 from tlunet.machine.parallel import cores
 
-Progress = Callable[[str, int, int], None]  # what is being done, done so far, of how many
 _Kept = TypeVar("_Kept")
 
 
 class Findings(NamedTuple):
-    """What a look at every file has shown.
+    """Results of reading every file.
 
     Attributes:
-        problems: all faults: the listing's, then the images' and masks'.
-        records: the images without a fault, N of them.
+        problems: all problems: those of the listing, then those of images and masks.
+        records: the N valid images.
         labels: bool (N, M), whether the class has any pixel in the native mask.
-        mask_labels: bool (N, M), whether it still has one at the size that was asked for.
-        size: (height, width) that was asked for; ``None``: each image's own.
-        sizes: how many have which (height, width), the commonest first.
-        coloured: how many have colour.
-        thumbnails: uint8 (N, 32, 32), to find near-duplicates by.
+        mask_labels: bool (N, M), whether it still has one at the requested size.
+        size: the requested (height, width); ``None``: each image's own.
+        sizes: each (height, width) with its number of images, the most common first.
+        coloured: number of colour images.
+        thumbnails: uint8 (N, 32, 32), to find near-duplicates.
     """
 
     problems: list[Problem]
@@ -45,7 +46,7 @@ class Findings(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """What is kept of one image."""
+    """What is kept from one image."""
 
     size: tuple[int, int]
     coloured: bool
@@ -57,12 +58,12 @@ class _Look(NamedTuple):
 def examine(
     source: Source, size: tuple[int, int] | None = None, progress: Progress | None = None
 ) -> Findings:
-    """Decode every image and its annotation once; nothing is kept of the pixels.
+    """Decode every image and its annotation once; pixels are not kept.
 
     Args:
-        source: what a reader listed.
-        size: (height, width) that every image would be resized to; without it all must have one.
-        progress: told how far it is.
+        source: the data set as a reader listed it.
+        size: (height, width) to which images are resized; without it, all must have one size.
+        progress: called with the progress.
     """
     one_size = usual_size(source.records) if size is None else None
     M = len(source.classes)
@@ -85,15 +86,15 @@ def look_at_each(
     look: Callable[[Record], _Kept | list[Problem]],
     progress: Progress | None = None,
 ) -> tuple[list[Problem], list[tuple[Record, _Kept]]]:
-    """Look at every image, in threads; only what the look returns is kept of it.
+    """Apply a function to every image, in threads, and keep only its results.
 
     Args:
-        source: what a reader listed.
-        look: what is kept of an image, or all that is wrong with it.
-        progress: told how far it is.
+        source: the data set as a reader listed it.
+        look: returns what to keep from an image, or all of its problems.
+        progress: called with the progress.
 
     Returns:
-        All faults, the listing's first, and what is kept of the images without one.
+        All problems, those of the listing first, and the results for the valid images.
     """
     problems, kept = list(source.problems), []
     pool = ThreadPoolExecutor(cores())
@@ -107,16 +108,16 @@ def look_at_each(
             if progress:
                 progress("checking images", done, len(source.records))
     finally:
-        pool.shutdown(cancel_futures=True)  # after Ctrl-C, nothing more is decoded
+        pool.shutdown(cancel_futures=True)  # stop decoding after Ctrl-C
     bad = {problem.image_id for problem in problems}
     return problems, [(record, look) for record, look in kept if record.image_id not in bad]
 
 
 def usual_size(records: Iterable[Record]) -> tuple[int, int] | None:
-    """(height, width) that most images have, by their headers; ``None``: none can be read."""
+    """Find the most common (height, width) from the headers; ``None`` if none can be read."""
     sizes: Counter[tuple[int, int]] = Counter()
     for record in records:
-        with suppress(DataError):  # named when it is decoded
+        with suppress(DataError):  # reported when it is decoded
             sizes[read_size(record.image)] += 1
     return sizes.most_common(1)[0][0] if sizes else None
 

@@ -1,4 +1,4 @@
-"""What is in a data set: every image looked at once, a few numbers of each kept."""
+"""Survey a data set: read every image once and keep a few numbers of each."""
 
 from functools import partial
 from typing import NamedTuple
@@ -8,28 +8,30 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tlunet.data import duplicates
-from tlunet.data.checks.examine import Progress, look_at_each
-from tlunet.data.pack.place import decode, present, resize_mask, unpack_labels
+from tlunet.data.checks.examine import look_at_each
+from tlunet.data.pack.place import present, unpack_labels
+from tlunet.data.readers.decode import decode, resize_mask
 from tlunet.data.source import Problem, Record, Source, data_error
+from tlunet.machine.console import Progress
 
-_TOUCHING = np.ones((3, 3), bool)  # pixels that meet at a corner belong to one region
+_TOUCHING = np.ones((3, 3), bool)  # pixels that touch at a corner belong to one region
 
 
 class Survey(NamedTuple):
-    """What a data set holds, without its pixels.
+    """Statistics of a data set, without its pixels.
 
     Attributes:
-        source: what was looked at.
-        problems: all faults: the listing's, then the images' and masks'.
-        records: the images without a fault, N of them.
-        sizes: (height, width) of each as it lies on disk, (N, 2).
+        source: the data set.
+        problems: all problems: those of the listing, then those of images and masks.
+        records: the N valid images.
+        sizes: (height, width) of each image on disk, (N, 2).
         coloured: bool (N,), whether an image has colour.
         labels: bool (N, M), whether the class has any pixel in the native mask.
-        pixels: of each class in each image, (N, M), at the size that was asked for.
-        regions: per class the pixels of each of its regions, in all images: M arrays. A region
-            is a set of pixels of one class that touch, at a corner at least.
-        thumbnails: uint8 (N, 32, 32), to find near-duplicates by.
-        counted_at: (height, width) that every mask was resized to; ``None``: its own.
+        pixels: pixels of each class in each image, (N, M), at the requested size.
+        regions: M arrays with the pixels of each region of a class, over all images. A region is
+            a set of connected pixels of one class; touching at a corner is enough.
+        thumbnails: uint8 (N, 32, 32), to find near-duplicates.
+        counted_at: (height, width) to which every mask was resized; ``None``: its own.
     """
 
     source: Source
@@ -45,12 +47,12 @@ class Survey(NamedTuple):
 
     @property
     def mask_labels(self) -> NDArray[np.bool_]:
-        """Bool (N, M): whether the class still has a pixel at the size that was asked for."""
+        """Bool (N, M): whether the class still has a pixel at the requested size."""
         return self.pixels > 0
 
 
 class _Look(NamedTuple):
-    """What is kept of one image."""
+    """What is kept from one image."""
 
     size: tuple[int, int]
     is_coloured: bool
@@ -62,18 +64,18 @@ class _Look(NamedTuple):
 def survey(
     source: Source, size: tuple[int, int] | None = None, progress: Progress | None = None
 ) -> Survey:
-    """Decode every image and its annotation once; nothing is kept of the pixels.
+    """Decode every image and its annotation once; pixels are not kept.
 
-    Images may be of different sizes: that is no fault here.
+    Images may have different sizes; this is not a problem here.
 
     Args:
-        source: what a reader listed.
-        size: (height, width) that every mask is resized to before pixels are counted, as
-            ``data.size`` does; without it each keeps its own.
-        progress: told how far it is.
+        source: the data set as a reader listed it.
+        size: (height, width) to which every mask is resized before pixels are counted, as with
+            ``data.size``; without it, each keeps its own size.
+        progress: called with the progress.
 
     Raises:
-        DataError: no image is without a fault.
+        DataError: no image is valid.
     """
     classes = len(source.classes)
     problems, sound = look_at_each(source, partial(_look, classes=classes, size=size), progress)
@@ -100,7 +102,7 @@ def survey(
 
 
 def region_areas(layer: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The pixels of each region of a mask, (H, W), that has any.
+    """Count the pixels of each region of a non-empty mask (H, W).
 
     >>> region_areas(np.array([[1, 0, 0, 1], [0, 1, 0, 1]], bool))
     array([2, 2])

@@ -1,4 +1,4 @@
-"""COCO's instances: one JSON file for many images, outlines as polygons or run-length code.
+"""COCO instances: one JSON file for many images, outlines as polygons or run-length encoding.
 
 Reference: cocodataset.org/#format-data.
 """
@@ -15,7 +15,7 @@ from tlunet.data.readers.listing import IMAGE_SUFFIXES, list_files, plain
 from tlunet.data.source import Problem
 from tlunet.errors import DataError
 
-LAYOUT = "expected COCO's instances: an object with the lists images, annotations and categories"
+LAYOUT = "expected COCO instances: an object with the lists images, annotations and categories"
 
 
 def read(source: Path, images: Path | None = None) -> Labelled:
@@ -23,11 +23,11 @@ def read(source: Path, images: Path | None = None) -> Labelled:
 
     Args:
         source: the JSON file, or a folder with one JSON file somewhere in it.
-        images: the folder that ``file_name`` counts from; ``None``: the one of the JSON file,
-            ``images`` in it, or beside it, whichever has the first image.
+        images: the folder that ``file_name`` is relative to; ``None``: the folder of the JSON
+            file, or ``images`` in it or next to it, whichever contains the first image.
 
     Raises:
-        DataError: there is no such file, or it is no COCO file; a line a fault.
+        DataError: the file is missing or not a COCO file; one line per problem.
     """
     file = _only_file(source)
     content = _load(file)
@@ -45,7 +45,7 @@ def read(source: Path, images: Path | None = None) -> Labelled:
         if fault:
             problems.append(Problem(where, name, fault))
         elif image["id"] in paths:
-            problems.append(Problem(where, name, f"id {image['id']} is given twice"))
+            problems.append(Problem(where, name, f"id {image['id']} appears twice"))
         else:
             paths[image["id"]], objects[image["id"]] = (name, _size(image)), []
     for place, annotation in enumerate(content["annotations"]):
@@ -71,11 +71,11 @@ def _only_file(source: Path) -> Path:
     if source.is_file():
         return source
     if not source.is_dir():
-        raise DataError(f"{source}: no such file or folder; expected COCO's JSON file")
+        raise DataError(f"{source}: no such file or folder; expected a COCO JSON file")
     found = sorted(source.rglob("*.json"))
     if len(found) != 1:
         some = ", ".join(str(path.relative_to(source)) for path in found[:5]) or "none"
-        raise DataError(f"{source}: {len(found)} JSON files in it ({some}); name the one to take")
+        raise DataError(f"{source}: contains {len(found)} JSON files ({some}); pass the one to use")
     return found[0]
 
 
@@ -92,22 +92,22 @@ def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
             if not isinstance(entry, dict):
                 raise DataError(f"{file} {key}[{place}]: {entry!r:.60}; expected an object")
     if not content["images"]:
-        raise DataError(f"{file}: names no image; {LAYOUT}")
+        raise DataError(f"{file}: contains no images; {LAYOUT}")
     return content
 
 
 def _categories(file: Path, categories: list[dict[str, Any]]) -> dict[int, str]:
-    """Category id → name, in the ids' order."""
+    """Map category ids to names, sorted by id."""
     names: dict[int, str] = {}
     for place, category in enumerate(categories):
         number, name = category.get("id"), category.get("name")
         if not _is_id(number) or not isinstance(name, str) or not name.strip():
-            raise DataError(f"{file} categories[{place}]: expected a whole number id and a name")
+            raise DataError(f"{file} categories[{place}]: expected an integer id and a name")
         if number in names or name in names.values():
-            raise DataError(f"{file} categories[{place}]: {number} {name!r} is given twice")
+            raise DataError(f"{file} categories[{place}]: {number} {name!r} appears twice")
         names[number] = name
     if not names:
-        raise DataError(f"{file}: names no category; {LAYOUT}")
+        raise DataError(f"{file}: contains no categories; {LAYOUT}")
     return dict(sorted(names.items()))
 
 
@@ -118,15 +118,15 @@ def _image_folder(file: Path, images: list[dict[str, Any]]) -> Path:
         if isinstance(first, str) and (folder / first).is_file():
             return folder
     raise DataError(
-        f"{file}: image {first!r} lies neither beside it nor in images/; --images names its folder"
+        f"{file}: image {first!r} is neither next to it nor in images/; pass its folder as --images"
     )
 
 
 def _image_name(image: dict[str, Any], files: dict[str, Path], folder: Path) -> tuple[str, str]:
-    """An image's path in its folder, and what is wrong with it."""
+    """Return an image's path relative to its folder, and what is wrong with it."""
     name = image.get("file_name")
     if not _is_id(image.get("id")) or not isinstance(name, str):
-        return "", "expected a whole number id and a file_name"
+        return "", "expected an integer id and a file_name"
     name = plain(name.removeprefix("./"))
     return name, "" if name in files else f"file_name {name!r}: no such image in {folder}"
 
@@ -137,29 +137,29 @@ def _size(image: dict[str, Any]) -> tuple[int, int] | None:
 
 
 def _annotation(annotation: dict[str, Any], ids: dict[int, int]) -> tuple[Any, int, Draw]:
-    """Its image, its class from 1, and what draws it."""
+    """Return its image, its class from 1, and the function that draws it."""
     category = annotation.get("category_id")
     if not _is_id(category) or category not in ids:
         raise ValueError(f"category_id {category!r}: no such category")
     image_id = annotation.get("image_id")
     if not _is_id(image_id):
-        raise ValueError(f"image_id {image_id!r:.40}: expected a whole number")
+        raise ValueError(f"image_id {image_id!r:.40}: expected an integer")
     outline = annotation.get("segmentation")
     if isinstance(outline, dict):
         counts, size = outline.get("counts"), outline.get("size")
         if not _is_code(counts) or not _is_size(size):
-            raise ValueError("segmentation: run-length code needs counts, and size [height, width]")
+            raise ValueError("segmentation: run-length code needs counts and size [height, width]")
         return image_id, ids[category], _sized(draw_runs(counts), (size[0], size[1]))
     polygons = list(_polygons(outline))
     return image_id, ids[category], draw_polygons(polygons, is_relative=False)
 
 
 def _sized(draw: Draw, own: tuple[int, int]) -> Draw:
-    """What draws runs only into an image of their own size: else they would shear."""
+    """Restrict runs to images of their own size; on others they would be sheared."""
 
     def checked(size: tuple[int, int]) -> Any:
         if size != own:
-            raise ValueError(f"run-length code of {own[0]}×{own[1]} for an image of another size")
+            raise ValueError(f"run-length code is for {own[0]}×{own[1]}, not for this image's size")
         return draw(size)
 
     return checked
@@ -167,7 +167,7 @@ def _sized(draw: Draw, own: tuple[int, int]) -> Draw:
 
 def _polygons(outline: Any) -> Iterator[np.ndarray]:
     if not isinstance(outline, list) or not outline:
-        raise ValueError("segmentation: none; a box has no outline: expected polygons")
+        raise ValueError("segmentation: empty; expected polygons (a box has no outline)")
     for polygon in outline if isinstance(outline[0], list) else [outline]:
         numbers = isinstance(polygon, list) and all(
             isinstance(value, int | float) and not isinstance(value, bool) for value in polygon
@@ -176,7 +176,7 @@ def _polygons(outline: Any) -> Iterator[np.ndarray]:
             raise ValueError("segmentation: expected polygons of at least three points: x, y, …")
         corners = np.array(polygon, float).reshape(-1, 2)
         if not (np.abs(corners) < 1e6).all():
-            raise ValueError("segmentation: a point that is no place in an image")
+            raise ValueError("segmentation: a point far outside any image")
         yield corners
 
 

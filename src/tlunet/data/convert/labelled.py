@@ -1,4 +1,4 @@
-"""Images whose objects are outlined in a foreign format, before they are painted into masks."""
+"""Images with object outlines in another format, before they are painted into masks."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,9 +18,9 @@ class Object(NamedTuple):
 
     Attributes:
         class_id: from 1.
-        draw: makes its mask, bool (H, W), for an image of (H, W); raises ValueError where the
+        draw: returns its mask, bool (H, W), for an image of (H, W); raises ValueError if the
             outline does not fit such an image.
-        where: file and place of the outline.
+        where: file and position of the outline.
     """
 
     class_id: int
@@ -34,17 +34,17 @@ class Item(NamedTuple):
     image_id: str
     path: Path
     objects: tuple[Object, ...]
-    size: tuple[int, int] | None = None  # (height, width) that its annotation says it has
+    size: tuple[int, int] | None = None  # (height, width) according to its annotation
 
 
 class Labelled(NamedTuple):
-    """What a reader of a foreign format has found.
+    """Images and objects found by a reader of another format.
 
     Attributes:
         classes: the names of the ids 1…M.
         items: the images.
-        problems: faults; none of them has stopped the reader.
-        unused: images that no annotation names, and that are left behind.
+        problems: problems found; none of them stopped the reader.
+        unused: number of images without an annotation entry, which are skipped.
     """
 
     classes: tuple[str, ...]
@@ -54,11 +54,11 @@ class Labelled(NamedTuple):
 
 
 def draw_polygons(polygons: Sequence[NDArray[np.float64]], is_relative: bool) -> Draw:
-    """What draws an object of one or several polygons.
+    """Return a function that draws an object made of one or more polygons.
 
     Args:
-        polygons: (P, 2) each, x and y; in pixels, or as shares of the width and the height.
-        is_relative: whether they are shares.
+        polygons: (P, 2) each, x and y; in pixels, or as fractions of width and height.
+        is_relative: whether they are fractions.
     """
 
     def draw(size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -74,20 +74,20 @@ def draw_polygons(polygons: Sequence[NDArray[np.float64]], is_relative: bool) ->
 
 
 def draw_runs(counts: list[int] | str) -> Draw:
-    """What draws an object of COCO's run-length code, plain or compressed."""
+    """Return a function that draws an object from COCO run-length encoding, plain or compressed."""
 
     def draw(size: tuple[int, int]) -> NDArray[np.bool_]:
         height, width = size
         try:
             return np.asarray(_library().rle_to_mask(counts, (width, height)), bool)
         except OverflowError:
-            raise ValueError("run-length code with a run that is longer than any image") from None
+            raise ValueError("run-length code: a run is longer than any image") from None
 
     return draw
 
 
 def _library() -> Any:
-    """The module `supervision`, which knows the formats.
+    """Import the module `supervision`, which decodes the formats.
 
     Raises:
         ConfigError: it is not installed.
@@ -96,6 +96,6 @@ def _library() -> Any:
         import supervision
     except ImportError:
         raise ConfigError(
-            "tlunet data convert needs the library supervision: pip install '.[convert]'"
+            "tlunet data convert needs the package supervision: pip install '.[convert]'"
         ) from None
     return supervision

@@ -1,8 +1,8 @@
-"""Outlined objects painted into the masks of a `folder` data set.
+"""Paint outlined objects into the masks of a `folder` data set.
 
-A mask of class ids has one id a pixel, so where objects of several classes lie on one another
-one of them is lost. **The rule:** the larger object is painted first, so the smaller one is seen;
-of two of one size the later one in the file. What each class loses is counted.
+A mask has one class id per pixel, so where objects of different classes overlap, only one is kept.
+**Rule:** larger objects are painted first, so the smaller one wins; of two objects with the same
+size, the later one in the file wins. The pixels that each class loses are counted.
 """
 
 import shutil
@@ -14,23 +14,23 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from tlunet.data.checks.examine import Progress
 from tlunet.data.convert.labelled import Item, Labelled
 from tlunet.data.readers.pixels import read_size
 from tlunet.data.source import MAX_CLASSES, Problem, data_error
 from tlunet.errors import ConfigError, DataError
+from tlunet.machine.console import Progress
 
 
 class Converted(NamedTuple):
-    """What was written.
+    """Counts of what was written.
 
     Attributes:
-        images: how many.
-        free: how many of them show no object.
-        objects: how many, of all classes.
-        empty: how many of them cover no pixel.
-        pixels: of each class before anything was painted over, (M,).
-        lost: how many of them are another class's now, (M,).
+        images: number of images.
+        free: images without objects.
+        objects: objects of all classes.
+        empty: objects that cover no pixels.
+        pixels: pixels of each class before overlaps are resolved, (M,).
+        lost: pixels of each class that another class has taken, (M,).
     """
 
     images: int
@@ -42,7 +42,7 @@ class Converted(NamedTuple):
 
 
 class _Counts(NamedTuple):
-    """Of one image, as in `Converted`."""
+    """Counts of one image, as in `Converted`."""
 
     is_free: bool
     empty: int
@@ -51,28 +51,28 @@ class _Counts(NamedTuple):
 
 
 def convert(labelled: Labelled, out: Path, progress: Progress | None = None) -> Converted:
-    """Write ``images/`` (copies) and ``masks/`` (PNG of class ids), whole or not at all.
+    """Write ``images/`` (copies) and ``masks/`` (PNG of class ids) atomically.
 
     Args:
-        labelled: what a reader has listed.
-        out: the folder to make.
-        progress: told how far it is.
+        labelled: the images and objects to convert.
+        out: the folder to create.
+        progress: called with the progress.
 
     Raises:
-        ConfigError: more classes than a data set may have.
-        DataError: faults of the annotations or images, all of them; or there is something at
-            ``out``, or it cannot be written.
+        ConfigError: there are more classes than a data set may have.
+        DataError: all problems of the annotations and images; or ``out`` already exists or cannot
+            be written.
     """
     if len(labelled.classes) > MAX_CLASSES:
-        raise ConfigError(f"{len(labelled.classes)} classes; at most {MAX_CLASSES} are possible")
+        raise ConfigError(f"{len(labelled.classes)} classes; at most {MAX_CLASSES} are supported")
     if out.exists():
-        raise DataError(f"{out}: exists already; remove it or choose another folder")
+        raise DataError(f"{out}: already exists; remove it or choose another folder")
     problems = [*labelled.problems, *_same_stems(labelled)]
     counts: list[_Counts] = []
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
-            new = Path(scratch) / "new"  # the scratch folder itself is readable by its owner only
+            new = Path(scratch) / "new"  # the scratch folder itself is readable only by its owner
             for done, item in enumerate(labelled.items, start=1):
                 outcome = _paint(item, len(labelled.classes))
                 if isinstance(outcome, list):
@@ -100,10 +100,10 @@ def convert(labelled: Labelled, out: Path, progress: Progress | None = None) -> 
 
 
 def _same_stems(labelled: Labelled) -> list[Problem]:
-    """Images that would share a mask."""
+    """Find images that would share a mask."""
     stems = Counter(_stem(item.image_id) for item in labelled.items)
     return [
-        Problem(str(item.path), item.image_id, "another image has its stem; rename one")
+        Problem(str(item.path), item.image_id, "another image has the same stem; rename one")
         for item in labelled.items
         if stems[_stem(item.image_id)] > 1
     ]
@@ -114,7 +114,7 @@ def _stem(image_id: str) -> str:
 
 
 def _paint(item: Item, classes: int) -> tuple[np.ndarray, _Counts] | list[Problem]:
-    """The class ids of an image, (H, W), and what was counted; or all that is wrong with it."""
+    """Return an image's class ids, (H, W), and its counts, or all of its problems."""
     try:
         size = read_size(item.path)
     except DataError as error:

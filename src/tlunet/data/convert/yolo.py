@@ -1,7 +1,7 @@
-"""YOLO's segmentation labels: a text file an image, a line an object, polygons in shares of 1.
+"""YOLO segmentation labels: one text file per image, one line per object, relative polygons.
 
-A label file stands where its image's path has ``labels`` for ``images``, as Ultralytics' and
-Roboflow's tools write it. An image without one is free of objects.
+The path of a label file is that of its image with ``labels`` instead of ``images``, as written by
+Ultralytics and Roboflow. An image without a label file has no objects.
 
 Reference: docs.ultralytics.com/datasets/segment.
 """
@@ -17,8 +17,8 @@ from tlunet.data.readers.listing import IMAGE_SUFFIXES, list_files
 from tlunet.data.source import Problem
 from tlunet.errors import DataError
 
-LAYOUT = "expected data.yaml with names, and images/ beside labels/"
-OUTSIDE = 0.02  # of the width or height: labelling tools round
+LAYOUT = "expected data.yaml with names, and images/ next to labels/"
+OUTSIDE = 0.02  # tolerated fraction of width or height, because labelling tools round
 
 
 def read(source: Path) -> Labelled:
@@ -28,7 +28,7 @@ def read(source: Path) -> Labelled:
         source: the folder with ``data.yaml``, or that file.
 
     Raises:
-        DataError: there is no such folder, or no image in it.
+        DataError: the folder is missing or contains no images.
     """
     table = source if source.is_file() else _table(source)
     names = _names(table)
@@ -40,7 +40,7 @@ def read(source: Path) -> Labelled:
         if "images" not in parts[:-1]:
             unused += 1
             continue
-        at = len(parts) - 2 - parts[-2::-1].index("images")  # the last of that name
+        at = len(parts) - 2 - parts[-2::-1].index("images")  # the last one with that name
         labels = table.parent.joinpath(*parts[:at], "labels", *parts[at + 1 :]).with_suffix(".txt")
         image_id = "/".join((*parts[:at], *parts[at + 1 :]))
         objects = []
@@ -51,7 +51,7 @@ def read(source: Path) -> Labelled:
                 problems.append(Problem(where, image_id, str(error)))
         items.append(Item(image_id, path, tuple(objects)))
     if not items:
-        raise DataError(f"{table.parent}: no image below a folder images/; {LAYOUT}")
+        raise DataError(f"{table.parent}: no images in a folder named images/; {LAYOUT}")
     return Labelled(names, tuple(items), tuple(problems), unused)
 
 
@@ -59,12 +59,12 @@ def _table(source: Path) -> Path:
     for name in ("data.yaml", "dataset.yaml", "data.yml"):
         if (source / name).is_file():
             return source / name
-    what = "no data.yaml in it" if source.is_dir() else "no such folder"
+    what = "contains no data.yaml" if source.is_dir() else "no such folder"
     raise DataError(f"{source}: {what}; {LAYOUT}")
 
 
 def _names(table: Path) -> tuple[str, ...]:
-    """The classes in the order of their numbers."""
+    """Return the class names in the order of their numbers."""
     try:
         content: Any = yaml.safe_load(table.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -73,14 +73,14 @@ def _names(table: Path) -> tuple[str, ...]:
     if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
-        raise DataError(f"{table}: names: expected the classes' names, [a, b] or {{0: a, 1: b}}")
+        raise DataError(f"{table}: names: expected the class names, [a, b] or {{0: a, 1: b}}")
     if len(set(names)) < len(names):
-        raise DataError(f"{table}: names: a name is given twice")
+        raise DataError(f"{table}: names: a name appears twice")
     return tuple(names)
 
 
 def _lines(labels: Path, image_id: str, problems: list[Problem]) -> list[tuple[str, list[str]]]:
-    """Where each object stands, and its values."""
+    """Return the position and the values of each object."""
     try:
         text = labels.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -94,17 +94,17 @@ def _lines(labels: Path, image_id: str, problems: list[Problem]) -> list[tuple[s
 
 def _object(values: list[str], where: str, classes: int) -> Object:
     if not values[0].isdecimal() or int(values[0]) >= classes:
-        raise ValueError(f"class {values[0]!r}; allowed are 0 to {classes - 1}")
+        raise ValueError(f"class {values[0]!r}; expected 0 to {classes - 1}")
     if len(values) in (5, 6):
-        raise ValueError("a box, which has no outline; expected a polygon: class x y x y x y …")
+        raise ValueError("a box has no outline; expected a polygon: class x y x y x y …")
     if len(values) < 7 or len(values) % 2 == 0:
-        raise ValueError(f"{len(values)} values; expected a class and three points or more: x y …")
+        raise ValueError(f"{len(values)} values; expected a class and at least three points: x y …")
     try:
         corners = np.array(values[1:], float).reshape(-1, 2)
     except ValueError:
-        raise ValueError("a value that is no number; expected: class x y x y x y …") from None
+        raise ValueError("a value is not a number; expected class x y x y x y …") from None
     if not ((corners >= -OUTSIDE) & (corners <= 1 + OUTSIDE)).all():
         raise ValueError(
-            "a point outside the image; expected shares of its width and height, 0 to 1"
+            "a point is outside the image; expected fractions of width and height, 0 to 1"
         )
     return Object(int(values[0]) + 1, draw_polygons([corners], is_relative=True), where)

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Download and check published data sets."""

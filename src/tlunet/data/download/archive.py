@@ -1,4 +1,4 @@
-"""An archive from the web: it comes whole or goes on later, and unpacks into one folder only."""
+"""Download an archive and unpack it safely into one folder."""
 
 import http.client
 import shutil
@@ -8,19 +8,20 @@ import urllib.request
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
-from tlunet.data.checks.examine import Progress
 from tlunet.errors import ConfigError, visible
+from tlunet.machine.console import Progress
 
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 20
 
 
 class FetchError(Exception):
-    """Something that cannot be had now: no network, a server's fault, a file that came broken.
+    """A temporary failure: no network, a server error, or a damaged file.
 
     Args:
-        *lines: what it is.
+        *lines: the problem, one line each.
     """
 
     def __init__(self, *lines: str) -> None:
@@ -29,90 +30,72 @@ class FetchError(Exception):
 
 
 def download(url: str, file: Path, *, most: int, progress: Progress | None = None) -> None:
-    """Fetch a file; what an earlier attempt has left is gone on with if the server allows it.
-
-    Until it is whole it is called ``<file>.part``, and ``<file>.etag`` says of which version.
+    """Download a file; it appears under its name when it is complete.
 
     Args:
         url: ``http`` or ``https``.
-        file: where it goes.
-        most: bytes that it may have.
-        progress: told how far it is, in megabytes, where the server says how much there is.
+        file: the destination.
+        most: maximum size in bytes.
+        progress: called with the progress in megabytes, if the server reports the size.
 
     Raises:
-        ConfigError: not such an address, or nothing is there.
-        FetchError: it did not come whole; the next call goes on.
+        ConfigError: the URL is invalid or nothing is available there.
+        FetchError: the download failed for now, or the file is too large.
         OSError: the disk is full or cannot be written.
     """
     if not url.startswith(("https://", "http://")):
-        raise ConfigError(f"--url {url}: expected an address that begins with https://")
-    part, version = file.with_name(f"{file.name}.part"), file.with_name(f"{file.name}.etag")
-    done = part.stat().st_size if part.exists() and version.exists() else 0
-    headers = {"User-Agent": "tlunet"}
-    if done:
-        headers |= {"Range": f"bytes={done}-", "If-Range": version.read_text()}
+        raise ConfigError(f"--url {url}: expected a URL that starts with https://")
+    part = file.with_name(f"{file.name}.part")
     try:
-        request = urllib.request.Request(url, headers=headers)
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-            _receive(response, part, version, done, most=most, progress=progress)
+        request = urllib.request.Request(url, headers={"User-Agent": "tlunet"})
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response, part.open("wb") as copy:
+            _receive(response, copy, most, progress)
+        part.replace(file)
     except urllib.error.HTTPError as error:
-        _raise_for(url, error, part)
+        what = f"{error.code} {error.reason}"
+        if error.code in (401, 403, 404, 410):
+            raise ConfigError(f"{url}: not available ({what}); pass another --url") from error
+        raise FetchError(f"{url}: server returned {what}; retry later") from error
     except (http.client.HTTPException, ValueError) as error:
-        raise FetchError(f"{url}: broken off ({error!r})") from error
+        raise FetchError(f"{url}: interrupted ({error!r})") from error
     except OSError as error:
         if error.errno is not None and not isinstance(error, ConnectionError | TimeoutError):
-            raise  # of the disk
+            raise  # a disk error
         reason = getattr(error, "reason", error)
-        raise FetchError(f"{url}: cannot be reached, or was broken off ({reason})") from error
-    part.replace(file)
-    version.unlink(missing_ok=True)
+        raise FetchError(f"{url}: unreachable or interrupted ({reason})") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _receive(
-    response: http.client.HTTPResponse, part: Path, version: Path, done: int,
-    *, most: int, progress: Progress | None,
-) -> None:  # fmt: skip
-    if response.status != 206:
-        done = 0  # the whole file, whatever was asked for
-    etag = response.headers.get("ETag", "")
-    if etag.startswith('"'):  # a weak one does not promise the same bytes
-        version.write_text(etag)
-    else:
-        version.unlink(missing_ok=True)
-    length = response.headers.get("Content-Length")
-    total = done + int(length) if length else None
-    with part.open("ab" if done else "wb") as file:
-        while chunk := response.read(CHUNK):
-            done += len(chunk)
-            if done > most:
-                raise FetchError(f"{response.url}: more than {most >> 20} MB; not the archive")
-            file.write(chunk)
-            if progress and total:
-                progress("downloading, MB", done >> 20, max(1, total >> 20))
+    response: http.client.HTTPResponse, copy: BinaryIO, most: int, progress: Progress | None
+) -> None:
+    length, done = response.headers.get("Content-Length"), 0
+    total = int(length) if length else None
+    while chunk := response.read(CHUNK):
+        done += len(chunk)
+        if done > most:
+            raise FetchError(
+                f"{response.url}: larger than {most >> 20} MB; this is not the expected archive"
+            )
+        copy.write(chunk)
+        if progress and total:
+            progress("downloading, MB", done >> 20, max(1, total >> 20))
     if total is not None and done < total:
-        raise FetchError(f"{response.url}: broken off at {done >> 20} of {total >> 20} MB")
-
-
-def _raise_for(url: str, error: urllib.error.HTTPError, part: Path) -> None:
-    if error.code == 416:  # what is here is not a beginning of what is there
-        part.unlink(missing_ok=True)
-        raise FetchError(f"{url}: has changed since; the same line starts anew") from error
-    if error.code in (401, 403, 404, 410):
-        raise ConfigError(f"{url}: not there ({error.code} {error.reason}); --url names another")
-    raise FetchError(f"{url}: the server answers {error.code} {error.reason}; try later") from error
+        raise FetchError(f"{response.url}: interrupted at {done >> 20} of {total >> 20} MB")
 
 
 def unpack(archive: Path, folder: Path, *, most: int, files: int) -> None:
-    """Unpack a ZIP file; one folder that holds everything else in it is left away.
+    """Unpack a ZIP file; a single top-level folder is stripped.
 
     Args:
-        archive: the file.
-        folder: where its content goes; it must not exist.
-        most: bytes that it may unpack to.
-        files: how many it may hold.
+        archive: the ZIP file.
+        folder: the destination; it must not exist.
+        most: maximum unpacked size in bytes.
+        files: maximum number of files.
 
     Raises:
-        FetchError: it is damaged, too large, or has a name that leads out of the folder.
+        FetchError: it is damaged, too large, or contains a path outside the folder.
         OSError: the disk is full or cannot be written.
     """
     try:
@@ -133,7 +116,7 @@ def unpack(archive: Path, folder: Path, *, most: int, files: int) -> None:
 
 def _check(archive: Path, entries: list[zipfile.ZipInfo], *, most: int, files: int) -> None:
     if not entries:
-        raise FetchError(f"{archive.name}: holds no file")
+        raise FetchError(f"{archive.name}: contains no files")
     if len(entries) > files or sum(info.file_size for info in entries) > most:
         raise FetchError(
             f"{archive.name}: unpacks to {len(entries)} files and "
@@ -144,4 +127,4 @@ def _check(archive: Path, entries: list[zipfile.ZipInfo], *, most: int, files: i
         path = PurePosixPath(info.filename)
         leads_out = path.is_absolute() or ".." in path.parts or "\\" in info.filename
         if leads_out or ":" in path.parts[0] or stat.S_ISLNK(info.external_attr >> 16):
-            raise FetchError(f"{archive.name}: {info.filename!r} leads out of the folder")
+            raise FetchError(f"{archive.name}: {info.filename!r} is outside the folder")

@@ -1,10 +1,9 @@
-"""Data sets from where they are published, into place whole or not at all.
+"""Download published data sets; the folder appears only when it is complete.
 
-Everything happens in ``.<name>.download`` beside the folder that is asked for: what has come of an
-archive stays there when a download is broken off, so that the same call goes on with it.
+Everything happens in ``.<name>.download`` next to the requested folder. Kaggle's client resumes an
+interrupted download from there.
 """
 
-import fcntl
 import os
 import shutil
 import zipfile
@@ -13,40 +12,41 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tlunet.data.checks.examine import Progress
 from tlunet.data.download.archive import FetchError, download, unpack
 from tlunet.data.download.published import NEU_SEG, SEVERSTAL, Published, differences
 from tlunet.data.readers import folder, severstal
 from tlunet.data.source import Source
 from tlunet.errors import ConfigError, DataError
+from tlunet.machine.console import Progress
+from tlunet.machine.files import locked
 
 COMPETITION = "severstal-steel-defect-detection"
 RULES = f"https://www.kaggle.com/competitions/{COMPETITION}/rules"
 TOKENS = "https://www.kaggle.com/settings"
 TOKEN = (
-    f"make one at {TOKENS} (API, Create New Token), save it as ~/.kaggle/kaggle.json or set "
-    "KAGGLE_USERNAME and KAGGLE_KEY (KAGGLE_API_TOKEN for the newer kind)"
+    f"create one at {TOKENS} (API, Create New Token), save it as ~/.kaggle/kaggle.json or set "
+    "KAGGLE_USERNAME and KAGGLE_KEY (KAGGLE_API_TOKEN for new tokens)"
 )
-#: The branch is whatever the repository's default is; it has no licence file and no release.
+#: The repository's default branch; it has no licence file and no release.
 NEU_SEG_URL = "https://codeload.github.com/DHW-Master/NEU_Seg/zip/HEAD"
-NEU_SEG_MOST = 1 << 30  # bytes, packed or not; it is some forty million
-NEU_SEG_FILES = 20_000  # it has nine thousand
+NEU_SEG_MOST = 1 << 30  # bytes, packed or not; the data set has about 40 million
+NEU_SEG_FILES = 20_000  # the data set has about 9,000
 SHOWN = 10
 
 
 def get_severstal(root: Path) -> bool:
-    """Download the competition's data by Kaggle's own client, with the user's own token.
+    """Download the competition data with Kaggle's client and the user's token.
 
     Args:
-        root: the folder to make.
+        root: the folder to create.
 
     Returns:
-        Whether it was downloaded; else it was there already, and is the published data set.
+        Whether it was downloaded; otherwise it already exists and is the published data set.
 
     Raises:
-        ConfigError: there is no token, it is not valid, or the rules are not accepted.
-        DataError: there is something else at ``root``.
-        FetchError: it cannot be had now, or is not what was published.
+        ConfigError: the token is missing or invalid, or the rules are not accepted.
+        DataError: ``root`` contains something else.
+        FetchError: it is not available now, or differs from the published data set.
         OSError: the disk is full or cannot be written.
     """
     if _is_there(root, severstal.read, SEVERSTAL):
@@ -54,12 +54,12 @@ def get_severstal(root: Path) -> bool:
     _require_token()
     with _download_folder(root) as scratch:
         got = _from_kaggle(scratch)
-        if not got.is_relative_to(scratch):  # a Kaggle notebook has it mounted
+        if not got.is_relative_to(scratch):  # in a Kaggle notebook, the data is mounted
             raise ConfigError(
-                f"the data are here already, at {got}: run.py data=severstal data.root={got}"
+                f"the data is already at {got}: run.py data=severstal data.root={got}"
             )
         _settle(got, root, severstal.read, SEVERSTAL)
-        shutil.rmtree(scratch)  # the client's own notes lie there, too
+        shutil.rmtree(scratch)  # the client's metadata is also there
     return True
 
 
@@ -67,31 +67,31 @@ def get_neu_seg(root: Path, url: str = NEU_SEG_URL, progress: Progress | None = 
     """Download NEU-Seg from its public repository.
 
     Args:
-        root: the folder to make.
-        url: of a ZIP file with ``images/`` and ``annotations/``, in a folder or not.
-        progress: told how far it is.
+        root: the folder to create.
+        url: URL of a ZIP file with ``images/`` and ``annotations/``, in a folder or not.
+        progress: called with the progress.
 
     Returns:
-        Whether it was downloaded; else it was there already, and is the published data set.
+        Whether it was downloaded; otherwise it already exists and is the published data set.
 
     Raises:
-        ConfigError: the address is wrong.
-        DataError: there is something else at ``root``.
-        FetchError: it cannot be had now, or is not what was published.
+        ConfigError: the URL is invalid.
+        DataError: ``root`` contains something else.
+        FetchError: it is not available now, or differs from the published data set.
         OSError: the disk is full or cannot be written.
     """
     if _is_there(root, folder.read_neu_seg, NEU_SEG):
         return False
     with _download_folder(root) as scratch:
         archive, new = scratch / "archive.zip", scratch / "new"
-        shutil.rmtree(new, ignore_errors=True)  # of an attempt that was killed
+        shutil.rmtree(new, ignore_errors=True)  # from an attempt that was killed
         if not archive.exists():
             download(url, archive, most=NEU_SEG_MOST, progress=progress)
         try:
             unpack(archive, new, most=NEU_SEG_MOST, files=NEU_SEG_FILES)
         except FetchError:
             shutil.rmtree(new, ignore_errors=True)
-            archive.unlink()  # else the next call would find it again
+            archive.unlink()  # otherwise the next call would use it again
             raise
         _settle(new, root, folder.read_neu_seg, NEU_SEG)
         archive.unlink()
@@ -99,15 +99,15 @@ def get_neu_seg(root: Path, url: str = NEU_SEG_URL, progress: Progress | None = 
 
 
 def _is_there(root: Path, read: Callable[[Path], Source], published: Published) -> bool:
-    """Whether the data set is there; nothing else may be."""
+    """Whether the data set already exists; raise DataError for anything else."""
     if not root.exists():
         return False
     if root.is_dir() and not any(root.iterdir()):
         return False
     if found := differences(read(root), published):
         raise DataError(
-            f"{root}: is there already, and differs from what is published; nothing was changed: "
-            "move it away, or name another --root",
+            f"{root}: already exists and differs from the published data set; nothing was changed: "
+            "move it away or pass another --root",
             *_first(found),
         )
     return True
@@ -121,12 +121,12 @@ def _settle(got: Path, root: Path, read: Callable[[Path], Source], published: Pu
         found = list(error.lines)
     if found:
         raise FetchError(
-            f"{got}: what came differs from what is published; it stays there, to be looked at, "
-            f"moved to {root} by hand, or removed and downloaded anew",
+            f"{got}: the download differs from the published data set and is kept: inspect it, "
+            f"move it to {root} yourself, or remove it and download it again",
             *_first(found),
         )
     if root.is_dir():
-        root.rmdir()  # empty: it was looked at
+        root.rmdir()  # empty, as checked before
     got.rename(root)
 
 
@@ -137,17 +137,14 @@ def _first(lines: list[str]) -> list[str]:
 
 @contextmanager
 def _download_folder(root: Path) -> Iterator[Path]:
-    """Where the download goes on, for one process at a time."""
+    """Lock the download folder, for one process at a time."""
     scratch = root.with_name(f".{root.name}.download")
-    scratch.mkdir(parents=True, exist_ok=True)
-    with (scratch / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # dies with its holder
-        except BlockingIOError:
-            raise ConfigError(f"{root}: another process is downloading it") from None
+    with locked(scratch / "lock", wait=False) as is_mine:
+        if not is_mine:
+            raise ConfigError(f"{root}: another process is downloading it")
         try:
             yield scratch
-        finally:  # what goes on next time is kept, and nothing else
+        finally:  # keep only what the next call can resume
             if not any(path.is_file() for path in scratch.rglob("*") if path.name != "lock"):
                 shutil.rmtree(scratch, ignore_errors=True)
 
@@ -156,7 +153,7 @@ def _download_folder(root: Path) -> Iterator[Path]:
 
 
 def _require_token() -> None:
-    """Raise ConfigError unless Kaggle's client finds a token where it looks for one."""
+    """Raise ConfigError unless Kaggle's client finds a token."""
     from kagglehub.config import get_kaggle_credentials
 
     try:
@@ -170,7 +167,7 @@ def _require_token() -> None:
 
 
 def _from_kaggle(scratch: Path) -> Path:
-    """The competition's files, in a folder below the scratch folder."""
+    """Download the competition's files to a folder in the scratch folder."""
     import kagglehub
     import requests
     from kagglehub.exceptions import DataCorruptionError, KaggleApiHTTPError
@@ -184,37 +181,37 @@ def _from_kaggle(scratch: Path) -> Path:
             raise _refused(error.response.status_code) from error
         except DataCorruptionError as error:  # the client has removed it
             raise FetchError(
-                "Kaggle: the archive came damaged; the same line tries anew"
+                "Kaggle: the download was damaged; run the same command to try again"
             ) from error
         except requests.exceptions.RequestException as error:
-            what = f"Kaggle: cannot be reached, or was broken off ({type(error).__name__})"
+            what = f"Kaggle: unreachable or interrupted ({type(error).__name__})"
             if archive.exists():
                 kept = f"{archive.stat().st_size / 2**20:.1f} MB are kept in {scratch}"
-                what += f"; {kept}: the same line goes on from there"
+                what += f"; {kept}: run the same command to resume"
             raise FetchError(what) from error
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
-            archive.unlink(missing_ok=True)  # else the client would take it again
+            archive.unlink(missing_ok=True)  # otherwise the client would use it again
             shutil.rmtree(unpacked, ignore_errors=True)
             raise FetchError(
-                f"Kaggle: the archive is damaged ({error}); the same line tries anew"
+                f"Kaggle: the archive is damaged ({error}); run the same command to try again"
             ) from error
 
 
 def _refused(status: int) -> Exception:
-    """What Kaggle's answer means to the user."""
+    """Translate Kaggle's status code to an error for the user."""
     if status == 401:
-        return ConfigError(f"Kaggle: your API token is not accepted (401); {TOKEN}")
+        return ConfigError(f"Kaggle: API token rejected (401); {TOKEN}")
     if status == 403:
         return ConfigError(
             f"Kaggle: no permission (403); accept the competition's rules at {RULES} (Late "
-            "Submission, I Understand and Accept), and look whether the token is of that account"
+            "Submission, I Understand and Accept) with the account that the token belongs to"
         )
-    return FetchError(f"Kaggle: the server answers {status}; try again later")
+    return FetchError(f"Kaggle: server returned {status}; retry later")
 
 
 @contextmanager
 def _environment(name: str, value: str) -> Iterator[None]:
-    """A variable that the client reads, set for a while."""
+    """Set an environment variable temporarily."""
     before = os.environ.get(name)
     os.environ[name] = value
     try:

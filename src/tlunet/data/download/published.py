@@ -1,4 +1,4 @@
-"""What the publishers of two data sets say is in them, and whether a copy holds it."""
+"""Published sizes and counts of two data sets, and checks of a copy against them."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -14,14 +14,14 @@ from tlunet.machine.parallel import cores
 
 @dataclass(frozen=True)
 class Published:
-    """A data set as it is published.
+    """Properties of a data set as published.
 
     Attributes:
-        parts: images of each part.
+        parts: number of images in each subset.
         size: (height, width) of every image.
-        class_images: how many images show each class; empty where it is not published.
-        free: how many show none; ``None`` where it is not published.
-        licence: what a user may do with it, in a line.
+        class_images: number of images with each class; empty if not published.
+        free: number of defect-free images; ``None`` if not published.
+        licence: one line about the terms of use.
     """
 
     parts: dict[str, int]
@@ -31,8 +31,8 @@ class Published:
     licence: str = ""
 
 
-#: Kaggle, Severstal: Steel Defect Detection (2019): train_images and the rows of train.csv, each of
-#: which is one class in one image.
+#: Kaggle, Severstal: Steel Defect Detection (2019): train_images and train.csv, which has one row
+#: per image and class.
 SEVERSTAL = Published(
     parts={"train": 12568},
     size=(256, 1600),
@@ -46,19 +46,19 @@ SEVERSTAL = Published(
 NEU_SEG = Published(
     parts={"train": 3630, "test": 840},
     size=(200, 200),
-    licence="licence: its authors state none; ask them before you publish or sell anything of it",
+    licence="licence: its authors state none; ask them before you publish or sell derived work",
 )
 
 
 def differences(source: Source, published: Published) -> list[str]:
-    """What a copy has that the published data set has not, or the other way round, a line each.
+    """List the differences between a copy and the published data set, one line each.
 
-    Images are read by their headers, so this takes seconds.
+    Only the headers of images are read, so this takes seconds.
     """
     found = [str(problem) for problem in source.problems]
     parts = Counter(record.part for record in source.records)
     found += [
-        f"{parts[part]:,} {part} images; published are {n:,}"
+        f"{parts[part]:,} {part} images; expected {n:,}"
         for part, n in published.parts.items()
         if parts[part] != n
     ]
@@ -75,7 +75,7 @@ def _other_sizes(source: Source, size: tuple[int, int]) -> list[str]:
         except DataError as error:
             return f"{record.image}: {error}"
         if (height, width) != size:
-            return f"{record.image}: {height}×{width}; published are {size[0]}×{size[1]}"
+            return f"{record.image}: {height}×{width}; expected {size[0]}×{size[1]}"
         return None
 
     with ThreadPoolExecutor(cores()) as pool:
@@ -89,11 +89,11 @@ def _other_classes(source: Source, published: Published) -> list[str]:
         labels[row, [class_id - 1 for class_id, *_ in record.runs]] = True
     pairs = zip(labels.sum(0).tolist(), published.class_images, strict=True)
     found = [
-        f"class {m}: {here:,} images; published are {there:,}"
+        f"class {m}: {here:,} images; expected {there:,}"
         for m, (here, there) in enumerate(pairs, start=1)
         if here != there
     ]
     free = int((~labels.any(1)).sum())
     if published.free is not None and free != published.free:
-        found.append(f"no defect: {free:,} images; published are {published.free:,}")
+        found.append(f"defect-free: {free:,} images; expected {published.free:,}")
     return found

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Decode a data set once into memory-mapped arrays."""

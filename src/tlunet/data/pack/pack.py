@@ -1,30 +1,27 @@
-"""A data set decoded once: two memory-mapped arrays and an index.
+"""A decoded data set: two memory-mapped arrays and an index.
 
 ``images.npy`` uint8 (N, H, W) for grey, (N, H, W, 3) for colour; ``masks.npy`` (N, H, W) bit
-fields, bit m-1 = class m; ``index.parquet`` a row an image; ``pack.json`` the rest. The folder is
-built under another name and renamed (`tlunet.data.pack.build`), so a pack is there whole or not at
-all.
+fields, bit m-1 = class m; ``index.parquet`` one row per image; ``pack.json`` the rest. The folder
+is built under another name and renamed (`tlunet.data.pack.build`), so a pack is always complete.
 """
 
-import fcntl
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from tlunet.data.pack.build import VERSION, Progress, build
+from tlunet.data.pack.build import VERSION, build
 from tlunet.data.pack.place import unpack_labels
 from tlunet.data.source import Source
-
-__all__ = ["Pack", "Progress", "open_pack"]
+from tlunet.machine.console import Progress
+from tlunet.machine.files import locked
 
 
 class Pack:
-    """A packed data set, memory-mapped: opening it costs the index alone.
+    """A packed, memory-mapped data set; opening it reads only the index.
 
     Attributes:
         images: uint8 (N, H, W) or (N, H, W, 3).
@@ -32,8 +29,8 @@ class Pack:
         index: one row per image: ``image_id, part, height, width, labels, mask_labels, group, …``.
         name: the data set's name.
         classes: names of the classes 1…M.
-        fingerprint: of what is in it; the same on every machine.
-        left_out: what ``data.on_error=skip`` dropped.
+        fingerprint: hash of the content; the same on every machine.
+        left_out: problems of the images that ``data.on_error=skip`` skipped.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,7 +45,7 @@ class Pack:
         self.left_out: list[str] = about["left_out"]
 
     def __reduce__(self) -> tuple[type["Pack"], tuple[Path]]:
-        """Sent to another process it is opened there: a memory map would be sent whole."""
+        """Pickle only the folder, which is opened again; a memory map would be copied."""
         return Pack, (self.folder,)
 
     def __len__(self) -> int:
@@ -61,7 +58,7 @@ class Pack:
 
     @property
     def nbytes(self) -> int:
-        """What images and masks take."""
+        """Size of images and masks in bytes."""
         return int(self.images.nbytes + self.masks.nbytes)
 
     @property
@@ -75,7 +72,7 @@ class Pack:
         return unpack_labels(self.index["mask_labels"].to_numpy(), len(self.classes))
 
     def mean_std(self, rows: np.ndarray) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation over all pixels of some images, one value a channel.
+        """Compute mean and standard deviation over all pixels of some images, per channel.
 
         Paper III-A: "the global mean and standard deviation".
         """
@@ -85,7 +82,7 @@ class Pack:
         squares = np.stack(table["squares"].to_list()).sum(0)
         mean = sums / n
         std = np.sqrt(np.maximum(squares / n - mean**2, 0))
-        return mean.tolist(), np.maximum(std, 1.0).tolist()  # a blank data set stays finite
+        return mean.tolist(), np.maximum(std, 1.0).tolist()  # finite even for blank images
 
 
 def open_pack(
@@ -96,29 +93,29 @@ def open_pack(
     on_error: str = "stop",
     progress: Progress | None = None,
 ) -> Pack:
-    """The pack of a data set: opened if it is there and still right, else built.
+    """Open the pack of a data set; build it if it is missing or out of date.
 
     Args:
-        source: what a reader listed.
+        source: the data set as a reader listed it.
         cache: folder for packs.
-        size: (height, width) to bring every image to (bilinear; masks by nearest neighbour);
-            without it all images must have one size.
-        on_error: ``stop`` raises on any fault of the data, ``skip`` leaves the image out.
-        progress: told how far it is.
+        size: (height, width) to which images are resized (bilinear; masks by nearest neighbour);
+            without it, all images must have one size.
+        on_error: ``stop`` raises on any problem of the data, ``skip`` skips the image.
+        progress: called with the progress.
 
     Raises:
-        DataError: faults of the data, all of them, with file and row.
+        DataError: all problems of the data, with file and row.
     """
     folder = cache / f"{source.name}-{_signature(source, size, on_error)}"
     if not (folder / "pack.json").exists():
-        with _locked(cache / f"{folder.name}.lock"):
-            if not (folder / "pack.json").exists():  # another process may have built it meanwhile
+        with locked(cache / f"{folder.name}.lock"):
+            if not (folder / "pack.json").exists():  # another process may have built it
                 build(source, folder, size=size, on_error=on_error, progress=progress)
     return Pack(folder)
 
 
 def _signature(source: Source, size: tuple[int, int] | None, on_error: str) -> str:
-    """Changes whenever a file that the pack was made from may have changed; cheap to take."""
+    """Compute a cheap hash that changes whenever an input file may have changed."""
     digest = hashlib.sha256()
     head = [VERSION, str(source.root.resolve()), source.name, source.classes, size, on_error]
     digest.update(json.dumps(head).encode())
@@ -127,16 +124,8 @@ def _signature(source: Source, size: tuple[int, int] | None, on_error: str) -> s
     for record in source.records:
         digest.update(f"{record.image_id}|{record.part}".encode())
         for path in (record.image, record.mask):
-            with suppress(OSError):  # a missing file is named when it is decoded
+            with suppress(OSError):  # a missing file is reported when it is decoded
                 if path is not None:
                     stat = path.stat()
                     digest.update(f"|{stat.st_size}|{stat.st_mtime_ns}".encode())
     return digest.hexdigest()[:12]
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # dies with its holder
-        yield

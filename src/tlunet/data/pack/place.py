@@ -1,29 +1,28 @@
-"""What is done to an image by itself, once: decoded, brought to form, written to its place.
+"""Per-image work: decode an image, convert it to the form of the pack, write it to its place.
 
-Runs in worker threads or processes, so nothing here knows of the others.
+This runs in worker threads or processes, so nothing here depends on other images.
 """
 
 import hashlib
 import io
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from tlunet.data import duplicates, rle
-from tlunet.data.pack.journal import Part, line
-from tlunet.data.readers.pixels import read_image, read_mask
+from tlunet.data import duplicates
+from tlunet.data.readers.decode import decode, resize
 from tlunet.data.source import Problem, Record
-from tlunet.errors import DataError
 
-THUMBNAILS = "thumbnails.u8"  # beside the pack, until they are grouped
+THUMBNAILS = "thumbnails.u8"  # next to the pack, until they are grouped
 
 
 class Form(NamedTuple):
-    """What every image is brought to: grey levels in 1 channel, or colours in 3."""
+    """The common form of all images: grey levels in 1 channel, or colours in 3."""
 
     height: int
     width: int
@@ -37,7 +36,7 @@ class Form(NamedTuple):
 
     @property
     def arrays(self) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
-        """The pack's arrays, with type and shape of one image's share."""
+        """The pack's arrays, with the type and shape of one image's part."""
         depth = next(b for b in (8, 16, 32) if self.classes <= b)
         colours = (3,) if self.channels == 3 else ()
         return {
@@ -47,7 +46,7 @@ class Form(NamedTuple):
 
     @property
     def places(self) -> dict[str, tuple[int, int]]:
-        """The files: bytes before the first image's share, and of each."""
+        """The files, with the bytes before the first image and the bytes per image."""
         return {
             f"pack/{name}": (len(header(kind, (0, *shape))), kind.itemsize * math.prod(shape))
             for name, (kind, shape) in self.arrays.items()
@@ -55,104 +54,83 @@ class Form(NamedTuple):
 
 
 class HasColourError(Exception):
-    """An image has colour and the pack under construction has one channel."""
+    """An image has colour, but the pack under construction has one channel."""
 
 
-def decode(
-    record: Record, classes: int, size: tuple[int, int] | None = None
-) -> tuple[np.ndarray, np.ndarray] | list[Problem]:
-    """Image and mask as they lie on disk, the mask uint32 (H, W); or all that is wrong.
+class Placed(NamedTuple):
+    """What the index keeps of an image in the arrays.
 
-    Args:
-        record: where they lie.
-        classes: M.
-        size: (H, W) that the image must have; ``None``: any.
+    ``labels`` and ``mask_labels`` are the classes with any pixel, as bits: in the native mask, and
+    at the pack's size. ``sum`` and ``squares`` are over the pixels, one value per channel.
     """
-    try:
-        image = read_image(record.image)
-    except DataError as error:
-        problems = [Problem(str(record.image), record.image_id, what) for what in error.lines]
-        return problems + _bad_runs(record)
-    shape = image.shape[0], image.shape[1]
-    if size not in (None, shape):
-        what = (
-            f"image of {shape[0]}×{shape[1]} (height × width), most are {size[0]}×{size[1]}; "
-            f"data.size=[{size[0]},{size[1]}] brings all to one size"
-        )
-        return [Problem(str(record.image), record.image_id, what), *_bad_runs(record)]
-    try:
-        return image, read_mask(record, shape, classes)
-    except DataError as error:
-        parted = (fault.partition(": ") for fault in error.lines)
-        return [Problem(where, record.image_id, what) for where, _, what in parted]
 
-
-def _bad_runs(record: Record) -> list[Problem]:
-    """What is wrong with an image's runs whatever its size."""
-    problems = []
-    for _, runs, where in record.runs:
-        try:
-            rle.parse(runs)
-        except ValueError as error:
-            problems.append(Problem(where, record.image_id, str(error)))
-    return problems
+    image_id: str
+    part: str
+    height: int
+    width: int
+    labels: int
+    mask_labels: int
+    sum: list[float]
+    squares: list[float]
+    digest: str  # SHA-256 of the file and its mask
 
 
 def place(
-    start: int, records: Sequence[Record], *, part: Part, form: Form, strict: bool
-) -> tuple[bytes, int]:
-    """Put some images into the files of a pack under construction.
+    start: int, records: Sequence[Record], *, folder: Path, form: Form, strict: bool
+) -> list[Placed | list[Problem]]:
+    """Write some images to the files of a pack under construction.
 
     Args:
-        start: how many images stand before these.
-        records: where they lie.
-        part: the pack under construction.
-        form: what they are brought to.
-        strict: whether an image of another size is a fault; else it is resized.
+        start: number of images before these.
+        records: the images.
+        folder: the pack under construction; its files have their final length.
+        form: the form to convert them to.
+        strict: whether an image of another size is a problem; otherwise it is resized.
 
     Returns:
-        Their line of the journal, and their number.
+        What the index needs of each image, or its problems.
 
     Raises:
         HasColourError: an image has colour and the form one channel.
+        OSError: the disk is full or cannot be written.
     """
     images, masks, thumbnails = [], [], []
-    entries: list[dict[str, Any]] = []
+    placed: list[Placed | list[Problem]] = []
     kind, _ = form.arrays["masks.npy"]
     for record in records:
         outcome = decode(record, form.classes, form.size if strict else None)
         if isinstance(outcome, list):
-            entries.append({"faults": [problem._asdict() for problem in outcome]})
+            placed.append(outcome)
             continue
         image, bits = outcome
         if image.ndim == 3 and form.channels == 1:
             raise HasColourError
-        row: dict[str, Any] = {"image_id": record.image_id, "part": record.part}
-        row["height"], row["width"] = bits.shape
+        height, width = bits.shape
         digest = hashlib.sha256(record.image.read_bytes())
         digest.update(np.ascontiguousarray(bits).data)
-        row["digest"] = digest.hexdigest()
-        row["labels"] = present(bits)
+        labels = present(bits)
         thumbnails.append(duplicates.thumbnail(image).data)
         if bits.shape != form.size:
             image, bits = resize(image, bits, form.size)
-        row["mask_labels"] = present(bits)
-        row["sum"], row["squares"] = _sums(image, form.channels)
-        entries.append({"row": row})
+        sums = _sums(image, form.channels)
+        known = record.image_id, record.part, height, width, labels, present(bits)
+        placed.append(Placed(*known, *sums, digest.hexdigest()))
         if image.ndim == 2 and form.channels == 3:
             image = np.repeat(image[..., None], 3, axis=-1)
         images.append(np.ascontiguousarray(image).data)
         masks.append(bits.astype(kind, order="C").data)
-    # With a fault among them the places are wrong, but then this attempt only looks for faults.
+    # After a problem, places are wrong, but then this attempt only looks for further problems.
     for (name, (before, share)), shares in zip(
         form.places.items(), (images, masks, thumbnails), strict=True
     ):
-        part.fill(name, before + start * share, shares)
-    return line(entries), len(entries)
+        with (folder / name).open("r+b") as file:
+            file.seek(before + start * share)
+            file.writelines(shares)
+    return placed
 
 
 def present(bits: np.ndarray) -> int:
-    """The classes that have any pixel in a bit field, as bits.
+    """Return the classes that have any pixel in a bit field, as bits.
 
     >>> present(np.array([[0, 1], [4, 1]]))
     5
@@ -161,7 +139,7 @@ def present(bits: np.ndarray) -> int:
 
 
 def unpack_labels(bits: ArrayLike, classes: int) -> np.ndarray:
-    """Bool (N, M) of N sets of classes as bits.
+    """Unpack N sets of classes, given as bits, to bool (N, M).
 
     >>> unpack_labels([5, 2], 3).astype(int).tolist()
     [[1, 0, 1], [0, 1, 0]]
@@ -169,25 +147,8 @@ def unpack_labels(bits: ArrayLike, classes: int) -> np.ndarray:
     return np.asarray(bits, np.uint32)[:, None] >> np.arange(classes, dtype=np.uint32) & 1 == 1
 
 
-def resize(
-    image: np.ndarray, bits: np.ndarray, size: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Image (bilinear) and mask (nearest neighbour) resized to (height, width)."""
-    height, width = size
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(resized), resize_mask(bits, size)
-
-
-def resize_mask(bits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A mask resized to (height, width) by nearest neighbour; a small defect may vanish."""
-    height, width = size
-    rows = (np.arange(height) + 0.5) * bits.shape[0] // height
-    columns = (np.arange(width) + 0.5) * bits.shape[1] // width
-    return bits[rows.astype(int)[:, None], columns.astype(int)]
-
-
 def _sums(image: np.ndarray, channels: int) -> tuple[list[float], list[float]]:
-    """Each channel's sum of levels, and of their squares."""
+    """Compute each channel's sum of levels and sum of squares."""
     levels = np.arange(256)
     counts = np.array(Image.fromarray(image).histogram()).reshape(-1, 256)  # (1 or 3, 256)
     counts = np.broadcast_to(counts, (channels, 256))
@@ -195,7 +156,7 @@ def _sums(image: np.ndarray, channels: int) -> tuple[list[float], list[float]]:
 
 
 def header(kind: np.dtype, shape: tuple[int, ...]) -> bytes:
-    """What stands before an array in its file: as many bytes for any number of images."""
+    """Return the header of a .npy file; its length does not depend on the number of images."""
     file = io.BytesIO()
     about = {"descr": kind.str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, about)

@@ -1,4 +1,4 @@
-"""Images beside masks: a user's own folder, and NEU-Seg, which is published that way."""
+"""Folders of images and masks: a user's own folder, and NEU-Seg, which is published that way."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,31 +9,31 @@ from tlunet.data.readers.listing import IMAGE_SUFFIXES, list_files
 from tlunet.data.source import MAX_CLASSES, Problem, Record, Source, require_folder
 from tlunet.errors import ConfigError, DataError
 
-#: NEU-Seg's masks hold the ids 1, 2, 3; the names are in the literature's order, not in the data.
+#: NEU-Seg's masks contain the ids 1, 2, 3; the order of the names is from the literature.
 NEU_SEG_CLASSES = ("inclusion", "patches", "scratches")
 
 
 def read(root: Path, *, classes: Sequence[str]) -> Source:
     """List a user's own data: ``images/`` and ``masks/``, flat or with the same sub-folders.
 
-    A mask is a PNG of class ids (0 = background) with its image's path and stem; an image free
-    of defects has a mask of zeros.
+    A mask is a PNG of class ids (0 = background) with the path and stem of its image; a defect-free
+    image has a mask of zeros.
 
     Args:
         root: the folder with ``images/`` and ``masks/``.
         classes: the names of the ids 1…M.
 
     Raises:
-        ConfigError: no class is named, or more than a bit field holds.
+        ConfigError: there are no class names, or more than a bit field can store.
         DataError: a folder is missing or empty.
     """
     if not classes:
         raise ConfigError(
             "data.classes: not set; expected the names of the class ids 1, 2, … in the masks, "
-            "as in data.classes=[scratch,dent] (tlunet data check: --classes scratch,dent)"
+            "such as data.classes=[scratch,dent] (tlunet data check: --classes scratch,dent)"
         )
     if len(classes) > MAX_CLASSES:
-        raise ConfigError(f"{len(classes)} classes; at most {MAX_CLASSES} are possible")
+        raise ConfigError(f"{len(classes)} classes; at most {MAX_CLASSES} are supported")
     return _read_pairs("folder", root, root / "images", root / "masks", tuple(classes))
 
 
@@ -41,7 +41,7 @@ def read_neu_seg(root: Path) -> Source:
     """List NEU-Seg: ``images/{training,test}/*.jpg`` and ``annotations/{training,test}/*.png``.
 
     3,630 + 840 grey images of 200×200, three classes, a defect in every image. The same stem in
-    the two parts means two images, so ids carry the part: ``training/000001.jpg``.
+    both subsets means two images, so ids include the subset: ``training/000001.jpg``.
 
     Raises:
         DataError: a folder is missing or empty.
@@ -53,7 +53,7 @@ def read_neu_seg(root: Path) -> Source:
     for record in source.records:
         folder = record.image_id.split("/")[0]
         if folder not in parts:
-            what = "lies neither in images/training nor in images/test; move it"
+            what = "is neither in images/training nor in images/test; move it"
             problems.append(Problem(str(record.image), record.image_id, what))
         records.append(record._replace(part=parts.get(folder, "train")))
     return replace(source, records=tuple(records), problems=tuple(problems))
@@ -63,12 +63,12 @@ def _read_pairs(
     name: str, root: Path, images_dir: Path, masks_dir: Path, classes: tuple[str, ...]
 ) -> Source:
     layout = f"expected {images_dir.name}/ with the images and {masks_dir.name}/ with PNG masks"
-    require_folder(root, f"data.root names the folder of the data: {layout}")
+    require_folder(root, f"set data.root to the folder of the data: {layout}")
     require_folder(images_dir, layout)
     require_folder(masks_dir, layout)
     images = list_files(images_dir, IMAGE_SUFFIXES)
     if not images.files:
-        raise DataError(*map(str, images.problems) or [f"{images_dir}: no image in it; {layout}"])
+        raise DataError(*map(str, images.problems) or [f"{images_dir}: has no images; {layout}"])
     masks = list_files(masks_dir, {".png"})
     mask_of = {_stem(mask_id): path for mask_id, path in masks.files.items()}
     image_of = {_stem(image_id): image_id for image_id in images.files}
@@ -80,16 +80,16 @@ def _read_pairs(
         stem = _stem(image_id)
         what = None
         if times[stem] > 1:
-            what = f"{times[stem]} images have its stem; one mask cannot belong to all of them"
+            what = f"{times[stem]} images have this stem, but a mask belongs to one image"
         elif stem not in mask_of and stem not in spoilt:
             mask = masks_dir / f"{stem}.png"
-            what = f"has no mask {mask}; an image free of defects has a mask of zeros"
+            what = f"has no mask {mask}; a defect-free image needs a mask of zeros"
         if what:
             problems.append(Problem(str(path), image_id, what))
         records.append(Record(image_id, path, mask=mask_of.get(stem)))
     problems += [p._replace(image_id=image_of.get(_stem(p.image_id), "")) for p in masks.problems]
     for stem in sorted(mask_of.keys() - image_of.keys()):
-        what = f"has no image in {images_dir}; add it, or remove the mask"
+        what = f"has no image in {images_dir}; add it or remove the mask"
         problems.append(Problem(str(mask_of[stem]), "", what))
     ignored = (*images.ignored, *masks.ignored)
     return Source(name, root, classes, tuple(records), (), tuple(problems), ignored=ignored)

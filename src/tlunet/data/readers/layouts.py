@@ -1,4 +1,4 @@
-"""The layouts of data sets that are read in place: a new one is a line in `LAYOUTS`."""
+"""Known data set layouts, which are read in place; add a new one to `LAYOUTS`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,32 +10,32 @@ from tlunet.errors import DataError
 
 
 class Layout(NamedTuple):
-    """How a data set lies in its folder.
+    """How a data set is stored in its folder.
 
     Attributes:
-        read: (folder, names of the classes that the user gave) → the list of its images.
-        parts: what the folder holds, by which it is known when it is not named; none: never.
+        read: (folder, class names from the user) → the list of its images.
+        parts: contents by which the layout is detected; empty: it is not detected.
     """
 
     read: Callable[[Path, Sequence[str]], Source]
     parts: tuple[str, ...] = ()
 
 
-#: By ``data.name``. Its modules import nothing heavy: a wrong name is told at once.
+#: Layouts by ``data.name``. Their modules import nothing heavy, so a wrong name fails at once.
 LAYOUTS = {
     "severstal": Layout(lambda root, _: severstal.read(root), ("train_images/", "train.csv")),
     "folder": Layout(lambda root, names: folder.read(root, classes=names), ("images/", "masks/")),
     "neu_seg": Layout(lambda root, _: folder.read_neu_seg(root), ("images/", "annotations/")),
 }
-#: What ``data.name`` may be: drawn strips too, and ``auto``, Severstal if it is there.
+#: Values of ``data.name``; ``auto`` is Severstal if it exists, otherwise synthetic strips.
 NAMES = ("auto", "synthetic", *LAYOUTS)
 
 
 def recognise(root: Path) -> str:
-    """The name of a folder's layout, by what is in it.
+    """Detect the name of a folder's layout from its contents.
 
     Raises:
-        DataError: no such folder, it cannot be read, or no layout or several fit.
+        DataError: the folder is missing or cannot be read, or no layout or several match.
     """
     known = ", or ".join(
         f"{' and '.join(layout.parts)} ({name})" for name, layout in LAYOUTS.items() if layout.parts
@@ -49,4 +49,4 @@ def recognise(root: Path) -> str:
     begun = [name for name, layout in LAYOUTS.items() if there & {*layout.parts}]
     if whole or len(begun) == 1:
         return (whole or begun)[0]
-    raise DataError(f"{root}: no data set of a known layout in it; expected {known}")
+    raise DataError(f"{root}: contains no known data set layout; expected {known}")

@@ -1,4 +1,4 @@
-"""Which files lie in a folder: by names that mean the same everywhere, never outside of it."""
+"""List the files of a folder, with names that are portable and never outside of it."""
 
 import os
 import unicodedata
@@ -10,16 +10,16 @@ from typing import NamedTuple
 from tlunet.data.source import Problem
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
-_NEITHER = "neither a file nor a link to one; remove it"
+_NEITHER = "not a file or a link to one; remove it"
 
 
 class Listing(NamedTuple):
-    """What lies in a folder.
+    """The contents of a folder.
 
     Attributes:
-        files: id (POSIX path below the folder) → file, in the ids' order.
-        problems: files that are meant but cannot be taken.
-        ignored: files and folders that are not meant: hidden, of another suffix, links to folders.
+        files: id (POSIX path relative to the folder) → file, sorted by id.
+        problems: files of the right kind that cannot be used.
+        ignored: other files and folders: hidden, with another suffix, links to folders.
     """
 
     files: dict[str, Path]
@@ -28,13 +28,13 @@ class Listing(NamedTuple):
 
 
 def list_files(folder: Path, suffixes: Collection[str], *, deep: bool = True) -> Listing:
-    """All files of some suffixes in a folder.
+    """List all files with certain suffixes in a folder.
 
     Args:
-        folder: where; it may itself be a link.
-        suffixes: in small letters, with their dots.
-        deep: whether to look into sub-folders. Links to folders are never followed, links to
-            files only where they stay inside.
+        folder: the folder; it may itself be a link.
+        suffixes: lower-case suffixes with their dots.
+        deep: whether to search sub-folders. Links to folders are never followed, and links to
+            files only if they stay inside.
     """
     root = folder.resolve()
     listing = Listing({}, [], [])
@@ -56,7 +56,7 @@ def list_files(folder: Path, suffixes: Collection[str], *, deep: bool = True) ->
             file_id = plain(path.relative_to(folder).as_posix())
             fault = _fault(path, file_id, root)
             if file_id in listing.files:
-                fault = "another file has this name, accents written otherwise; rename one"
+                fault = "another file has this name with accents encoded differently; rename one"
             if fault:
                 listing.problems.append(Problem(str(path), file_id, fault))
             else:
@@ -65,7 +65,7 @@ def list_files(folder: Path, suffixes: Collection[str], *, deep: bool = True) ->
 
 
 def plain(name: str) -> str:
-    """A name as it is compared: an accent may be written in two ways, and macOS takes the other.
+    """Normalise a name for comparison: accents have two encodings, and macOS uses the other one.
 
     >>> plain("e\N{COMBINING ACUTE ACCENT}.jpg") == "\N{LATIN SMALL LETTER E WITH ACUTE}.jpg"
     True
@@ -74,7 +74,7 @@ def plain(name: str) -> str:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether an image name from a CSV stays inside the data set's folder.
+    """Whether an image name from a CSV file stays inside the folder of the data set.
 
     >>> is_plain_name("a.jpg"), is_plain_name("../a.jpg"), is_plain_name("/etc/a.jpg")
     (True, False, False)
@@ -84,17 +84,17 @@ def is_plain_name(name: str) -> bool:
 
 
 def _fault(path: Path, file_id: str, root: Path) -> str | None:
-    """Why a file cannot be taken, as far as its name and kind say."""
+    """Return why a file cannot be used, judging by its name and kind only."""
     try:
         file_id.encode()
         if path.is_symlink() and not path.resolve().is_relative_to(root):
-            return f"a link that leads out of {root}: not followed; put the file itself there"
+            return f"a link out of {root}: not followed; copy the file there"
         if not S_ISREG(path.stat().st_mode):
             return _NEITHER
-    except FileNotFoundError:  # a link to nothing
+    except FileNotFoundError:  # a broken link
         return _NEITHER
     except UnicodeEncodeError:
-        return "its name is not UTF-8; rename it"
-    except (OSError, RuntimeError) as error:  # the second: a link to itself
-        return f"cannot be looked at ({getattr(error, 'strerror', None) or error})"
+        return "file name is not UTF-8; rename it"
+    except (OSError, RuntimeError) as error:  # RuntimeError: a link to itself
+        return f"cannot be accessed ({getattr(error, 'strerror', None) or error})"
     return None

@@ -1,6 +1,6 @@
-"""From files to arrays: an image, and what its annotation says of every pixel.
+"""Read images and annotations as arrays.
 
-Whatever is in a file, it is pixels or one line that says what is wrong.
+Any content of a file gives either pixels or a one-line error.
 """
 
 import re
@@ -16,38 +16,38 @@ from tlunet.data import rle
 from tlunet.data.source import Record
 from tlunet.errors import DataError
 
-# By content, whatever the suffix says. Not all that Pillow can read: for some it starts programs.
+# Checked by content, not by suffix. Fewer than Pillow reads: for some formats it starts programs.
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
 _GREY, _COLOUR = ("L", "1", "LA"), ("RGB", "RGBA", "P")
 _ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 
-# Pillow warns above 89 million pixels and refuses twice as many; here the first is the limit.
+# Pillow warns above 89 million pixels and refuses twice as many; here the warning is an error.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 def read_image(path: Path) -> np.ndarray:
     """Decode one image.
 
-    A palette's colours are taken, and an alpha channel that hides nothing is dropped. What would
-    be a guess is refused: more than 8 bits, colours for print, transparency, several pictures in
-    one file, and an EXIF orientation (viewers turn such an image, most annotation tools and
-    libraries do not, so nobody knows which way its mask lies).
+    Palettes are converted to colours, and an opaque alpha channel is dropped. Ambiguous images are
+    rejected: more than 8 bits, print colours (CMYK), transparency, several images in one file, and
+    an EXIF orientation (viewers rotate such an image, most annotation tools and libraries do not,
+    so the orientation of its mask is unknown).
 
     Returns:
-        uint8 (H, W) where all channels agree, else (H, W, 3).
+        uint8 (H, W) if all channels are equal, otherwise (H, W, 3).
 
     Raises:
-        DataError: none that can be read, or one of the refused.
+        DataError: the file cannot be read as an image, or is rejected.
     """
     with _opened(path, "an image", FORMATS) as file:
         if file.mode not in (*_GREY, *_COLOUR):
             raise DataError(f"mode {file.mode}; {_EXPECTED}")
         if _is_deep(file):
-            raise DataError(f"16 bits a channel; {_EXPECTED}")
+            raise DataError(f"16 bits per channel; {_EXPECTED}")
         if (orientation := _orientation(file)) != 1:
             raise DataError(
-                f"EXIF orientation {orientation}: viewers turn it, other programs do not, so its "
-                "mask may lie either way; save it upright, without that tag"
+                f"EXIF orientation {orientation}: viewers rotate it, other programs do not, so its "
+                "mask may not match; save it upright, without this tag"
             )
         pixels = np.asarray(_opaque(file))
     if pixels.ndim == 3 and is_grey(pixels):
@@ -55,27 +55,27 @@ def read_image(path: Path) -> np.ndarray:
     return pixels
 
 
-_EXPECTED = "expected 8 bits a channel, grey or RGB; convert it"
+_EXPECTED = "expected 8 bits per channel, grey or RGB; convert it"
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """(height, width) of an image, by its header.
+    """Read the (height, width) of an image from its header.
 
     Raises:
-        DataError: there is none that can be read.
+        DataError: the file cannot be read as an image.
     """
     with _opened(path, "an image", FORMATS) as file:
         return file.height, file.width
 
 
 def is_grey(pixels: np.ndarray) -> bool:
-    """Whether the channels of a (H, W, 3) image are the same everywhere."""
+    """Whether the channels of an (H, W, 3) image are equal everywhere."""
     first = pixels[..., 0]
     return bool((pixels[..., 1] == first).all() and (pixels[..., 2] == first).all())
 
 
 def read_mask(record: Record, shape: tuple[int, int], classes: int) -> np.ndarray:
-    """Decode one image's annotation into a bit field: bit m-1 of a pixel = class m is there.
+    """Decode one image's annotation into a bit field: bit m-1 of a pixel = class m is present.
 
     Args:
         record: the image.
@@ -86,8 +86,8 @@ def read_mask(record: Record, shape: tuple[int, int], classes: int) -> np.ndarra
         uint32 (H, W).
 
     Raises:
-        DataError: runs or mask do not fit the image or the classes; a line a fault, with its
-            place in front.
+        DataError: runs or mask do not fit the image or the classes; one line per problem, which
+            starts with file and row.
     """
     bits, faults = np.zeros(shape, np.uint32), []
     for class_id, runs, where in record.runs:
@@ -116,25 +116,25 @@ def _read_class_ids(path: Path, shape: tuple[int, int], classes: int) -> np.ndar
         if (size := (file.height, file.width)) != shape:
             raise DataError(
                 f"mask of {size[0]}×{size[1]} (height × width) for an image of "
-                f"{shape[0]}×{shape[1]}; they must be of one size"
+                f"{shape[0]}×{shape[1]}; expected the same size"
             )
         ids = np.asarray(file).astype(np.int64)
     if (top := int(ids.max())) > classes:
         raise DataError(
-            f"class id {top}; allowed are 0 (background) to {classes} (one a name in data.classes)"
+            f"class id {top}; expected 0 (background) to {classes} (one per name in data.classes)"
         )
     return ids
 
 
 @contextmanager
 def _opened(path: Path, what: str, formats: tuple[str, ...]) -> Iterator[Image.Image]:
-    """An image file while it is being read; whatever is wrong with it becomes a DataError."""
+    """Open an image file; any problem with it becomes a DataError."""
     try:
         with Image.open(path, formats=formats) as file:
             if not file.width * file.height:
                 raise DataError("has no pixels")
             if (pictures := getattr(file, "n_frames", 1)) > 1:
-                raise DataError(f"holds {pictures} pictures; expected one")
+                raise DataError(f"contains {pictures} images; expected one")
             yield file
     except DataError:
         raise
@@ -142,8 +142,8 @@ def _opened(path: Path, what: str, formats: tuple[str, ...]) -> Iterator[Image.I
         raise DataError(f"no such file; expected {what}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         most = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise DataError(f"more than {most} million pixels; cut it into smaller images") from None
-    except Exception as error:  # each decoder, and each kind of damage, has classes of its own
+        raise DataError(f"more than {most} million pixels; split it into smaller images") from None
+    except Exception as error:  # each decoder raises its own exception types
         reason = _reason(error, path, formats)
         raise DataError(f"cannot be read as {what} ({reason})") from error
 
@@ -157,28 +157,28 @@ def _reason(error: Exception, path: Path, formats: tuple[str, ...]) -> str:
 
 
 def _is_deep(file: Image.Image) -> bool:
-    """Whether Pillow would cut 16 bits a channel down to 8; "BGR;16" is 16 bits in all."""
+    """Whether Pillow would reduce 16 bits per channel to 8 ("BGR;16" has 16 bits per pixel)."""
     return re.search(r"\b(RGB|RGBA|RGBX|RGBa|LA);16", str(getattr(file, "tile", ""))) is not None
 
 
 def _orientation(file: Image.Image) -> int:
-    """How a viewer would turn the image, 2 to 8, or 1 for not at all."""
-    if file.format == "PNG":  # has the tag behind the pixels, if at all; nobody heeds it there
+    """Read the EXIF orientation, 2 to 8 if a viewer would rotate or flip the image, else 1."""
+    if file.format == "PNG":  # if present, the tag comes after the pixels, where viewers ignore it
         return 1
     try:
         orientation = int(file.getexif().get(_ORIENTATION, 1))
-    except Exception:  # damaged notes about a picture are no damage to the picture
+    except Exception:  # damaged metadata does not affect the pixels
         return 1
     return orientation if 1 <= orientation <= 8 else 1
 
 
 def _opaque(file: Image.Image) -> Image.Image:
-    """The image in grey or RGB."""
+    """Convert an opaque image to grey or RGB."""
     mode = "L" if file.mode in _GREY else "RGB"
     if not file.has_transparency_data:
         return file if file.mode == mode else file.convert(mode)
     layered = file.convert("RGBA")
     least, _ = layered.getchannel("A").getextrema()
     if least < 255:  # type: ignore[operator]
-        raise DataError("transparent in parts; expected an opaque image: flatten it")
+        raise DataError("partly transparent; expected an opaque image: flatten it")
     return layered.convert(mode)

@@ -1,4 +1,4 @@
-"""Severstal: Steel Defect Detection (Kaggle 2019), as it is published.
+"""Severstal: Steel Defect Detection (Kaggle 2019), as published.
 
 12,568 training images of 256×1600, 6,666 of them with a defect, four classes; images with class
 1, 2, 3, 4: 897, 247, 5150, 801. The competition's own test images have no published masks.
@@ -14,9 +14,9 @@ from tlunet.data.readers.listing import IMAGE_SUFFIXES, is_plain_name, list_file
 from tlunet.data.source import Problem, Record, Source, require_folder
 from tlunet.errors import DataError
 
-#: The competition numbers its classes and does not name them.
+#: The competition numbers its classes but does not name them.
 CLASSES = ("class 1", "class 2", "class 3", "class 4")
-LAYOUT = "expected train_images/*.jpg and train.csv, as the Kaggle archive unpacks"
+LAYOUT = "expected train_images/*.jpg and train.csv, as in the Kaggle archive"
 COLUMNS = (("ImageId", "ClassId", "EncodedPixels"), ("ImageId_ClassId", "EncodedPixels"))
 
 
@@ -24,27 +24,28 @@ def read(root: Path, *, name: str = "severstal", classes: tuple[str, ...] = CLAS
     """List the data set in either of its published forms.
 
     ``ImageId,ClassId,EncodedPixels`` has rows for defects only; ``ImageId_ClassId,EncodedPixels``
-    has four rows an image, most of them empty. An image without a row is free of defects.
+    has four rows per image, most of them empty. An image without a row is defect-free.
 
     Args:
         root: the folder with ``train_images/`` and ``train.csv``.
-        name: the name of the data set in results; the synthetic strips lie in the same layout.
+        name: the name of the data set in results; synthetic strips use the same layout.
         classes: the names of its classes.
 
     Returns:
-        The source; its ``problems`` name every bad row.
+        The source; its ``problems`` list every invalid row.
 
     Raises:
-        DataError: a folder or file is missing, or the CSV is no table of these columns: a row
-            that is not understood could be any image's, which would then pass for sound.
+        DataError: a folder or file is missing, or the CSV is not a table with these columns. Rows
+            that cannot be parsed are never skipped: they could belong to any image, which would
+            then count as defect-free.
     """
     images_dir, table = root / "train_images", root / "train.csv"
-    require_folder(root, f"data.root names the folder of the Severstal data: {LAYOUT}")
+    require_folder(root, f"set data.root to the folder of the Severstal data: {LAYOUT}")
     require_folder(images_dir, LAYOUT)
     listing = list_files(images_dir, IMAGE_SUFFIXES, deep=False)
     images = listing.files
     if not images:
-        raise DataError(*map(str, listing.problems) or [f"{images_dir}: no image in it; {LAYOUT}"])
+        raise DataError(*map(str, listing.problems) or [f"{images_dir}: has no images; {LAYOUT}"])
 
     problems = listing.problems
     runs: dict[str, list[tuple[int, str, str]]] = {image_id: [] for image_id in images}
@@ -63,7 +64,7 @@ def read(root: Path, *, name: str = "severstal", classes: tuple[str, ...] = CLAS
         elif image_id not in images:
             fault = f"image {_quoted(image_id)} is not in {images_dir}"
         elif class_text not in class_ids:
-            fault = f"class {_quoted(class_text)}; allowed are 1 to {len(classes)}"
+            fault = f"class {_quoted(class_text)}; expected 1 to {len(classes)}"
         elif (first := seen.setdefault((image_id, class_text), row)) != row:
             fault = f"image {image_id!r} has class {class_text} twice (first in row {first})"
         elif encoded.strip():
@@ -77,10 +78,10 @@ def read(root: Path, *, name: str = "severstal", classes: tuple[str, ...] = CLAS
 
 
 def _rows(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The columns, and (row number as an editor shows it, values) of all rows below them.
+    """Return the columns, and (row number as in an editor, values) of all rows below them.
 
     Raises:
-        DataError: not a table, other columns, or no row.
+        DataError: it is not a table, has other columns, or has no rows.
     """
     rows = list(_numbered(table))
     row, header = rows.pop(0) if rows else (1, [])
@@ -90,14 +91,14 @@ def _rows(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         shown = _cut(",".join(header)) or "(none)"
         raise DataError(f"{table} row {row}: columns {shown}; expected {expected}")
     if not rows:
-        raise DataError(f"{table}: no row below its columns; expected a row for every defect")
+        raise DataError(f"{table}: no rows below the header; expected one row per defect")
     return header, rows
 
 
 def _numbered(table: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not blank."""
-    csv.field_size_limit(1 << 30)  # a mask of many runs is a long field
-    # strict: quotes that are never closed are an error, not a value that holds all other rows.
+    """Yield the rows that are not blank, with their numbers."""
+    csv.field_size_limit(1 << 30)  # a mask with many runs is a long field
+    # strict: an unclosed quote is an error, instead of a value that swallows all following rows.
     reader = csv.reader(io.StringIO(_text(table), newline=""), strict=True)
     while True:
         row = reader.line_num + 1
@@ -106,19 +107,19 @@ def _numbered(table: Path) -> Iterator[tuple[int, list[str]]]:
         except StopIteration:
             return
         except csv.Error as error:
-            what = "its quotes are never closed" if "end of data" in str(error) else str(error)
-            raise DataError(f"{table} row {row}: not a row of a CSV table ({what})") from None
+            what = "unclosed quote" if "end of data" in str(error) else str(error)
+            raise DataError(f"{table} row {row}: not a valid CSV row ({what})") from None
         if reader.line_num > row:
             raise DataError(
-                f"{table} row {row}: a value in quotes goes on to row {reader.line_num}; expected "
-                "a line a row: close its quotes, or remove them"
+                f"{table} row {row}: a quoted value continues in row {reader.line_num}; expected "
+                "one line per row: close or remove its quotes"
             )
         if "".join(values).strip():
             yield row, values
 
 
 def _text(table: Path) -> str:
-    """The file's text, less a byte-order mark."""
+    """Read the text of the file, without a byte-order mark."""
     try:
         content = table.read_bytes()
     except FileNotFoundError:
@@ -137,7 +138,7 @@ def _text(table: Path) -> str:
 
 
 def _cells(header: list[str], values: list[str]) -> tuple[str, str, str]:
-    """A row's image, class and runs."""
+    """Return the image, class and runs of a row."""
     named = dict(zip(header, values, strict=False))
     image_id, class_text = named.get("ImageId", ""), named.get("ClassId", "")
     if "ImageId_ClassId" in header:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Synthetic steel: strips for training, sheets for pre-training."""

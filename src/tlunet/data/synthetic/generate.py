@@ -1,4 +1,4 @@
-"""Procedural steel, written once to disk in the Severstal layout and read back by its reader."""
+"""Generate synthetic steel on disk in the Severstal layout, and list it with that reader."""
 
 import csv
 import tempfile
@@ -15,28 +15,28 @@ from PIL import Image
 from tlunet.data import rle
 from tlunet.data.readers import severstal
 from tlunet.data.source import Source
-from tlunet.data.synthetic import strips
+from tlunet.data.synthetic import sheets, strips
 from tlunet.errors import DataError
 from tlunet.machine.parallel import cores, processes
 
-NOTE = "SYNTHETIC.txt"  # in a folder that a user may name as if it held the Severstal data
-VERSION = 3  # of what `draw` draws; a new one makes new folders of strips
+NOTE = "SYNTHETIC.txt"  # marks a folder that a user may pass as Severstal data
+VERSION = 3  # version of the output of `draw`; a new one creates new folders of strips
 
-#: What the classes 1 to 4 of each family are called.
+#: Names of the classes 1 to 4 of each family.
 CLASS_NAMES: dict[str, tuple[str, str, str, str]] = {
     "strips": ("pits", "fine lines", "scratches", "patches"),
     "sheets": ("bubbles", "cracks", "checker stains", "inclusions"),
 }
-_SURFACE = {"strips": strips.strip, "sheets": strips.sheet}
+_SURFACE = {"strips": strips.strip, "sheets": sheets.sheet}
 _DEFECTS = {
     "strips": (strips.pits, strips.fine_lines, strips.scratches, strips.patches),
-    "sheets": (strips.bubbles, strips.cracks, strips.checker_stains, strips.inclusions),
+    "sheets": (sheets.bubbles, sheets.cracks, sheets.checker_stains, sheets.inclusions),
 }
 
-#: Fractions of the images by the set of classes in them. "even": of 24 images 4 are defect-free, 8
-#: show one class and 12 two; every class is in 8, so 12.5% of 192 images or more, stratified by
-#: these sets, hold at least 8 of every class. "severstal": the counts of the 12,568 published
-#: training images.
+#: Fractions of the images by the set of classes in them. "even": of 24 images, 4 are defect-free, 8
+#: show one class and 12 show two. Every class is in 8, so a stratified 12.5% of 192 images or more
+#: contain at least 8 of every class. "severstal": the counts of the 12,568 published training
+#: images.
 BALANCES: dict[str, dict[tuple[int, ...], int]] = {
     "even": {
         (): 4,
@@ -57,9 +57,9 @@ BALANCES: dict[str, dict[tuple[int, ...], int]] = {
         (2, 4): 1,
     },
 }
-SMALLEST = (16, 64)  # (H, W) below which the defects no longer differ
+SMALLEST = (16, 64)  # (H, W) below which the defects look alike
 _NAMES = 16**9  # Severstal's file names have nine hexadecimal digits
-_SPAWN_FROM = 10_000_000  # pixels worth the second or two that worker processes take to start
+_SPAWN_FROM = 10_000_000  # pixels above which starting worker processes (1 to 2 s) pays off
 
 
 def draw(
@@ -70,23 +70,23 @@ def draw(
     classes: Collection[int],
     family: str = "strips",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one image and its masks; the result depends on the arguments alone.
+    """Draw one image and its masks; the result depends only on the arguments.
 
-    The surface does not depend on the defects on it, nor the place and shape of a defect on the
-    other defects; only the tone of pits depends on the brightness below them.
+    The surface does not depend on the defects, and the place and shape of a defect do not depend on
+    other defects. Only the tone of pits depends on the brightness below them.
 
     Args:
-        index: which image, from 0.
-        size: (height, width) in pixels, at least 16×64; made for 256×1600, fit for 32×64.
-        seed: from 0; another seed gives other images.
-        classes: the class ids, 1 to 4, that the image shows; each gets at least one pixel.
-        family: "strips" or "sheets", see `tlunet.data.synthetic.strips` for what sets them apart.
+        index: index of the image, from 0.
+        size: (height, width) in pixels, at least 16×64; designed for 256×1600, usable at 32×64.
+        seed: seed from 0; another seed gives other images.
+        classes: the class ids, 1 to 4, in the image; each gets at least one pixel.
+        family: "strips" or "sheets"; `tlunet.data.synthetic.strips` describes both.
 
     Returns:
         The image, uint8 (H, W), and the masks of the four classes, bool (4, H, W).
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of range.
 
     >>> image, masks = draw(0, size=(32, 160), seed=0, classes=(1, 4))
     >>> image.shape, masks.any((1, 2)).tolist()
@@ -103,7 +103,7 @@ def draw(
     span = (int(columns[0]), int(columns[-1]))
     masks = np.zeros((4, *size), bool)
     for class_id in sorted(set(classes), reverse=True):  # patches first, pits stay visible on them
-        while not masks[class_id - 1].any():  # a defect that fell beside the steel: once more
+        while not masks[class_id - 1].any():  # repeat if the defect missed the steel
             before = steel.copy()
             mask = _DEFECTS[family][class_id - 1](defects[class_id - 1], steel, span)
             masks[class_id - 1] = mask & ground
@@ -113,23 +113,23 @@ def draw(
     dark, gain = 4.0, camera.uniform(0.025, 0.05)
     steel = np.where(ground, steel, dark)
     noise = camera.standard_normal(size, dtype=np.float32)
-    image = steel + noise * (1.5 + gain * steel)  # a bright pixel is a noisier one
+    image = steel + noise * (1.5 + gain * steel)  # noise grows with brightness
     return np.clip(image + 0.5, 0, 255).astype(np.uint8), masks
 
 
 def plan_classes(n: int, *, seed: int, balance: str = "even") -> list[tuple[int, ...]]:
-    """Say which classes each of `n` images shows, by quota (largest remainder) and not by luck.
+    """Choose the classes of each of `n` images by quota (largest remainder), not at random.
 
     Args:
         n: number of images, at least 1.
-        seed: from 0; decides the order only, never the counts.
+        seed: seed from 0; affects the order, never the counts.
         balance: "even" or "severstal", see `BALANCES`.
 
     Returns:
-        Ascending class ids, image by image; the empty tuple is an image without a defect.
+        Ascending class ids for each image; the empty tuple is a defect-free image.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of range.
 
     >>> plan = plan_classes(24, seed=0)
     >>> plan.count(()), [sum(k in classes for classes in plan) for k in (1, 2, 3, 4)]
@@ -157,25 +157,25 @@ def generate(
     note: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Write `root/train_images/*.jpg` and `root/train.csv`, whole or not at all.
+    """Write `root/train_images/*.jpg` and `root/train.csv` atomically.
 
-    Built in a temporary folder beside `root` and renamed into place. The bytes do not depend on
-    the number of workers. Where another process puts the same data there first, its folder stays.
+    The data is built in a temporary folder next to `root` and renamed. The bytes do not depend on
+    the number of workers. If another process writes the same data first, its folder stays.
 
     Args:
-        root: the folder to make; it must not exist yet.
+        root: the folder to create; it must not exist.
         n: number of images, at least 1.
         size: (height, width) in pixels, see `draw`.
-        seed: from 0.
+        seed: seed from 0.
         balance: "even" or "severstal", see `BALANCES`.
         family: "strips" or "sheets".
-        workers: processes; None takes every core for a large job and this process for a small one.
-        note: whether to leave a note in the folder by which `is_drawn` knows it.
+        workers: processes; None uses every core for a large job and this process for a small one.
+        note: whether to add the note by which `is_drawn` recognises the folder.
         progress: called after every image with the number written so far.
 
     Raises:
-        ValueError: an argument is out of its range.
-        DataError: `root` exists already.
+        ValueError: an argument is out of range.
+        DataError: `root` already exists.
         OSError: the disk is full or the folder cannot be written.
     """
     _check(n=n, size=size, seed=seed, balance=balance, family=family)
@@ -184,13 +184,13 @@ def generate(
     if workers < 1:
         raise ValueError(f"workers={workers}: expected 1 or more, or None")
     if root.exists():
-        raise DataError(f"{root}: exists already; remove it or choose another folder")
+        raise DataError(f"{root}: already exists; remove it or choose another folder")
 
     plan = plan_classes(n, seed=seed, balance=balance)
     jobs = sorted((_name(seed, family, index), index, plan[index]) for index in range(n))
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as scratch:
-        new = Path(scratch) / "new"  # the scratch folder itself is readable by its owner only
+        new = Path(scratch) / "new"  # the scratch folder itself is readable only by its owner
         (new / "train_images").mkdir(parents=True)
         write = partial(_write, new / "train_images", size=size, seed=seed, family=family)
         with (new / "train.csv").open("w", newline="") as file, _mapper(workers) as mapped:
@@ -211,19 +211,19 @@ def generate(
 
 
 def is_drawn(root: Path) -> bool:
-    """Whether a folder in Severstal's layout says that its strips are synthetic."""
+    """Whether a folder in Severstal's layout is marked as synthetic."""
     return (root / NOTE).is_file()
 
 
 def read(root: Path, family: str | None = None) -> Source:
-    """List synthetic strips in Severstal's layout, under their own name and classes.
+    """List synthetic strips in Severstal's layout, with their own name and classes.
 
     Args:
         root: the folder.
-        family: of what was drawn; ``None``: the folder's note says it.
+        family: family of the images; ``None``: read it from the folder's note.
 
     Raises:
-        DataError: it is not that layout, or the note names no family.
+        DataError: the layout is different, or the note names no family.
     """
     if family is None:
         family = (root / NOTE).read_text(encoding="utf-8", errors="replace").strip()
@@ -240,7 +240,7 @@ def _write(
     seed: int,
     family: str,
 ) -> list[tuple[str, int, str]]:
-    """Draw and save one image; its rows of the table."""
+    """Draw and save one image; return its rows of the table."""
     name, index, classes = job
     image, masks = draw(index, size=size, seed=seed, classes=classes, family=family)
     Image.fromarray(image).save(folder / name, quality=90)
@@ -248,19 +248,19 @@ def _write(
 
 
 def _name(seed: int, family: str, index: int) -> str:
-    """Nine hexadecimal digits and ".jpg": scattered, and never the same twice in a data set.
+    """Return nine hexadecimal digits and ".jpg": scattered, and unique within a data set.
 
     >>> _name(0, "strips", 0) < _name(0, "strips", 2) < _name(0, "strips", 1)
     True
     """
     start = int(np.random.SeedSequence([seed, zlib.crc32(family.encode())]).generate_state(1)[0])
-    # A Weyl sequence by the golden ratio: an odd step modulo a power of two meets every name once.
+    # A Weyl sequence with the golden ratio: an odd step modulo a power of two gives unique names.
     return f"{(16 * start + index * 0x9E3779B97) % _NAMES:09x}.jpg"
 
 
 @contextmanager
 def _mapper(workers: int) -> Iterator[Callable[..., Any]]:
-    """`map` in this process or in several."""
+    """Yield `map` for this process or for a pool."""
     if workers == 1:
         yield map
         return
@@ -277,7 +277,7 @@ def _check(
     family: str = "strips",
     classes: Collection[int] = (),
 ) -> None:
-    """Raise ValueError for the first argument out of its range, naming what is allowed."""
+    """Raise ValueError for the first argument that is out of range."""
     if n < 1:
         raise ValueError(f"n={n}: expected 1 or more images")
     if len(size) != 2 or size[0] < SMALLEST[0] or size[1] < SMALLEST[1]:

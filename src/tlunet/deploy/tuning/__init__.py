@@ -1,1 +1,1 @@
-"""TODO."""
+"""Fit thresholds, minimum areas, gates and flips on the validation set."""

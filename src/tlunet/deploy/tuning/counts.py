@@ -1,7 +1,8 @@
-"""All that tuning needs of a part of the data, in memory that the images' size does not enter.
+"""Pixel counts for tuning, in memory that does not depend on the image size.
 
-For each view, threshold, image and class: how many pixels are above the threshold, and how many of
-them are in the truth. What any rules would score follows from these counts; no map is kept.
+For each view, threshold, image and class: the number of pixels above the threshold, and how many
+of these are in the ground truth. The scores of any rules follow from these counts; probability maps
+are not kept.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -21,14 +22,14 @@ from tlunet.model.scores import PixelCounts
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """Of N images and M classes, with T thresholds and a set of views for each of F flips.
+    """Counts of N images and M classes at T thresholds and F settings of flips.
 
     Attributes:
-        thresholds: the T of them, ascending.
+        thresholds: T values, ascending.
         predicted: (F, T, N, M) pixels above each threshold.
-        intersection: (F, T, N, M) of them in the truth.
+        intersection: (F, T, N, M) those that are in the ground truth.
         probabilities: (F, N, M) float32, of the labels.
-        tested: the counts as a run is tested: by its own threshold, without flips.
+        tested: the counts as in the run's test: at its own threshold, without flips.
     """
 
     thresholds: tuple[float, ...]
@@ -39,11 +40,11 @@ class Counts:
 
     @property
     def truth(self) -> NDArray[np.int64]:
-        """(N, M) pixels in the truth."""
+        """Pixels in the ground truth, (N, M)."""
         return self.tested.truth
 
     def under(self, rules: Rules) -> PixelCounts[NDArray[Any]]:
-        """The counts that `predict` would have by these rules."""
+        """Return the counts that `predict` would produce with these rules."""
         f = list(FLIPS).index(rules.flips)
         t = [self.thresholds.index(threshold) for threshold in rules.thresholds]
         m = np.arange(len(t))
@@ -65,13 +66,13 @@ def count(
     thresholds: Sequence[float],
     progress: Callable[[int], None] | None = None,
 ) -> Counts:
-    """Send a part of the data through the network, each image in four views.
+    """Send a subset through the network, each image in four views.
 
     Args:
-        predictor: the run's network, as it was tested.
+        predictor: the run's network, as in its test.
         batches: with ``image``, ``mask``, ``label`` and ``index``; each image once.
-        thresholds: to count at, ascending.
-        progress: told the number of images after each batch.
+        thresholds: thresholds to count at, ascending.
+        progress: called with the number of images after each batch.
     """
     tested = DefectMetrics(predictor.threshold)
     tables, labels, index = [], [], []
@@ -96,7 +97,7 @@ def count(
 def _pixels_and_labels(
     views: Sequence[Any], flips: str, masks: Tensor, thresholds: Sequence[float]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """(2, B, T, M) pixels above each threshold, all and in the truth; (B, M) of the labels."""
+    """Return (2, B, T, M) pixels above thresholds, all and true; label probabilities (B, M)."""
     chosen = [views[FLIPS["both"].index(axes)] for axes in FLIPS[flips]]
     maps, labels = mean(chosen)
     above = [_above(image, truth, thresholds) for image, truth in zip(maps, masks, strict=True)]
@@ -104,10 +105,10 @@ def _pixels_and_labels(
 
 
 def _above(maps: Tensor, truth: Tensor, thresholds: Sequence[float]) -> Tensor:
-    """Int64 (2, T, M): pixels of one image's maps (M, H, W) above each threshold."""
+    """Count pixels of one image's maps (M, H, W) above each threshold: int64 (2, T, M)."""
     M, T = len(maps), len(thresholds)
-    bounds = torch.tensor(thresholds, device=maps.device)  # float32, as the maps
-    # How many thresholds are below each value.
+    bounds = torch.tensor(thresholds, device=maps.device)  # float32, like the maps
+    # Number of thresholds below each value.
     level = torch.bucketize(maps.contiguous(), bounds, out_int32=True)
     place = torch.arange(M, device=maps.device, dtype=torch.int32).view(-1, 1, 1) * 2 + truth
     cells = (place * (T + 1) + level).flatten()

@@ -1,4 +1,4 @@
-"""What tuning brought, as tables for the console."""
+"""Console tables of the gains from tuning."""
 
 from collections.abc import Sequence
 
@@ -11,22 +11,22 @@ from tlunet.deploy.tuning.tune import Gain, Tuned
 STEPS = {
     "": "as trained",
     "thresholds": "+ thresholds",
-    "min_areas": "+ smallest areas",
-    "gates": "+ gate",
+    "min_areas": "+ minimum areas",
+    "gates": "+ gates",
     "flips": "+ flips",
 }
 
 
 def show(tuned: Tuned, classes: Sequence[str]) -> Group:
-    """The gain of each part on both parts of the data, and the rules themselves."""
+    """Return the gain of each step on both subsets, and the rules."""
     return Group(_gains(tuned), _rules(tuned, classes))
 
 
 def _gains(tuned: Tuned) -> Table:
     table = Table(
         title=f"{tuned.goal}, fitted on validation",
-        caption="Only the test columns say what is gained; a minus there is a loss. In brackets "
-        "the 95 % interval over test images.",
+        caption="Only the test columns measure the gain; negative values are a loss. Brackets: "
+        "95% interval over test images.",
         title_justify="left",
         caption_justify="left",
     )
@@ -42,10 +42,10 @@ def _gains(tuned: Tuned) -> Table:
         before = step
     table.add_section()
     rise = last.validation - first.validation
-    _row(table, "in all", last.validation, rise, last.test, tuned.gains[tuned.goal])
+    _row(table, "total", last.validation, rise, last.test, tuned.gains[tuned.goal])
     validation, test = tuned.validation, tuned.test
     rise = validation["tuned_mla"] - validation["mla"]
-    name = "mla, by the labels' thresholds"
+    name = "mla, with label thresholds"
     _row(table, name, validation["tuned_mla"], rise, test["tuned_mla"], tuned.gains["mla"])
     return table
 
@@ -59,9 +59,9 @@ def _row(
 
 def _rules(tuned: Tuned, classes: Sequence[str]) -> Table:
     rules = tuned.rules
-    table = Table(title=f"The rules (flips: {rules.flips})", title_justify="left")
+    table = Table(title=f"Rules (flips: {rules.flips})", title_justify="left")
     table.add_column("class")
-    for heading in ("threshold", "smallest area", "gate", "label's threshold"):
+    for heading in ("threshold", "minimum area", "gate", "label threshold"):
         table.add_column(heading, justify="right")
     columns = rules.thresholds, rules.min_areas, rules.gates, rules.labels
     for name, threshold, area, gate, label in zip(classes, *columns, strict=True):

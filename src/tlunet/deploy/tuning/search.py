@@ -1,4 +1,4 @@
-"""Rules that score best on some counts: class by class over a grid, until nothing changes."""
+"""Find the rules that score best: grid search, class by class, until nothing changes."""
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
@@ -12,25 +12,25 @@ from tlunet.deploy.tuning.counts import Counts
 from tlunet.model.scores import PixelCounts, dice, iou, mla
 
 THRESHOLDS = tuple(k / 20 for k in range(1, 20))
-#: Smallest areas, as shares of an image: of 256×1600 pixels about 40 to 8,000.
+#: Minimum areas, as fractions of an image: about 40 to 8,000 pixels of 256×1600.
 AREAS = (0.0, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2)
 GATES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-#: What is tuned, one after the other, so that each has a gain of its own.
+#: Tuned one after the other, so that the gain of each is known.
 STEPS = ("thresholds", "min_areas", "gates", "flips")
-PASSES = 8  # over the classes at most; goals that are means over classes need one
-EPSILON = 1e-9  # a gain below this is rounding
+PASSES = 8  # maximum passes over the classes; goals that are class means need only one
+EPSILON = 1e-9  # smaller gains are rounding
 
 Pixels = NDArray[np.integer]
 Score = Callable[[Pixels, Pixels, Pixels], NDArray[np.float64]]
 
 
 def _pairs(score: Any) -> Score:
-    """The mean over the classes of an image, both empty = 1."""
+    """Average over the classes of an image; both empty = 1."""
     return lambda both, truth, found: score(both, truth, found, empty=1).mean(1)
 
 
 def _images(score: Any) -> Score:
-    """Classes pooled within the image; NaN without a defect."""
+    """Pool the classes within an image; NaN without a defect."""
 
     def pooled(both: Pixels, truth: Pixels, found: Pixels) -> NDArray[np.float64]:
         scores = score(both.sum(1), truth.sum(1), found.sum(1))
@@ -39,7 +39,7 @@ def _images(score: Any) -> Score:
     return pooled
 
 
-#: Name → what an image adds to the mean (N,), from pixels in both, in the truth, found (N, M).
+#: Name → score per image (N,) from pixels (N, M): intersection, ground truth, prediction.
 GOALS: dict[str, Score] = {
     "dice_kaggle": _pairs(dice),
     "iou_kaggle": _pairs(iou),
@@ -49,22 +49,22 @@ GOALS: dict[str, Score] = {
 
 
 def thresholds_for(own: float) -> tuple[float, ...]:
-    """The grid of thresholds, with the run's own among them."""
+    """Return the grid of thresholds, including the run's own."""
     return tuple(sorted({*THRESHOLDS, own}))
 
 
 def fit(counts: Counts, start: Rules, steps: Collection[str], goal: str, pixels: int) -> Rules:
-    """The rules of the best score on these counts.
+    """Return the rules with the best score on these counts.
 
-    Of equal scores the one nearest to the run's own threshold, the smallest area and the lowest
-    gate is taken; flips only where they gain.
+    Ties are resolved in favour of the threshold nearest to the run's own, the smallest minimum
+    area and the lowest gate; flips are used only if they gain.
 
     Args:
-        counts: of the validation part.
-        start: where the search begins; its score is never lost.
-        steps: what may change, of :data:`STEPS`.
+        counts: counts of the validation set.
+        start: start of the search; the result never scores lower.
+        steps: rules that may change, from :data:`STEPS`.
         goal: a key of :data:`GOALS`.
-        pixels: of an image.
+        pixels: pixels per image.
     """
     best, most = start, -np.inf
     for flips in FLIPS if "flips" in steps else (start.flips,):
@@ -76,18 +76,18 @@ def fit(counts: Counts, start: Rules, steps: Collection[str], goal: str, pixels:
 
 
 def score_of(counts: Counts, rules: Rules, goal: str) -> float:
-    """What rules score on some counts."""
+    """Return the score of rules on some counts."""
     return float(np.nanmean(image_scores(counts, rules, goal)))
 
 
 def image_scores(counts: Counts, rules: Rules, goal: str) -> NDArray[np.float64]:
-    """What each image adds to that score, (N,); NaN where the goal leaves an image out."""
+    """Return the score of each image (N,); NaN if the goal excludes the image."""
     found = counts.under(rules)
     return GOALS[goal](found.intersection, found.truth, found.predicted)
 
 
 def _climb(counts: Counts, rules: Rules, steps: Collection[str], goal: str, pixels: int) -> Rules:
-    """Class by class the best of the grid, the others as they are, until nothing changes."""
+    """Optimise one class at a time, with the others fixed, until nothing changes."""
     for _ in range(PASSES):
         before = rules
         for m in range(len(rules.thresholds)):
@@ -118,7 +118,7 @@ def _best_of_class(
 
 
 def _thresholds(counts: Counts, rules: Rules, m: int, steps: Collection[str]) -> Iterator[float]:
-    """Those to be tried for a class, the present one first."""
+    """Yield the thresholds to try for a class, the current one first."""
     own = rules.thresholds[m]
     near = sorted(counts.thresholds, key=lambda threshold: abs(threshold - own))
     yield from near if "thresholds" in steps else [own]
@@ -131,11 +131,11 @@ def _grid(is_free: bool, values: list[Any], own: Any) -> NDArray[Any]:
 def _scores(
     counts: Counts, rules: Rules, m: int, areas: NDArray[Any], gates: NDArray[Any], goal: str
 ) -> NDArray[np.float64]:
-    """(A, G) scores with each smallest area and gate for class m.
+    """Return scores (A, G) for each minimum area and gate of class m.
 
-    Whatever these two are, an image's mask is kept or dropped: two scores an image say it all.
+    Area and gate only decide whether an image's mask is kept, so two scores per image suffice.
     """
-    found = counts.under(rules)  # of the other classes
+    found = counts.under(rules)  # used for the other classes
     f, t = list(FLIPS).index(rules.flips), counts.thresholds.index(rules.thresholds[m])
     predicted, both = (x[f, t, :, m] for x in (counts.predicted, counts.intersection))  # (N,)
     with_it, without = (
@@ -155,7 +155,7 @@ def _scores(
 
 
 def _with(pixels: Pixels, m: int, column: Pixels) -> Pixels:
-    """Counts (N, M) with others for class m."""
+    """Replace the counts (N, M) of class m."""
     return np.column_stack([pixels[:, :m], column, pixels[:, m + 1 :]])
 
 
@@ -164,11 +164,11 @@ def _put(values: tuple[Any, ...], m: int, value: Any) -> tuple[Any, ...]:
 
 
 def fit_labels(found: PixelCounts[NDArray[Any]], start: tuple[float, ...]) -> tuple[float, ...]:
-    """A threshold a class for the labels, of the best MLA.
+    """Return one label threshold per class with the best MLA.
 
     Args:
-        found: of the validation part.
-        start: where the search begins.
+        found: counts of the validation set.
+        start: start of the search.
     """
     best, most = start, _mla(found, start)
     for _ in range(PASSES):

@@ -1,7 +1,7 @@
-"""Thresholds, smallest areas, a gate and flips that suit a run: fitted on its validation part only.
+"""Fit thresholds, minimum areas, a gate and flips of a run on its validation set only.
 
-What is fitted is then measured once on the test part, beside the numbers of the run's own
-threshold, which stay the ones that are compared with the paper.
+The fitted rules are measured once on the test set, next to the scores at the run's own threshold.
+Only the latter are compared with the paper.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,18 +27,18 @@ from tlunet.deploy.tuning.search import (
     thresholds_for,
 )
 from tlunet.errors import ConfigError, DataError
-from tlunet.model.scores import mla, summarise
+from tlunet.model.scores import flatten, mla, summarise
 
-SAME = 1e-4  # how far a score may be from the run's own: a pixel or two lie on the threshold
-ELSEWHERE = 5e-3  # … on another device or precision than the run's
+SAME = 1e-4  # tolerance for the run's own scores: a pixel or two may be at the threshold
+ELSEWHERE = 5e-3  # … on a different device or precision
 RESAMPLES = 2000
 
 
 class Gain(NamedTuple):
-    """A mean difference on the test part, paired by image, and its 95 % interval.
+    """Mean difference on the test set, paired by image, with its 95% interval.
 
-    From a percentile bootstrap over the test images, near-duplicates drawn together. It says what
-    other images would do, not what another training run would.
+    The interval is a percentile bootstrap over the test images, with near-duplicates drawn
+    together. It covers the choice of test images, not retraining.
     """
 
     value: float
@@ -46,30 +46,30 @@ class Gain(NamedTuple):
     high: float
 
     def as_dict(self) -> dict[str, float | None]:
-        """Null for what cannot be said."""
+        """Return the values; undefined ones become null."""
         return {name: None if np.isnan(v) else v for name, v in self._asdict().items()}
 
 
 class Step(NamedTuple):
-    """What one more part of the rules brings."""
+    """Result of adding one more kind of rule."""
 
-    name: str  # of tlunet.deploy.tuning.search.STEPS; "" for the run's own threshold
+    name: str  # from tlunet.deploy.tuning.search.STEPS; "" for the run's own threshold
     rules: Rules
     validation: float  # the goal's score
     test: float
-    gain: Gain | None = None  # on the test part, over the step before
+    gain: Gain | None = None  # on the test set, over the previous step
 
 
 class Tuned(NamedTuple):
-    """What tuning found.
+    """Result of tuning.
 
     Attributes:
-        goal: the score that was raised.
-        rules: the best ones on validation.
-        steps: from the run's own threshold on, a step for each part of the rules.
-        validation: every score at the run's threshold, and as ``tuned_…`` by the rules.
-        test: the same of the test part.
-        gains: on the test part in all, of the goal and of ``mla``.
+        goal: the score that was optimised.
+        rules: the best rules on the validation set.
+        steps: the run's own threshold, then one step per kind of rule.
+        validation: all scores at the run's threshold, and as ``tuned_…`` with the rules.
+        test: the same on the test set.
+        gains: total gains on the test set, of the goal and of ``mla``.
     """
 
     goal: str
@@ -80,7 +80,7 @@ class Tuned(NamedTuple):
     gains: dict[str, Gain]
 
     def as_dict(self) -> dict[str, Any]:
-        """The content of ``tuned.json``."""
+        """Return the content of ``tuned.json``."""
         steps = [
             step._asdict()
             | {"rules": step.rules.as_dict(), "gain": step.gain and step.gain.as_dict()}
@@ -99,14 +99,14 @@ class Tuned(NamedTuple):
 
     @property
     def thresholds(self) -> list[float]:
-        """The grid that was searched."""
+        """Grid of the search."""
         return list(thresholds_for(self.steps[0].rules.thresholds[0]))
 
 
 def check_goal(goal: str) -> None:
-    """Raise ConfigError unless a goal is one of :data:`tlunet.deploy.tuning.search.GOALS`."""
+    """Raise ConfigError unless the goal is a key of :data:`tlunet.deploy.tuning.search.GOALS`."""
     if goal not in GOALS:
-        raise ConfigError(f"--goal {goal}: allowed are {', '.join(GOALS)}")
+        raise ConfigError(f"--goal {goal}: expected {', '.join(GOALS)}")
 
 
 def tune(
@@ -117,18 +117,18 @@ def tune(
     goal: str = "dice_kaggle",
     progress: Callable[[str, int], None] | None = None,
 ) -> Tuned:
-    """Fit rules on the validation part, measure them on the test part.
+    """Fit rules on the validation set and measure them on the test set.
 
     Args:
-        predictor: the run's network, by its own threshold.
-        batches: of ``val`` and of ``test``, each image once.
+        predictor: the run's network, at its own threshold.
+        batches: returns the batches of ``val`` or ``test``, each image once.
         size: (height, width) of the images.
-        groups: (N,) of near-duplicates among the test images, in the pack's order.
+        groups: (N,) groups of near-duplicates among the test images, in the pack's order.
         goal: a key of :data:`tlunet.deploy.tuning.search.GOALS`.
-        progress: told a part and the number of images after each batch.
+        progress: called with the subset and the number of images after each batch.
 
     Raises:
-        DataError: there is no defect in the validation part to fit to.
+        DataError: the validation set has no defects.
     """
     thresholds = thresholds_for(predictor.threshold)
     validation, test = (
@@ -147,13 +147,13 @@ def fit_and_measure(
     pixels: int,
     goal: str,
 ) -> Tuned:
-    """The same, from counts. Nothing that is fitted sees those of the test part.
+    """Fit and measure rules from counts; the test counts are not used for fitting.
 
     Raises:
-        DataError: there is no defect in the validation part to fit to.
+        DataError: the validation set has no defects.
     """
     if not validation.truth.any():
-        raise DataError("no image of the validation part has a defect: nothing to tune with")
+        raise DataError("the validation set has no defects; nothing to tune on")
     fitted = [("", plain)]
     for k, name in enumerate(STEPS):
         fitted.append((name, fit(validation, fitted[-1][1], STEPS[: k + 1], goal, pixels)))
@@ -182,15 +182,15 @@ def fit_and_measure(
 def gain(
     before: NDArray[np.float64], after: NDArray[np.float64], groups: NDArray[np.int64]
 ) -> Gain:
-    """The mean of ``after - before`` over images, with its interval.
+    """Compute the mean of ``after - before`` over images with its interval.
 
     Args:
-        before: (N,) scores of images; NaN where an image has none.
-        after: the same.
-        groups: (N,) of near-duplicates; one group is drawn whole.
+        before: (N,) scores per image; NaN if an image has none.
+        after: (N,) likewise.
+        groups: (N,) groups of near-duplicates; a group is always drawn as a whole.
 
     Returns:
-        NaN all three if no image has both scores; no interval (NaN) of a single group.
+        The gain; all NaN if no image has both scores, no interval (NaN) for a single group.
     """
     difference = after - before
     scored = np.isfinite(difference)
@@ -227,36 +227,24 @@ def check_same(found: Mapping[str, Any], known: Mapping[str, Any], is_same_machi
     """Compare the scores at the run's own threshold with those of its ``metrics.json``.
 
     Args:
-        found: the test part's scores, measured now.
-        known: what the run wrote.
-        is_same_machine: whether device and precision are those of the run.
+        found: test scores measured now.
+        known: test scores of the run.
+        is_same_machine: whether device and precision match the run's.
 
     Returns:
         The largest difference.
 
     Raises:
-        DataError: they are not the same: not the run's images, split or weights.
+        DataError: they differ, so the images, split or weights are not the run's.
     """
-    now, then = _leaves(found), _leaves(known)
-    shared = [key for key in then if key in now]
+    now, then = flatten(found), flatten(known)
+    shared = [k for k in then if k in now and isinstance(then[k], int | float)]
     apart = {key: abs(now[key] - then[key]) for key in shared}
     worst = max(apart, key=lambda key: apart[key])
     allowed = SAME if is_same_machine else ELSEWHERE
     if not apart[worst] <= allowed:
         raise DataError(
-            f"metrics.json: {worst} is {then[worst]:.6g}, measured now {now[worst]:.6g}; not the "
-            "run's images, split or weights, or a machine that computes otherwise: tune where it "
-            "was trained"
+            f"metrics.json: {worst} is {then[worst]:.6g}, measured now {now[worst]:.6g}; images, "
+            "split or weights are not the run's, or the hardware differs: tune where it was trained"
         )
     return apart[worst]
-
-
-def _leaves(scores: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Every number in nested scores, by its path; nulls are left out."""
-    leaves: dict[str, float] = {}
-    for key, value in scores.items():
-        if isinstance(value, Mapping):
-            leaves |= _leaves(value, f"{prefix}{key}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            leaves[f"{prefix}{key}"] = float(np.float64(value))
-    return leaves

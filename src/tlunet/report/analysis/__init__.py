@@ -1,1 +1,1 @@
-"""TODO."""
+"""Statistics of a study: blocks, comparisons, claims."""

@@ -1,4 +1,4 @@
-"""What answers a claim: one function a kind of claim (the kinds are explained in claims.py)."""
+"""Measure claims: one function per kind of claim (claims.py explains the kinds)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
@@ -18,14 +18,14 @@ SEEDS, ORDER = "seeds only (t)", "by order, no interval"
 
 
 class Measured(NamedTuple):
-    """One answer to a claim.
+    """One measurement that answers a claim.
 
     Attributes:
-        case: which cells.
-        value: what stands beside the claim's number.
-        evidence: what must be above zero for the claim to hold.
-        n_seeds: that were averaged.
-        interval: what it speaks for.
+        case: the cells measured.
+        value: the estimate shown next to the claimed number.
+        evidence: the estimate that must be above zero for the claim to hold.
+        n_seeds: number of seeds averaged.
+        interval: what the interval covers.
     """
 
     case: str
@@ -36,14 +36,14 @@ class Measured(NamedTuple):
 
 
 class AbsentError(Exception):
-    """A cell, class or score that a claim needs is not there."""
+    """A cell, class or score that a claim needs is missing."""
 
 
 def cells_of(where: dict[str, Any], blocks: Sequence[Resampled]) -> list[Cell]:
-    """The cells of every combination of the values named; other keys name the block's settings.
+    """Find the cells of every combination of the given values; other keys select the block.
 
     Raises:
-        AbsentError: one of them is not finished.
+        AbsentError: a cell is not finished, or not exactly one block has the settings.
     """
     settings = {k: str(v) for k, v in where.items() if k not in Key._fields}
     fitting = [b for b in blocks if all(b.block.settings.get(k) == v for k, v in settings.items())]
@@ -58,10 +58,10 @@ def cells_of(where: dict[str, Any], blocks: Sequence[Resampled]) -> list[Cell]:
 
 
 def pairs_of(claim: Claim, blocks: Sequence[Resampled], **other: Any) -> list[tuple[Cell, Cell]]:
-    """The cells ``a`` and ``b`` of a claim, one with the other.
+    """Pair the cells ``a`` and ``b`` of a claim.
 
     Raises:
-        AbsentError: one is not finished, or they do not pair.
+        AbsentError: a cell is not finished, or the cells do not pair.
     """
     a = claim["a"] | other
     firsts, seconds = cells_of(a, blocks), cells_of(a | claim.get("b", {}) | other, blocks)
@@ -69,15 +69,15 @@ def pairs_of(claim: Claim, blocks: Sequence[Resampled], **other: Any) -> list[tu
         raise AbsentError(f"a has {len(firsts)} cells, b {len(seconds)}")
     for first, second in zip(firsts, seconds, strict=True):
         if first.block.block.split != second.block.block.split:
-            raise AbsentError("a and b are of different splits")
+            raise AbsentError("a and b have different splits")
     return list(zip(firsts, seconds, strict=True))
 
 
 def metrics_of(claim: Claim, cell: Cell) -> list[str]:
-    """The scores a claim is about.
+    """Return the scores that a claim is about.
 
     Raises:
-        AbsentError: there is no such score for this data set (a class it does not have).
+        AbsentError: the data set has no such score (for example a class that it lacks).
     """
     metrics = claim["metric"] if isinstance(claim["metric"], list) else [claim["metric"]]
     for name in metrics:
@@ -87,10 +87,10 @@ def metrics_of(claim: Claim, cell: Cell) -> list[str]:
 
 
 def image_metrics_of(claim: Claim, cell: Cell) -> list[str]:
-    """The scores a claim is about, which must be means over images.
+    """Return the scores that a claim is about, which must be means over images.
 
     Raises:
-        AbsentError: one is not, or there is no such score.
+        AbsentError: a score is missing or is not a mean over images.
     """
     metrics = metrics_of(claim, cell)
     for name in metrics:
@@ -100,13 +100,13 @@ def image_metrics_of(claim: Claim, cell: Cell) -> list[str]:
 
 
 def seeds_of(*cells: Cell) -> tuple[int, ...]:
-    """The seeds that all these have.
+    """Return the seeds that all cells have.
 
     Raises:
-        AbsentError: there is none.
+        AbsentError: the cells have no common seed.
     """
     if not (seeds := common_seeds(*cells)):
-        raise AbsentError(f"no seed in common: {', '.join(str(c.key) for c in cells)}")
+        raise AbsentError(f"no common seed: {', '.join(str(c.key) for c in cells)}")
     return seeds
 
 
@@ -118,8 +118,8 @@ def _of(label: str, replicates: Floats, n_seeds: int) -> Measured:
 def _named(pairs: Sequence[tuple[Cell, Cell]]) -> str:
     def name(a: Cell, b: Cell) -> str:
         if a.block is b.block:
-            return f"{a.key} against {b.key}"
-        return f"{a.key} of {a.block.block.title} against {b.block.block.title}"
+            return f"{a.key} vs. {b.key}"
+        return f"{a.key} of {a.block.block.title} vs. {b.block.block.title}"
 
     names = [name(a, b) for a, b in pairs]
     return names[0] if len(names) == 1 else f"mean of {'; '.join(names)}"
@@ -174,10 +174,10 @@ def _growth(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
 
 
 def _others(a: Cell) -> list[Cell]:
-    """Every other cell of the same block with the same share of the data.
+    """Return every other cell of the same block with the same fraction of the data.
 
     Raises:
-        AbsentError: there is none.
+        AbsentError: there is no such cell.
     """
     keys = [k for k in a.block.block.keys if k.frac == a.key.frac and k != a.key]
     if not keys:
@@ -190,7 +190,7 @@ def _best(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
         for metric, b in product(metrics_of(claim, a), _others(a)):
             seeds = seeds_of(a, b)
             difference = a.mean(metric, seeds) - b.mean(metric, seeds)
-            yield _of(f"{a.key} against {b.key}", difference, len(seeds))
+            yield _of(f"{a.key} vs. {b.key}", difference, len(seeds))
 
 
 def _classes(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
@@ -198,7 +198,7 @@ def _classes(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
         for high, low in product(claim["higher"], claim["lower"]):
             names = metrics_of({"metric": [f"{claim['metric']}_{c}" for c in (high, low)]}, cell)
             a, b = (cell.mean(name, cell.seeds) for name in names)
-            yield _of(f"{cell.key}: class {high} against {low}", a - b, len(cell.seeds))
+            yield _of(f"{cell.key}: class {high} vs. {low}", a - b, len(cell.seeds))
 
 
 def _rarest(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
@@ -228,7 +228,7 @@ def _smallest_box(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measure
 def _ordered(
     claim: Claim, pairs: Sequence[tuple[Cell, Cell]], margin: Callable[[Floats, Floats], float]
 ) -> Iterator[Measured]:
-    """By how much a is ahead in a box plot's values: images with a defect, seeds pooled."""
+    """Compare a and b by the values of a box plot: images with a defect, seeds pooled."""
     for metric, (a, b) in product(image_metrics_of(claim, pairs[0][0]), pairs):
         seeds = seeds_of(a, b)
         images = [cell.images(metric, seeds) for cell in (a, b)]

@@ -1,7 +1,7 @@
-"""A study's finished cells, in blocks that may be compared: one data set, one split, one protocol.
+"""Collect a study's finished cells in comparable blocks: one data set, split and protocol each.
 
-A block holds everything but encoder, initialisation, fraction and seed fixed. Cells of different
-blocks are never averaged; two blocks on the same split are compared cell by cell.
+Within a block only encoder, initialisation, fraction and seed vary. Cells of different blocks are
+never averaged; two blocks on the same split are compared cell by cell.
 
 Shapes: K cells in a block, N test images, M classes.
 """
@@ -29,19 +29,19 @@ from tlunet.model.scores import PixelCounts, from_table
 from tlunet.runs.settings import read_settings, spoken, what_differs
 
 FACTORS = ("encoder", "init", "frac", "seed")
-FREE = (*FACTORS, "start", "version")  # what differs between the cells of one block
-FIRST = ("resnet", "densenet", "random")  # as in the paper; the others follow by name
+FREE = (*FACTORS, "start", "version")  # what may differ between the cells of a block
+FIRST = ("resnet", "densenet", "random")  # as in the paper; others follow by name
 RECIPES = {"synthetic": ("n", "size", "epochs", "seed"), "imagenet": ("path",),
            "checkpoint": ("path",), "random": ()}  # fmt: skip
 
 
-#: Names stay as they are written: 007 is no number, NA is not nothing.
+#: Image names are strings: 007 is not a number and NA is not a missing value.
 SPLIT = csv.ConvertOptions(
     column_types={"image_id": pa.string(), "subset": pa.string(), "group": pa.int64()},
     include_columns=["image_id", "subset", "group"],
 )
 
-#: What a broken file in a run folder raises.
+#: Exceptions raised by broken files in a run folder.
 UNREADABLE = (
     *(OSError, KeyError, ValueError, TypeError, AttributeError),
     *(ArrowException, OmegaConfBaseException, YAMLError, DataError),
@@ -49,7 +49,7 @@ UNREADABLE = (
 
 
 class Key(NamedTuple):
-    """A cell but for its seed."""
+    """A cell without its seed."""
 
     encoder: str
     init: str
@@ -64,22 +64,21 @@ class Block:
     """Finished cells of one data set, split and protocol.
 
     Attributes:
-        title: data set, and what tells this block from the study's others.
-        dataset: its name.
+        title: data set, and the settings that distinguish this block from the study's others.
+        dataset: name of the data set.
         split: fingerprint of the split.
-        threshold: of pixels and labels.
+        threshold: probability threshold for pixels and labels.
         classes: M names.
         image_ids: N names of test images, sorted.
         groups: (N,) numbers of the near-duplicate groups, from 0.
-        cells: K rows in the order in which they are shown: the factors, ``folder``,
-            ``dead_classes``, ``recipe`` (of the starting weights) and the facts of ``meta.json``.
-        counts: one a cell, rows as ``image_ids``.
+        cells: K rows in display order: the factors, ``folder``, ``dead_classes``, ``recipe`` (of
+            the starting weights) and the contents of ``meta.json``.
+        counts: one per cell, rows in the order of ``image_ids``.
         history: the cells' ``history.csv``, with the factors.
-        settings: the protocol, as a person would type it.
-        missing: cells that are not finished of each encoder's grid: all its initialisations ×
-            fractions × seeds. An encoder that serves as a baseline may have fewer than another.
-        empty_predictor: scores of the predictor that never finds a defect, as `metrics.json` has
-            them.
+        settings: the protocol, as typed on the command line.
+        missing: cells without a finished run in each encoder's own grid of initialisations ×
+            fractions × seeds. An encoder that serves as a baseline may have a smaller grid.
+        empty_predictor: scores of the predictor that never finds a defect, as in `metrics.json`.
     """
 
     title: str
@@ -98,29 +97,29 @@ class Block:
 
     @property
     def keys(self) -> list[Key]:
-        """Every encoder × init × frac that has a finished cell, in the order shown."""
+        """Every encoder × init × frac with a finished cell, in display order."""
         rows = self.cells[["encoder", "init", "frac"]].drop_duplicates()
         return [Key(*row) for row in rows.itertuples(index=False)]
 
     def runs(self, key: Key) -> pd.DataFrame:
-        """The rows of ``cells`` with this key, a row a seed."""
+        """Return the rows of ``cells`` with this key, one row per seed."""
         return self.cells[(self.cells[list(Key._fields)] == list(key)).all(axis=1)]
 
     @property
     def seeds(self) -> list[int]:
-        """Every seed of any cell."""
+        """All seeds of any cell."""
         return sorted(int(s) for s in self.cells["seed"].unique())
 
 
 @dataclass(frozen=True)
 class Study:
-    """What a study folder holds.
+    """Contents of a study folder.
 
     Attributes:
-        folder: of the study.
-        blocks: of finished cells.
-        unfinished: cells by state: (title, state, error).
-        faults: run folders that cannot be read, and cells left out, with the reason.
+        folder: the study folder.
+        blocks: the finished cells.
+        unfinished: the other cells: (title, state, error).
+        faults: unreadable run folders and ignored cells, with the reason.
     """
 
     folder: Path
@@ -130,7 +129,7 @@ class Study:
 
 
 def display_order(names: Iterable[str]) -> list[str]:
-    """ResNet, DenseNet, random first, as in the paper; the others by name.
+    """Sort names: ResNet, DenseNet and random first, as in the paper, then the others by name.
 
     >>> display_order(["synthetic", "random", "imagenet"])
     ['random', 'imagenet', 'synthetic']
@@ -142,10 +141,10 @@ def collect(folder: Path) -> Study:
     """Read every run folder of a study.
 
     Raises:
-        DataError: it is no study folder.
+        DataError: the folder is not a study folder.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; expected a study's, as runs/synthetic")
+        raise DataError(f"{folder}: no such folder; expected a study, such as runs/synthetic")
     runs, unfinished, faults = [], [], []
     for status in sorted(folder.glob("*/status.json")):
         run = status.parent
@@ -160,7 +159,7 @@ def collect(folder: Path) -> Study:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             faults.append(f"{run.name}: cannot be read ({reason}); run it again with force=true")
     if not runs and not unfinished and not faults:
-        raise DataError(f"{folder}: no run folder in it; expected a study's, as runs/synthetic")
+        raise DataError(f"{folder}: no run folder in it; expected a study, such as runs/synthetic")
     protocols: dict[str, list[_Run]] = {}
     for run_ in runs:
         protocols.setdefault(run_.protocol, []).append(run_)
@@ -171,7 +170,7 @@ def collect(folder: Path) -> Study:
     ]
     blocks = []
     for (protocol, members), title in zip(protocols.items(), titles, strict=True):
-        if titles.count(title) > 1:  # they differ in something that has no spoken name
+        if titles.count(title) > 1:  # they differ in something without a short name
             title += f" · protocol {hashlib.sha256(protocol.encode()).hexdigest()[:8]}"
         kept, left_out = _one_a_cell(_label_inits(members))
         faults += left_out
@@ -224,8 +223,8 @@ def _read(folder: Path, meta: dict[str, Any], time: str) -> _Run:
 
 
 def _counts(file: Path) -> tuple[PixelCounts[NDArray[Any]], list[str]]:
-    """A cell's counts and the names of its images, both sorted by name."""
-    # Names repeat for every class: as a dictionary they are read once an image.
+    """Read a cell's counts and the names of its images, both sorted by name."""
+    # Names repeat for every class: as a dictionary each is read only once.
     table = pd.read_parquet(file, read_dictionary=["image_id", "class_name"])
     counts, ids = from_table(table), table["image_id"].unique().tolist()
     order = np.asarray(sorted(range(len(ids)), key=ids.__getitem__), np.int64)
@@ -234,17 +233,17 @@ def _counts(file: Path) -> tuple[PixelCounts[NDArray[Any]], list[str]]:
 
 
 def _groups(file: Path, ids: list[str]) -> NDArray[np.int64]:
-    """The near-duplicate group of each test image, which must be those of the split."""
+    """Read the near-duplicate group of each test image, and check that the images match."""
     split = csv.read_csv(file, convert_options=SPLIT)
     test = split.filter(compute.equal(split["subset"], "test"))
     place = compute.index_in(pa.array(ids, pa.string()), value_set=test["image_id"])
     if place.null_count or len(compute.unique(test["image_id"])) != len(ids):
-        raise DataError("test_images.parquet has other images than the test part of split.csv")
+        raise DataError("the images of test_images.parquet are not the test set of split.csv")
     return test["group"].take(place).to_numpy()
 
 
 def _label_inits(runs: Sequence[_Run]) -> list[_Run]:
-    """Name an initialisation's recipe too where one name stands for several in this block."""
+    """Add the recipe to the name of an initialisation if a block has several under one name."""
     for init in {run.meta["init"] for run in runs}:
         namesakes = [run for run in runs if run.meta["init"] == init]
         differing = what_differs([run.recipe for run in namesakes])
@@ -254,7 +253,7 @@ def _label_inits(runs: Sequence[_Run]) -> list[_Run]:
 
 
 def _one_a_cell(runs: Sequence[_Run]) -> tuple[list[_Run], list[str]]:
-    """Of runs of the same cell (other starting weights, say) the newest; and what was left out."""
+    """Keep the newest run of each cell (starting weights may differ); report the others."""
     newest: dict[tuple[Any, ...], _Run] = {}
     left_out = []
     for run in sorted(runs, key=lambda run: (run.time, run.folder)):

@@ -1,9 +1,9 @@
-"""Scores of a test part drawn again and again: the crossed bootstrap over seeds and images.
+"""Crossed bootstrap over seeds and test images.
 
 A replicate draws seeds with replacement and, independently, one set of near-duplicate groups of
 test images, which all seeds share: seeds and images are crossed, not nested. A draw is a row of
-weights, how often each seed or image is in it, so that a score of all replicates is one matrix
-product. Row 0 is the sample itself, every image once: its score is the estimate.
+weights that says how often each seed or image was drawn, so the scores of all replicates are one
+matrix product. Row 0 is the sample itself, with every image once: its score is the estimate.
 
 Reference: Owen and Eckles (2012), Bootstrapping data arrays of arbitrary order.
 
@@ -21,10 +21,10 @@ from scipy import sparse
 from tlunet.model.scores import PixelCounts, dice, iou
 
 Floats = NDArray[np.float64]
-#: How often images are drawn: whole numbers, and so are their sums, exact in float32 up to 2²⁴.
+#: How often each image is drawn: whole numbers, so sums are exact in float32 up to 2²⁴.
 Draws = NDArray[np.float32]
 
-#: Scores that are the mean of one value an image, and those that are not.
+#: Scores that are a mean of one value per image, and those that are not.
 PER_IMAGE = (
     "dice_image", "iou_image", "dice_kaggle", "iou_kaggle", "mla", "label_accuracy",
     "subset_accuracy",
@@ -32,21 +32,21 @@ PER_IMAGE = (
 BY_CLASS = ("dice_class", "iou_class", "dice_pooled", "iou_pooled", "auc", "ap")
 METRICS = PER_IMAGE + BY_CLASS
 
-SEEDS_NEEDED = 3  # under three, seeds are not drawn and the interval is over images only
-CHUNK = 4_000_000  # weights held in float64 at a time
-BLOCK = 64  # distinct scores worked on at a time: their sums stay in the processor's cache
+SEEDS_NEEDED = 3  # with fewer, seeds are not drawn and the interval is over images only
+CHUNK = 4_000_000  # weights converted to float64 at a time
+BLOCK = 64  # distinct scores processed at a time: their sums stay in the CPU cache
 
 
 def draw_images(groups: NDArray[np.int64], replicates: int, seed: int = 0) -> Draws:
-    """How often each image is in each draw; near-duplicates come and go together.
+    """Draw how often each image is in each replicate; near-duplicates are drawn together.
 
     Args:
         groups: (N,) the group of each image, numbered 0, 1, …
         replicates: R.
-        seed: of the draws.
+        seed: random seed.
 
     Returns:
-        (R + 1, N); row 0 is all ones. In memory image by image, as its users walk through them.
+        (R + 1, N); row 0 is all ones. Stored image by image, the order in which it is read.
     """
     rng = np.random.default_rng(seed)
     G = int(groups.max(initial=-1)) + 1
@@ -60,7 +60,7 @@ def draw_images(groups: NDArray[np.int64], replicates: int, seed: int = 0) -> Dr
 
 @cache
 def draw_seeds(n_seeds: int, replicates: int, seed: int = 0) -> Floats:
-    """The weight of each seed in each draw; equal in all of them under three seeds.
+    """Draw the weight of each seed in each replicate; all equal with fewer than three seeds.
 
     Returns:
         (R + 1, S), read-only; rows sum to 1; row 0 is 1/S throughout.
@@ -74,11 +74,12 @@ def draw_seeds(n_seeds: int, replicates: int, seed: int = 0) -> Floats:
 
 
 def image_scores(counts: PixelCounts[NDArray[Any]], threshold: float) -> dict[str, Floats]:
-    """One value an image, for every score that is a mean over images; NaN where it has no part.
+    """Compute one value per image for every score that is a mean over images.
 
     Returns:
         (N,) each: the names of :data:`PER_IMAGE`, and ``dice_class_1``, ``iou_class_1`` … for
-        each class. Definitions: :func:`tlunet.model.scores.summarise`.
+        each class; NaN where the image does not enter the mean. Definitions:
+        :func:`tlunet.model.scores.summarise`.
     """
     both, truth, predicted = (
         np.asarray(a, np.int64) for a in (counts.intersection, counts.truth, counts.predicted)
@@ -104,16 +105,16 @@ def image_scores(counts: PixelCounts[NDArray[Any]], threshold: float) -> dict[st
 def resampled(
     counts: PixelCounts[NDArray[Any]], threshold: float, weights: Draws
 ) -> dict[str, Floats]:
-    """Every score of every draw.
+    """Compute every score of every draw.
 
     Args:
         counts: N images × M classes of one network.
-        threshold: a label is positive where its probability is above it.
+        threshold: a label is positive if its probability is above it.
         weights: (D, N), how often each image is in each draw.
 
     Returns:
         (D,) each: the names of :data:`METRICS`, and ``auc_1`` … for each class; NaN where a
-        draw leaves a score undefined. A mean over classes leaves undefined ones out.
+        score is undefined in a draw. A mean over classes skips undefined ones.
     """
     weights = np.asarray(weights, np.float32)
     values = image_scores(counts, threshold)
@@ -129,7 +130,7 @@ def resampled(
         "dice": _divide(2 * both, truth + predicted),
         "iou": _divide(both, truth + predicted - both),
     }
-    by_image = np.ascontiguousarray(weights.T)  # (N, D); no copy of what draw_images made
+    by_image = np.ascontiguousarray(weights.T)  # (N, D); no copy of the draws from draw_images
     label, prob = np.asarray(counts.label, bool), np.asarray(counts.prob)
     M = label.shape[1]
     for m in range(M):
@@ -145,7 +146,7 @@ def resampled(
 
 
 def weighted_sums(weights: Draws, values: NDArray[Any]) -> Floats:
-    """Sums over the images of every draw.
+    """Sum values over the images of every draw.
 
     Args:
         weights: (D, N).
@@ -163,21 +164,21 @@ def weighted_sums(weights: Draws, values: NDArray[Any]) -> Floats:
 
 
 def _ranked(label: NDArray[np.bool_], prob: NDArray[Any], weights: Draws) -> tuple[Floats, Floats]:
-    """AUC and average precision, (D,) each, of images that count ``weights`` times.
+    """Compute AUC and average precision, (D,) each, of images that count ``weights`` times.
 
-    Both change at the positives' distinct scores alone. Walking down them, the negatives between
-    one and the next are added up at once, a product with a sparse matrix.
+    Both change only at the distinct scores of the positives. From the highest score down, the
+    negatives between two of them are summed at once by a product with a sparse matrix.
 
     Args:
-        label: (N,) the truth.
+        label: (N,) the true labels.
         prob: (N,) the scores.
-        weights: (N, D), image by image in memory.
+        weights: (N, D), stored image by image.
     """
     D = weights.shape[1]
     scores, place = np.unique(-prob[label], return_inverse=True)  # (K,) the highest first
     row = np.empty(len(prob), np.int64)
     row[label] = 2 * place + 1
-    row[~label] = 2 * np.searchsorted(scores, -prob[~label])  # the first score not above its own
+    row[~label] = 2 * np.searchsorted(scores, -prob[~label])  # the first score not above this one
     adding = _adding(row, 2 * len(scores) + 1)
     tied = ~label & np.isin(prob, prob[label])
     ties = _adding(np.where(tied, row // 2, len(scores)), len(scores) + 1) if tied.any() else None
@@ -189,7 +190,7 @@ def _ranked(label: NDArray[np.bool_], prob: NDArray[Any], weights: Draws) -> tup
         sums = (adding[2 * start : 2 * stop] @ weights).reshape(-1, 2, D)  # (K, 2, D)
         positives = sums[:, 1].astype(np.float64)
         sums[0] += so_far
-        for before, here in pairwise(sums):  # np.cumsum is four times as slow along this axis
+        for before, here in pairwise(sums):  # np.cumsum is four times slower along this axis
             here += before
         so_far = sums[-1].copy()
         others = sums[:, 0].astype(np.float64)  # negatives scored at least as high
@@ -204,7 +205,7 @@ def _ranked(label: NDArray[np.bool_], prob: NDArray[Any], weights: Draws) -> tup
 
 
 def _adding(row: NDArray[np.int64], rows: int) -> sparse.csr_matrix:
-    """(rows, N) ones: times weights it gives their sums by row, whole numbers and so exact."""
+    """Build the (rows, N) matrix of ones whose product with weights is their exact sum by row."""
     N = len(row)
     return sparse.csr_matrix((np.ones(N, np.float32), (row, np.arange(N))), shape=(rows, N))
 

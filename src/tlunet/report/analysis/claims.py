@@ -1,28 +1,28 @@
-"""Claims beside measurements: `claims.yaml` says what is claimed, what answers it, and the rule.
+"""Judge the claims of a `claims.yaml` by the measurements of a study.
 
-Keys of a claim: ``id``, ``says``, ``where``, ``note``, ``number`` (what is claimed, if it is a
-number), ``metric`` (a score of ``comparisons.csv``), ``a`` and ``b`` (cells: ``encoder``, ``init``,
-``frac``, and settings such as ``loss`` where protocols are compared; ``b`` takes from ``a`` what it
-does not name; a list stands for every value in it), and ``kind``:
+Keys of a claim: ``id``, ``says``, ``where``, ``note``, ``number`` (the claimed number, if any),
+``metric`` (a score of ``comparisons.csv``), ``a`` and ``b`` (cells: ``encoder``, ``init``,
+``frac``, and settings such as ``loss`` if protocols are compared; ``b`` takes from ``a`` the keys
+it does not set; a list stands for each of its values), and ``kind``:
 
-- ``difference``: a - b is above zero. ``relative``: a / b - 1 is. ``improved``: more images are
-  better with a than are worse; the number is the share of those that are better.
-- ``growth``: a - b exceeds the same difference at the cells ``than``.
+- ``difference``: a - b is above zero. ``relative``: a / b - 1 is above zero. ``improved``: more
+  images improve with a than get worse; the number is the fraction that improves.
+- ``growth``: a - b exceeds the same difference for the cells ``than``.
 - ``at_most``: a - b is below ``margin``.
-- ``best``: a scores above every other cell with the same share of the data.
+- ``best``: a scores above every other cell with the same fraction of the data.
 - ``classes``: in every cell a the classes ``higher`` score above the classes ``lower``.
 - ``rarest``: in every cell a the class with the fewest test images scores below the mean of the
   others.
-- ``median``, ``smallest_box``: of the values a box plot shows; by their order alone.
+- ``median``, ``smallest_box``: of the values in a box plot; judged by their order only.
 - ``curve``: a column of ``history.csv`` is higher at the ``first`` or ``last`` ``epoch``.
-- ``unmeasured``: nothing here answers it.
+- ``unmeasured``: no measurement answers it.
 
-Several pairs are averaged, or must each hold with ``every: true``; in ``best``, ``classes``,
-``rarest``, ``median``, ``smallest_box`` and ``improved`` each must hold. *Direction* is supported
-if the 95 % interval leaves zero out on the claimed side, contradicted if on the other, inconclusive
-if it holds zero. *Size* is supported if the interval holds the number, and inconclusive under three
-seeds. A claim about ImageNet is not measured by another initialisation: its number is shown, and
-counts for nothing.
+Several pairs are averaged; with ``every: true``, and always in ``best``, ``classes``, ``rarest``,
+``median``, ``smallest_box`` and ``improved``, each must hold. *Direction* is supported if the 95%
+interval excludes zero on the claimed side, contradicted if on the other side, inconclusive if it
+includes zero. *Size* is supported if the interval includes the number, and inconclusive with fewer
+than three seeds. A claim about ImageNet is not measured with another initialisation: its number is
+shown, but is not a verdict.
 """
 
 from collections.abc import Iterator, Sequence
@@ -55,10 +55,10 @@ COLUMNS = [
 
 
 def find_claims(experiment: Path) -> Path | None:
-    """An experiment's ``claims.yaml``, checked; ``None`` if it has none.
+    """Find and check an experiment's ``claims.yaml``; ``None`` if it has none.
 
     Raises:
-        ConfigError: it cannot be read, or one of its claims is faulty.
+        ConfigError: the file cannot be read, or a claim is invalid.
     """
     path = experiment / "claims.yaml"
     if not path.exists():
@@ -68,10 +68,11 @@ def find_claims(experiment: Path) -> Path | None:
 
 
 def read_claims(path: Path) -> list[Claim]:
-    """The claims of a file.
+    """Read and check the claims of a file.
 
     Raises:
-        ConfigError: no such file, not YAML, or a claim with a wrong, unknown or missing key.
+        ConfigError: the file is missing or not YAML, or a claim has an invalid, unknown or missing
+            key.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -111,12 +112,12 @@ def _faults(claim: Claim) -> Iterator[str]:
         yield f"{name}: epoch is {claim['epoch']!r}, expected first or last"
     if isinstance(claim.get("a"), dict):
         for key in sorted(set(Key._fields) - claim["a"].keys()):
-            yield f"{name}: 'a' does not say which {key}"
+            yield f"{name}: key {key!r} is missing in 'a'"
 
 
 def _cell_faults(cell: Any) -> Iterator[str]:
     if not isinstance(cell, dict):
-        yield f"{cell!r} is no cell; expected keys such as encoder, init and frac"
+        yield f"{cell!r} is not a cell; expected keys such as encoder, init and frac"
         return
     fracs = cell.get("frac", 1.0)
     for frac in fracs if isinstance(fracs, list) else [fracs]:
@@ -129,12 +130,12 @@ def _is_number(value: Any) -> bool:
 
 
 def judge(claims: Sequence[Claim], blocks: Sequence[Resampled]) -> pd.DataFrame:
-    """Every claim in every block; a claim that names settings, once for the whole study.
+    """Judge every claim in every block; a claim that names settings once for the whole study.
 
     Returns:
         ``block, id, says, where, kind, number, note`` of the claim; ``value, low, high, n_seeds,
-        interval`` measured; ``case``: of which cells (the weakest, where each must hold), or why
-        there are none; ``direction`` and ``size``: the verdicts, size null without a number.
+        interval`` measured; ``case``: the cells measured (the weakest if each must hold), or why
+        nothing was measured; ``direction`` and ``size``: the verdicts, size null without a number.
     """
     rows = []
     for claim in claims:
@@ -163,7 +164,7 @@ def _judged(claim: Claim, blocks: Sequence[Resampled], title: str) -> dict[str, 
             sizes = [size(case.value, number or 0.0, case.n_seeds) for case in cases]
             verdicts = _all([direction(case.evidence) for case in cases]), _all(sizes)
     if stand_in:
-        row["case"] = f"init={stand_in} in its stead: {row['case']}"
+        row["case"] = f"with init={stand_in} instead: {row['case']}"
     return row | {"direction": verdicts[0], "size": None if number is None else verdicts[1]}
 
 
@@ -176,7 +177,7 @@ def _all(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def _with_stand_in(claim: Claim, blocks: Sequence[Resampled]) -> tuple[Claim, str | None]:
-    """The claim with another initialisation for ImageNet's, if the study has none of that."""
+    """Replace ImageNet in a claim by another initialisation if the study has no ImageNet cell."""
     inits = [key.init for block in blocks for key in block.block.keys if key.init != "random"]
     if (
         any(i.startswith("imagenet") for i in inits)

@@ -1,4 +1,4 @@
-"""What is compared with what: differences of scores, paired by image and seed, with intervals."""
+"""Compare cells: differences in scores, paired by image and seed, with intervals."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from torch import get_num_threads
 
+from tlunet.machine.parallel import cores
 from tlunet.report.analysis.blocks import Block, Key
 from tlunet.report.analysis.bootstrap import (
     METRICS,
@@ -38,10 +38,10 @@ REPLICATES = 2000
 
 @dataclass(frozen=True, eq=False)
 class Resampled:
-    """A block's scores in every replicate; blocks of one split draw the same images and seeds.
+    """Scores of a block in every replicate; blocks of one split draw the same images and seeds.
 
     Args:
-        block: whose cells.
+        block: the block of cells.
         replicates: R.
     """
 
@@ -50,24 +50,24 @@ class Resampled:
 
     @cached_property
     def draws(self) -> Draws:
-        """(R + 1, N) how often each image is in each draw."""
+        """How often each image is in each draw, (R + 1, N)."""
         return _shared_draws(self.block.groups.tobytes(), self.replicates)
 
     @cached_property
     def scores(self) -> list[dict[str, Floats]]:
-        """(R + 1,) every score of every cell, rows as ``block.cells``."""
+        """Every score of every cell, (R + 1,) each, in the order of ``block.cells``."""
         one = partial(resampled, threshold=self.block.threshold, weights=self.draws)
-        with ThreadPoolExecutor(get_num_threads()) as pool:  # torch's number: set in one place
+        with ThreadPoolExecutor(cores()) as pool:
             return list(pool.map(one, self.block.counts))
 
     @cached_property
     def images(self) -> list[dict[str, Floats]]:
-        """(N,) per cell the scores that are means over images, image by image."""
+        """Per cell the scores that are means over images, image by image, (N,) each."""
         return [image_scores(counts, self.block.threshold) for counts in self.block.counts]
 
     @cached_property
     def rows(self) -> dict[tuple[Key, int], int]:
-        """The row of each key and seed."""
+        """Row in ``block.cells`` of each key and seed."""
         columns = self.block.cells[["encoder", "init", "frac", "seed"]]
         return {
             (Key(e, i, f), int(s)): k
@@ -76,27 +76,27 @@ class Resampled:
 
     @property
     def metrics(self) -> list[str]:
-        """Every score, means over classes first, then class by class."""
+        """Names of all scores: means over classes first, then class by class."""
         return [*METRICS, *sorted((n for n in self.scores[0] if n not in METRICS), key=_by_class)]
 
     def cell(self, key: Key) -> "Cell":
-        """What :class:`Cell` compares."""
+        """Return the :class:`Cell` of a key."""
         return Cell(self, key)
 
 
 class Cell(NamedTuple):
-    """One encoder × init × frac of one block, over its seeds."""
+    """One encoder × init × frac of a block, with all its seeds."""
 
     block: Resampled
     key: Key
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The seeds that are finished."""
+        """Seeds with a finished run."""
         return tuple(s for s in self.block.block.seeds if (self.key, s) in self.block.rows)
 
     def mean(self, metric: str, seeds: Sequence[int]) -> Floats:
-        """(R + 1,) mean over seeds of a score, the estimate first; NaN without seeds."""
+        """Average a score over seeds, (R + 1,), the estimate first; NaN without seeds."""
         if not seeds:
             return np.full(self.block.replicates + 1, np.nan)
         rows = [self.block.rows[self.key, seed] for seed in seeds]
@@ -104,7 +104,7 @@ class Cell(NamedTuple):
         return np.einsum("rs,sr->r", draw_seeds(len(seeds), self.block.replicates), per_seed)
 
     def images(self, metric: str, seeds: Sequence[int]) -> Floats:
-        """(S, N) a value an image, of a score that is a mean over images; NaN: no part in it.
+        """Return a score image by image, (S, N); NaN where an image does not enter the mean.
 
         Raises:
             KeyError: the score is not a mean over images.
@@ -115,12 +115,12 @@ class Cell(NamedTuple):
 
 @lru_cache(maxsize=1)
 def _shared_draws(groups: bytes, replicates: int) -> Draws:
-    """Blocks of one split draw the same images: drawn once, as they take seconds and memory."""
+    """Cache the draws, which take seconds and memory: blocks of one split share them."""
     return draw_images(np.frombuffer(groups, np.int64), replicates)
 
 
 def common_seeds(*cells: Cell) -> tuple[int, ...]:
-    """The seeds that all these have."""
+    """Return the seeds that all cells have."""
     first, *others = (cell.seeds for cell in cells)
     return tuple(s for s in first if all(s in other for other in others))
 
@@ -128,13 +128,13 @@ def common_seeds(*cells: Cell) -> tuple[int, ...]:
 def shares(
     metric: str, a: Cell, b: Cell, draws: int | None = None
 ) -> tuple[Floats, Floats, Floats]:
-    """Shares of image × seed pairs in which ``a`` scores above, as, below ``b``.
+    """Compute the fractions of image × seed pairs where ``a`` scores above, equal to, below ``b``.
 
     Args:
         metric: a score that is a mean over images.
         a: one cell.
-        b: another, of the same images.
-        draws: how many of the R + 1, the sample itself first; ``None``: all.
+        b: another cell on the same images.
+        draws: how many of the R + 1 draws, the sample itself first; ``None``: all.
 
     Returns:
         (draws,) each.
@@ -144,7 +144,7 @@ def shares(
     """
     seeds, times = common_seeds(a, b), a.block.draws[:draws]  # (D, N)
     d = a.images(metric, seeds) - b.images(metric, seeds)  # (S, N)
-    counted = ~np.isnan(d[:1])  # by the truth: the same for every seed
+    counted = ~np.isnan(d[:1])  # depends on the ground truth: the same for every seed
     weights = draw_seeds(len(seeds), a.block.replicates)[:draws]  # (D, S)
     sums = weighted_sums(times, np.concatenate([counted, d > 0, d == 0, d < 0]).T)
     total, *hits = np.hsplit(sums, 1 + len(seeds) * np.arange(3))  # (D, 1), (D, S) thrice
@@ -163,11 +163,11 @@ def _by_class(name: str) -> tuple[int, int]:
 
 
 def score_table(blocks: Sequence[Resampled]) -> pd.DataFrame:
-    """Every score of every encoder × init × frac with its interval.
+    """Tabulate every score of every encoder × init × frac with its interval.
 
     Returns:
-        Columns ``block, encoder, init, frac, metric, mean, low, high, n_seeds, interval``, the
-        last ``seeds and images``, or ``images only`` under three seeds.
+        Columns ``block, encoder, init, frac, metric, mean, low, high, n_seeds, interval``; the
+        last is ``seeds and images``, or ``images only`` with fewer than three seeds.
     """
     rows = []
     for block in blocks:
@@ -182,15 +182,15 @@ def score_table(blocks: Sequence[Resampled]) -> pd.DataFrame:
 
 
 def interval_over(n_seeds: int) -> str:
-    """What an interval speaks for."""
+    """Return what the interval covers, in words."""
     return "seeds and images" if n_seeds >= SEEDS_NEEDED else "images only"
 
 
 def pairs(block: Resampled) -> Iterator[tuple[str, Cell, Cell]]:
-    """What is compared inside a block: (factor, a, b), the difference being a - b.
+    """Yield the comparisons inside a block: (factor, a, b); the difference is a - b.
 
-    ``init``: each initialisation with random, at each encoder and fraction. ``frac``: the largest
-    fraction with each smaller one. ``encoder``: each encoder with each before it.
+    ``init``: each initialisation with random, for each encoder and fraction. ``frac``: the largest
+    fraction with each smaller one. ``encoder``: each encoder with each one before it.
     """
     keys = block.block.keys
     encoders = list(dict.fromkeys(k.encoder for k in keys))
@@ -208,7 +208,7 @@ def pairs(block: Resampled) -> Iterator[tuple[str, Cell, Cell]]:
 
 
 def protocol_pairs(blocks: Sequence[Resampled]) -> Iterator[tuple[str, Cell, Cell]]:
-    """The same cell under two protocols, where both saw the same split of the same images."""
+    """Yield the same cell under two protocols, if both used the same split of the same images."""
     for a, b in combinations(blocks, 2):
         same = all(
             getattr(a.block, name) == getattr(b.block, name)
@@ -221,16 +221,16 @@ def protocol_pairs(blocks: Sequence[Resampled]) -> Iterator[tuple[str, Cell, Cel
 
 
 def compare(blocks: Sequence[Resampled]) -> pd.DataFrame:
-    """Every comparison of a study, in every score.
+    """Tabulate every comparison of a study in every score.
 
     Returns:
-        ``block, factor, difference_of, at`` (what is compared, and where), ``encoder, init,
-        frac`` (of a, the first), ``metric, mean_a, mean_b, difference,
-        low, high, relative`` (difference / mean_b), ``improved, tied, worse`` (shares of image ×
-        seed pairs), ``p`` (Wilcoxon's, on the images' seed means), ``p_holm`` (within the block's
-        and metric's family), ``n_seeds, interval, verdict`` (higher, lower, undecided or
-        undefined). The factor ``gain`` is a difference of differences: what pre-training gains
-        with less data minus what it gains with the most.
+        ``block, factor, difference_of, at`` (what is compared, and under which condition),
+        ``encoder, init, frac`` (of a, the first), ``metric, mean_a, mean_b, difference, low, high,
+        relative`` (difference / mean_b), ``improved, tied, worse`` (fractions of image × seed
+        pairs), ``p`` (Wilcoxon test on the images' seed means), ``p_holm`` (within the family of
+        block and metric), ``n_seeds, interval, verdict`` (higher, lower, undecided or undefined).
+        The factor ``gain`` is a difference of differences: the gain from pre-training with less
+        data minus the gain with the most data.
     """
     found = [(block.block.title, *pair) for block in blocks for pair in pairs(block)]
     found += [("between protocols", *pair) for pair in protocol_pairs(blocks)]
@@ -251,7 +251,7 @@ def compare(blocks: Sequence[Resampled]) -> pd.DataFrame:
 
 def _compared(title: str, factor: str, a: Cell, b: Cell) -> Iterator[dict[str, object]]:
     seeds = common_seeds(a, b)
-    if factor == "protocol":  # the titles say the settings that differ
+    if factor == "protocol":  # the titles name the settings that differ
         difference, at = f"{a.block.block.title} − {b.block.block.title}", str(a.key)
     else:
         first, second = a.key._asdict(), b.key._asdict()
@@ -294,7 +294,7 @@ def _difference(replicates: Floats, n_seeds: int) -> dict[str, object]:
 
 
 def higher(difference: Estimate) -> str:
-    """``higher``, ``lower`` or ``undecided``; ``undefined`` where there is no difference."""
+    """Return ``higher``, ``lower`` or ``undecided``; ``undefined`` if the difference is NaN."""
     words = {"supported": "higher", "contradicted": "lower", "inconclusive": "undecided"}
     return words.get(direction(difference), "undefined")
 

@@ -1,6 +1,6 @@
-"""Intervals, tests and verdicts: what may be said of a difference.
+"""Intervals, tests and verdicts for differences.
 
-Conventions: intervals are 95 %, from the percentiles of bootstrap replicates
+Conventions: 95% intervals from the percentiles of bootstrap replicates
 (:mod:`tlunet.report.analysis.bootstrap`); tests are two-sided.
 """
 
@@ -17,12 +17,12 @@ Floats = NDArray[np.float64]
 Verdict = Literal["supported", "contradicted", "inconclusive", "not measured"]
 
 LEVEL = 0.95
-ENUMERATED = 13  # values at most whose signs are tried one by one, as scipy does
-ZERO_METHOD = "pratt"  # ties are ranked, then left out of the sum (Pratt 1959)
+ENUMERATED = 13  # up to this many values, all sign combinations are enumerated, as in scipy
+ZERO_METHOD = "pratt"  # ties are ranked, then dropped from the sum (Pratt 1959)
 
 
 class Estimate(NamedTuple):
-    """A value and its 95 % interval; NaN where it is undefined."""
+    """A value and its 95% interval; NaN if undefined."""
 
     value: float
     low: float
@@ -36,10 +36,10 @@ UNKNOWN = Estimate(np.nan, np.nan, np.nan)
 
 
 def percentile_interval(replicates: Floats) -> Estimate:
-    """The estimate and its interval.
+    """Compute the percentile interval of an estimate.
 
     Args:
-        replicates: (R + 1,), the estimate first. Undefined replicates are left out.
+        replicates: (R + 1,), the estimate first. Undefined replicates are ignored.
 
     >>> [round(v, 3) for v in percentile_interval(np.array([5.0, *range(1, 42)]))]
     [5.0, 2.0, 40.0]
@@ -52,31 +52,31 @@ def percentile_interval(replicates: Floats) -> Estimate:
 
 
 def t_interval(values: Sequence[float]) -> Estimate:
-    """Mean and interval over seeds alone (Student's t), for what has no images: epoch curves.
+    """Compute mean and t interval over seeds only, for values without images: epoch curves.
 
     Args:
-        values: one a seed. Under three seeds the interval is NaN.
+        values: one per seed. With fewer than three seeds the interval is NaN.
     """
     known = np.asarray([v for v in values if not np.isnan(v)], float)
     if len(known) < SEEDS_NEEDED:
         return Estimate(float(known.mean()), np.nan, np.nan) if len(known) else UNKNOWN
-    if np.ptp(known) == 0:  # no spread at all: the test would divide by zero
+    if np.ptp(known) == 0:  # no spread: the test would divide by zero
         return Estimate(float(known[0]), float(known[0]), float(known[0]))
     low, high = stats.ttest_1samp(known, 0.0).confidence_interval(LEVEL)
     return Estimate(float(known.mean()), float(low), float(high))
 
 
 def signed_rank(differences: Floats) -> float:
-    """Wilcoxon's signed-rank p of paired differences, two-sided; 1 where all are ties.
+    """Compute the two-sided Wilcoxon signed-rank p of paired differences; 1 if all are ties.
 
-    Exact where scipy's ``auto`` is, else by the normal approximation with its correction for ties.
+    Exact where scipy's ``auto`` is, otherwise the normal approximation with tie correction.
 
     Args:
-        differences: (N,), one an image: the mean over its seeds.
+        differences: (N,), one per image: the mean over its seeds.
     """
     if not len(differences):
         return float("nan")
-    # Sums of a few seeds that cancel leave specks of rounding where there is a tie.
+    # Where the differences of a few seeds cancel, rounding errors remain: these are ties.
     d = np.where(np.abs(differences) < 1e-12, 0.0, differences)
     if not d.any():
         return 1.0
@@ -87,7 +87,7 @@ def signed_rank(differences: Floats) -> float:
 
 
 def _by_enumeration(d: Floats) -> float:
-    """The exact p of a few values with ties; scipy's own takes seconds a call."""
+    """Compute the exact p of a few values with ties; scipy takes seconds per call."""
     ranks = stats.rankdata(np.abs(d))[d != 0]
     signs = (np.arange(2 ** len(ranks))[:, None] >> np.arange(len(ranks))) & 1  # (2^n, n)
     null, seen = signs @ ranks, ranks[d[d != 0] > 0].sum()
@@ -96,7 +96,7 @@ def _by_enumeration(d: Floats) -> float:
 
 
 def holm(p_values: Sequence[float]) -> Floats:
-    """Holm's step-down correction (1979); NaN stays NaN and is no part of the family.
+    """Apply Holm's step-down correction (1979); NaN stays NaN and is not part of the family.
 
     >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
     [0.03, 0.06, 0.06]
@@ -111,7 +111,7 @@ def holm(p_values: Sequence[float]) -> Floats:
 
 
 def direction(estimate: Estimate) -> Verdict:
-    """Whether a value that is claimed to be above zero is: the interval must leave zero out."""
+    """Judge the claim that a value is above zero: the interval must exclude zero."""
     if np.isnan(estimate.value):
         return "not measured"
     if estimate.low > 0:
@@ -120,7 +120,7 @@ def direction(estimate: Estimate) -> Verdict:
 
 
 def size(estimate: Estimate, number: float, n_seeds: int) -> Verdict:
-    """Whether the interval holds a claimed number; not to be told under three seeds."""
+    """Judge whether the interval includes a claimed number; needs at least three seeds."""
     if np.isnan(estimate.value):
         return "not measured"
     if n_seeds < SEEDS_NEEDED or np.isnan(estimate.low):

@@ -1,1 +1,1 @@
-"""What is in a data set, as a page or a sheet."""
+"""Overview of a data set, as a page or a sheet."""

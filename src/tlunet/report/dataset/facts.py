@@ -1,4 +1,4 @@
-"""What a survey says once it is summed up: combinations, near-duplicates, the split."""
+"""Summarise a survey: class combinations, near-duplicates, the split."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -17,30 +17,30 @@ PARTS = ("train", "val", "test")
 
 
 class Combination(NamedTuple):
-    """A set of classes (from 0) that occur in one image, and the images' rows."""
+    """Classes (from 0) that occur together in an image, and the rows of these images."""
 
     classes: tuple[int, ...]
     rows: NDArray[np.int64]
 
 
 class Repeat(NamedTuple):
-    """Images that are nearly the same picture."""
+    """Images that are near-duplicates of each other."""
 
     rows: tuple[int, ...]
-    is_conflict: bool  # they are labelled with different classes
+    is_conflict: bool  # labelled with different classes
 
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """A data set summed up.
+    """Summary of a data set.
 
     Attributes:
-        survey: what the images hold.
-        frac: share of the training part that is used.
-        combinations: the commonest first.
-        repeats: near-duplicates, those in conflict first.
-        split: as `tlunet.data.split.make_split`, N rows; ``None`` where it cannot be made.
-        warnings: what a reader must not miss, a line each.
+        survey: what the images contain.
+        frac: fraction of the training set that is used.
+        combinations: most frequent first.
+        repeats: near-duplicates, those with conflicting labels first.
+        split: as from `tlunet.data.split.make_split`, N rows; ``None`` if it cannot be made.
+        warnings: shown at the top of the page, one line each.
     """
 
     survey: Survey
@@ -52,7 +52,7 @@ class Facts:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The M classes' names."""
+        """Names of the M classes."""
         return self.survey.source.classes
 
     @property
@@ -62,13 +62,13 @@ class Facts:
 
     @property
     def pixels_each(self) -> NDArray[np.int64]:
-        """Pixels of each image as it was counted, (N,)."""
+        """Pixels of each image at the size at which they were counted, (N,)."""
         if size := self.survey.counted_at:
             return np.full(len(self.survey.records), size[0] * size[1])
         return self.survey.sizes.prod(1)
 
     def part(self, name: str) -> NDArray[np.bool_]:
-        """Which images are in a part of the split, (N,); the training part whatever ``frac``."""
+        """Return which images are in a part of the split, (N,); ``train`` ignores ``frac``."""
         if self.split is None:
             return np.zeros(len(self.survey.records), bool)
         if name == "train":
@@ -76,20 +76,20 @@ class Facts:
         return (self.split["subset"] == name).to_numpy()
 
     def named_row(self, row: int) -> str:
-        """The classes of an image in words."""
+        """Name the classes of an image."""
         return self.named(tuple(np.flatnonzero(self.survey.labels[row]).tolist()))
 
     def named(self, classes: tuple[int, ...]) -> str:
-        """A combination in words."""
+        """Name the classes of a combination."""
         return " + ".join(self.names[m] for m in classes) or "no defect"
 
 
 def sum_up(survey: Survey, *, frac: float = 1.0, split: str = "random") -> Facts:
-    """Everything that a page about a data set says.
+    """Compute everything shown on the page of a data set.
 
     Args:
-        survey: what the images hold.
-        frac: share of the training part that would be used.
+        survey: what the images contain.
+        frac: fraction of the training set to use.
         split: ``random`` or ``official``.
     """
     groups = duplicates.group(survey.thumbnails)
@@ -98,13 +98,12 @@ def sum_up(survey: Survey, *, frac: float = 1.0, split: str = "random") -> Facts
     try:
         table = default_split(source, survey.records, labels, groups, frac=frac, split=split)
         warnings += gaps(table, labels, source.classes, frac)
-    except UserError as error:  # so few images, or so small a share
+    except UserError as error:  # too few images, or too small a fraction
         warnings += [f"no split: {line}" for line in error.lines]
     repeats = _repeats(groups, labels)
     if conflicts := sum(repeat.is_conflict for repeat in repeats):
         warnings.append(
-            f"{conflicts} of the {len(repeats)} pictures that are there more than once are "
-            "labelled with different classes"
+            f"{conflicts} of {len(repeats)} groups of duplicated images have conflicting labels"
         )
     return Facts(survey, frac, _combinations(labels), repeats, table, warnings)
 
@@ -114,14 +113,14 @@ def _warnings(survey: Survey) -> list[str]:
     if survey.problems:
         spoilt = len(survey.source.records) - len(survey.records)
         found.append(
-            f"{len(survey.problems)} faults in the data; {spoilt} images are left out of this "
-            f"page. The first: {survey.problems[0]}"
+            f"{len(survey.problems)} problems in the data; {spoilt} images are excluded from this "
+            f"page. First problem: {survey.problems[0]}"
         )
     kinds = Counter(map(tuple, survey.sizes.tolist())).most_common()
     if len(kinds) > 1:
         height, width = kinds[0][0]
         found.append(
-            f"images of {len(kinds)} sizes: training needs one, as data.size=[{height},{width}]"
+            f"images have {len(kinds)} sizes; training needs one: data.size=[{height},{width}]"
         )
     if size := survey.counted_at:
         found += vanished(survey.labels, survey.mask_labels, survey.source.classes, size)

@@ -1,4 +1,4 @@
-"""A data set as one page: what a person should know of it before training."""
+"""Overview of a data set on one page: what to know before training."""
 
 from collections import Counter
 
@@ -22,40 +22,40 @@ from tlunet.report.document.document import (
 )
 from tlunet.report.figures.style import drawn
 
-SIZES = 3  # named in the subtitle
-IGNORED = 20  # files named
+SIZES = 3  # listed in the subtitle
+IGNORED = 20  # files listed
 FAULTS = 50
 
 
 def document(facts: Facts) -> Document:
-    """Everything about a data set, in the order in which a reader wants it.
+    """Build the page of a data set.
 
     Raises:
-        DataError: an image has changed since it was surveyed.
+        DataError: an image has changed since the survey.
     """
     rows = len(facts.names)
     sections = [
         Section("Images", (examples_of(facts),)),
         Section("Classes", (
             tables.classes(facts),
-            _picture("balance", "Class balance", "An image counts for every class that it shows; "
-                     "a pixel for every class that covers it.",
+            _picture("balance", "Class balance", "An image counts once for every class it shows, "
+                     "a pixel once for every class that covers it.",
                      plots.figure(facts, plots.images_by_class, plots.pixels_by_class,
                                   height=plots.height_of(rows + 1))),
         )),
-        Section("Classes that meet", (
-            _picture("together", "Which classes are in one image",
-                     "On the left the images that show both classes, the darker the larger their "
-                     "share of the images with the row's class; on the right the sets of classes.",
+        Section("Co-occurring classes", (
+            _picture("together", "Classes in the same image",
+                     "Left: images that show both classes; darker means a larger fraction of the "
+                     "images with the row's class. Right: combinations of classes.",
                      plots.figure(facts, plots.together, plots.combinations,
                                   height=plots.height_of(max(rows + 1, min(
                                       len(facts.combinations), plots.COMBINATIONS))))),
         )),
         Section("Defect sizes", (
             tables.regions(facts),
-            _picture("sizes", "Regions of touching pixels",
-                     "How many regions have which area; each class to its own height. A network "
-                     "that looks at smaller images loses the left end first.",
+            _picture("sizes", "Areas of connected regions",
+                     "Histogram of region areas, scaled per class. A network trained on smaller "
+                     "images loses the smallest defects first.",
                      plots.figure(facts, plots.region_sizes, height=0.9 + 0.5 * rows)),
         )),
         Section("Near-duplicates", _repeats(facts)),
@@ -72,16 +72,16 @@ def document(facts: Facts) -> Document:
 
 
 def title(facts: Facts) -> str:
-    """What the page is about: the data set's folder."""
-    return f"What is in {facts.survey.source.root.resolve().name}"
+    """Name the data set by its folder."""
+    return f"Overview of {facts.survey.source.root.resolve().name}"
 
 
 def subtitle(facts: Facts) -> str:
-    """How many images of which size and colour, and how many classes."""
+    """Describe the images (number, size, colour) and the number of classes."""
     survey = facts.survey
     name = survey.source.name
     if name == "synthetic":
-        name = "synthetic strips, which are not steel"
+        name = "synthetic strips (not steel)"
     kinds = Counter(map(tuple, survey.sizes.tolist())).most_common()
     sizes = ", ".join(
         f"{height}×{width}" + (f" ({n:,})" if len(kinds) > 1 else "")
@@ -100,7 +100,7 @@ def subtitle(facts: Facts) -> str:
 
 
 def headline(facts: Facts) -> list[str]:
-    """What a reader should remember, in two or three sentences."""
+    """Summarise the data set in one or two sentences."""
     labels, names = facts.survey.labels, facts.names
     total, defective = len(labels), int(labels.any(1).sum())
     if not defective:
@@ -111,22 +111,22 @@ def headline(facts: Facts) -> list[str]:
     counts = labels.sum(0)
     most, least = int(counts.argmax()), int(counts.argmin())
     if len(names) > 1 and counts[most] == counts[least]:
-        first += f", each class {counts[most]:,} images."
+        first += f"; each class is in {counts[most]:,} images."
     elif len(names) > 1:
         first += (
-            f"; {names[most]} is the commonest class ({counts[most]:,} images) and "
-            f"{names[least]} the rarest ({counts[least]:,})."
+            f"; the most frequent class is {names[most]} ({counts[most]:,} images), the rarest "
+            f"{names[least]} ({counts[least]:,})."
         )
     else:
         first += "."
     shares = facts.areas[labels.any(1)] / facts.pixels_each[labels.any(1)]
     areas = np.concatenate(facts.survey.regions)
-    if not len(areas):  # all masks vanish at the size that was asked for
+    if not len(areas):  # all masks vanish at the requested size
         return [first]
     low, high = np.percentile(areas, (25, 75))
     second = (
-        f"Half of the images with a defect have more than {percent(float(np.median(shares)))} of "
-        f"their area covered; half of all defect regions measure {low:,.0f} to {high:,.0f} pixels."
+        f"Median defect area: {percent(float(np.median(shares)))} of the image, over images with a "
+        f"defect; the middle half of all defect regions has {low:,.0f} to {high:,.0f} pixels."
     )
     return [first, second]
 
@@ -137,36 +137,36 @@ def _picture(name: str, title: str, caption: str, figure: Figure) -> Picture:
 
 def _repeats(facts: Facts) -> tuple[Part, ...]:
     if not facts.repeats:
-        return (Text("No two images are nearly the same picture."),)
+        return (Text("No near-duplicates found."),)
     images = sum(len(repeat.rows) for repeat in facts.repeats)
     conflicts = sum(repeat.is_conflict for repeat in facts.repeats)
     text = (
-        f"{images:,} images are {len(facts.repeats):,} pictures that are there more than once; "
-        f"{conflicts:,} of these pictures are labelled with different classes. The split keeps the "
-        "images of one picture on one side, so that no network is tested on what it has learnt."
+        f"{images:,} images form {len(facts.repeats):,} groups of duplicated images; "
+        f"{conflicts:,} of these groups have conflicting labels. The split keeps each group "
+        "together, so that no network is tested on training images."
     )
     return Text(text), repeats_of(facts)
 
 
 def _split(facts: Facts) -> tuple[Part, ...]:
     if facts.split is None:
-        return (Text("There are too few images to be split."),)
+        return (Text("There are too few images for a split."),)
     figure = plots.figure(facts, plots.split_balance, height=plots.height_of(len(facts.names) + 1))
-    caption = "The three marks of a class lie on one another where the split is balanced."
+    caption = "If the split is balanced, the three markers of a class overlap."
     return tables.split(facts), _picture("split", "Balance of the split", caption, figure)
 
 
 def _faults(facts: Facts) -> list[Section]:
-    """What stands in the way of training, and what is passed over; nothing where all is sound."""
+    """List problems that prevent training, and ignored files; empty if there are none."""
     parts: list[Part] = []
     problems, ignored = facts.survey.problems, facts.survey.source.ignored
     if problems:
         rows = tuple((Entry(problem.where), Entry(problem.what)) for problem in problems[:FAULTS])
         more = len(problems) - len(rows)
-        notes = (f"And {more} more: tlunet data check names them.",) if more else ()
-        parts.append(Table("Faults", (Column("where"), Column("what")), rows, notes=notes))
+        notes = (f"And {more} more: tlunet data check lists them.",) if more else ()
+        parts.append(Table("Problems", (Column("location"), Column("problem")), rows, notes=notes))
     if ignored:
         named = ", ".join(path.name for path in ignored[:IGNORED])
         more_ignored = ", …" if len(ignored) > IGNORED else ""
         parts.append(Text(f"{len(ignored)} files or folders are ignored: {named}{more_ignored}"))
-    return [Section("Faults, and what is ignored", tuple(parts))] if parts else []
+    return [Section("Problems and ignored files", tuple(parts))] if parts else []

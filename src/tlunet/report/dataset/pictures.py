@@ -1,4 +1,4 @@
-"""Which images a page about a data set shows, and how their masks are painted."""
+"""Choose the images shown for a data set, and draw their masks."""
 
 import io
 from collections.abc import Iterator
@@ -10,22 +10,22 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from tlunet.data.pack.place import decode
+from tlunet.data.readers.decode import decode
 from tlunet.errors import DataError
 from tlunet.report.dataset.facts import Combination, Facts
 from tlunet.report.document.document import Gallery, Row, Tile
 from tlunet.report.figures.style import COLOURS
 
-COMBINATIONS = 6  # the commonest, besides those that show each class
-REPEATS = 8  # pictures that are there more than once
-COPIES = 4  # of one picture
-WIDEST = 1200  # pixels of a picture in the page
-INSIDE, EDGE, RIM = 90, 255, 150  # of 255: how much a mask hides of the steel below it
+COMBINATIONS = 6  # the most frequent ones, in addition to those that show each class
+REPEATS = 8  # groups of duplicated images
+COPIES = 4  # images per group
+WIDEST = 1200  # pixels, width of an image on the page
+INSIDE, EDGE, RIM = 90, 255, 150  # opacity of a mask, of 255
 
 RULE = (
-    "Chosen by rule: the {n} commonest combinations of classes, and the commonest one of every "
-    "class that is not among them; of each, {each} images at equal steps of their defect area (by "
-    "name where there is no defect)."
+    "Chosen by rule: the {n} most frequent combinations of classes, plus the most frequent one of "
+    "every class not among them; from each, {each} images evenly spaced by defect area (by name if "
+    "there is no defect)."
 )
 
 
@@ -37,7 +37,7 @@ class Example(NamedTuple):
 
 
 def chosen(facts: Facts) -> list[tuple[Combination, list[int]]]:
-    """The combinations that are shown, and the rows of their images."""
+    """Choose the combinations to show, and the rows of their images."""
     shown = facts.combinations[:COMBINATIONS]
     for m in range(len(facts.names)):
         if not any(m in combination.classes for combination in shown):
@@ -46,7 +46,7 @@ def chosen(facts: Facts) -> list[tuple[Combination, list[int]]]:
 
 
 def each(facts: Facts) -> int:
-    """How many images of a combination are shown: strips fill a line alone."""
+    """Number of images shown per combination: fewer for strips, which fill a whole row."""
     height, width = np.median(facts.survey.sizes, axis=0)
     return 2 if width > 2 * height else 4
 
@@ -59,30 +59,30 @@ def _spread(facts: Facts, combination: Combination) -> list[int]:
 
 
 def examples_of(facts: Facts) -> Gallery:
-    """Images of every class and of the commonest combinations."""
+    """Show images of every class and of the most frequent combinations."""
     total = len(facts.survey.records)
     rows = []
     for combination, picked in chosen(facts):
         n = len(combination.rows)
-        title = f"{facts.named(combination.classes)}: {n:,} images, {100 * n / total:.2g} %"
+        title = f"{facts.named(combination.classes)}: {n:,} images, {100 * n / total:.2g}%"
         rows.append(Row(title, tuple(_tile(facts, row) for row in picked)))
     n = min(COMBINATIONS, len(facts.combinations))
     return _gallery(facts, RULE.format(n=n, each={2: "two", 4: "four"}[each(facts)]), rows)
 
 
 def repeats_of(facts: Facts) -> Gallery:
-    """Pictures that are there more than once, side by side."""
+    """Show duplicated images side by side."""
     rows = []
     for repeat in facts.repeats[:REPEATS]:
         title = " / ".join(sorted({facts.named_row(row) for row in repeat.rows}))
         more = len(repeat.rows) - COPIES
-        title = f"{len(repeat.rows)} times the same picture: {title}" + (
+        title = f"{len(repeat.rows)} near-identical images: {title}" + (
             f" ({COPIES} shown)" if more > 0 else ""
         )
         rows.append(Row(title, tuple(_tile(facts, row) for row in repeat.rows[:COPIES])))
-    rule = "Those that are labelled with different classes stand first."
+    rule = "Groups with conflicting labels come first."
     if len(facts.repeats) > REPEATS:
-        rule += f" {REPEATS} of {len(facts.repeats)} are shown."
+        rule += f" {REPEATS} of {len(facts.repeats)} groups are shown."
     return _gallery(facts, rule, rows)
 
 
@@ -91,15 +91,15 @@ def _gallery(facts: Facts, rule: str, rows: list[Row]) -> Gallery:
 
 
 def colours(classes: int) -> list[str]:
-    """A colour for each class, ``#rrggbb``; with more than seven they come again."""
+    """Return a colour for each class, ``#rrggbb``; they repeat beyond seven classes."""
     return [COLOURS[m % len(COLOURS)] for m in range(classes)]
 
 
 def read(facts: Facts, row: int) -> Example:
-    """An image and its masks once more, as they lie on disk.
+    """Read an image and its masks from disk again.
 
     Raises:
-        DataError: it has changed since it was surveyed.
+        DataError: the image has changed since the survey.
     """
     record = facts.survey.records[row]
     outcome = decode(record, len(facts.names))
@@ -117,7 +117,7 @@ def _tile(facts: Facts, row: int) -> Tile:
     note = ", ".join(f"{facts.names[m]} {found[m]:,} px" for m in np.flatnonzero(labels))
     jpeg, masks = io.BytesIO(), io.BytesIO()
     small, layers = shrunk(example)
-    # Small pictures are shown enlarged, and then blocks would show.
+    # Small images are shown enlarged, where JPEG blocks would be visible.
     Image.fromarray(small).save(jpeg, "JPEG", quality=75 if width > 200 else 92)
     painting = Image.fromarray(painted(layers))
     painting.quantize(256, Image.Quantize.FASTOCTREE).save(masks, "PNG", optimize=True)
@@ -126,7 +126,7 @@ def _tile(facts: Facts, row: int) -> Tile:
 
 
 def shrunk(example: Example, widest: int = WIDEST) -> Example:
-    """An image and its masks at a size to be shown; no defect is lost on the way."""
+    """Shrink an image and its masks for display, without losing any defect."""
     height, width = example.image.shape[:2]
     if width <= widest:
         return example
@@ -140,9 +140,9 @@ def shrunk(example: Example, widest: int = WIDEST) -> Example:
 
 
 def painted(layers: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Masks in their colours: see-through inside, opaque along the edge, with a dark rim.
+    """Draw masks in their colours: transparent inside, opaque edge, dark rim.
 
-    Where several classes lie on one another the last one's inside is seen, and every edge.
+    Where classes overlap, the inside of the last one and all edges are visible.
 
     Args:
         layers: (M, H, W).

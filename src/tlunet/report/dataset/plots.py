@@ -1,4 +1,4 @@
-"""Figures about a data set: each draws into axes, so that a page and a sheet share them."""
+"""Figures of a data set: each draws into axes, so that page and sheet can share them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,18 +15,18 @@ from tlunet.report.figures.style import WIDTH, empty, styled
 
 NO_DEFECT = "#9AA0A6"
 COMBINATIONS = 12
-ANNOTATED = 12  # classes up to which a matrix has room for its numbers
+ANNOTATED = 12  # up to this many classes, the matrix has room for numbers
 BINS = 40
 PART_MARKS = {"train": ("o", "#000000"), "val": ("s", "#0072B2"), "test": ("^", "#D55E00")}
 
 
 @styled
 def figure(facts: Facts, *draw: Callable[[Facts, Axes], None], height: float) -> Figure:
-    """One figure as wide as a page, its panels side by side.
+    """Draw a figure of page width with its panels side by side.
 
     Args:
         facts: what to draw.
-        draw: functions of this module, a panel each.
+        draw: functions of this module, one per panel.
         height: in inches.
     """
     drawing = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -36,12 +36,12 @@ def figure(facts: Facts, *draw: Callable[[Facts, Axes], None], height: float) ->
 
 
 def height_of(rows: int) -> float:
-    """Inches for so many horizontal bars."""
+    """Height in inches of a panel with this many horizontal bars."""
     return 0.75 + 0.27 * rows
 
 
 def images_by_class(facts: Facts, ax: Axes) -> None:
-    """How many images show each class, and how many none."""
+    """Plot the number of images that show each class, and that show none."""
     labels = facts.survey.labels
     counts = [*labels.sum(0).tolist(), int((~labels.any(1)).sum())]
     total = len(labels)
@@ -52,7 +52,7 @@ def images_by_class(facts: Facts, ax: Axes) -> None:
 
 
 def pixels_by_class(facts: Facts, ax: Axes) -> None:
-    """Which share of all defect pixels is of each class."""
+    """Plot the fraction of all defect pixels that belongs to each class."""
     pixels = facts.survey.pixels.sum(0)
     shares = pixels / max(1, pixels.sum())
     texts = [percent(share) for share in shares]
@@ -62,7 +62,7 @@ def pixels_by_class(facts: Facts, ax: Axes) -> None:
 
 
 def together(facts: Facts, ax: Axes) -> None:
-    """In how many images two classes meet."""
+    """Plot the number of images in which two classes occur together."""
     labels = facts.survey.labels.astype(np.int64)
     both = labels.T @ labels  # (M, M)
     alone = np.maximum(np.diag(both), 1)[:, None]
@@ -80,7 +80,7 @@ def together(facts: Facts, ax: Axes) -> None:
 
 
 def combinations(facts: Facts, ax: Axes) -> None:
-    """The commonest combinations of classes."""
+    """Plot the most frequent combinations of classes."""
     shown = facts.combinations[:COMBINATIONS]
     names = [_short(facts.named(c.classes), 34) for c in shown]
     of_class = colours(len(facts.names))
@@ -96,7 +96,7 @@ def combinations(facts: Facts, ax: Axes) -> None:
 
 
 def region_sizes(facts: Facts, ax: Axes) -> None:
-    """How large the regions of each class are, on a logarithmic axis."""
+    """Plot the sizes of each class's regions on a logarithmic axis."""
     M, regions = len(facts.names), facts.survey.regions
     largest = max((int(areas.max()) for areas in regions if len(areas)), default=0)
     if not largest:
@@ -120,12 +120,12 @@ def region_sizes(facts: Facts, ax: Axes) -> None:
     ax.set_xlim(edges[0], edges[-1])
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     ax.grid(visible=False, axis="y")
-    ax.set_title("Sizes of the defects' regions")
-    ax.set_xlabel("pixels (logarithmic); bar: quarters, red: median")
+    ax.set_title("Sizes of defect regions")
+    ax.set_xlabel("pixels (logarithmic); bar: interquartile range, red: median")
 
 
 def split_balance(facts: Facts, ax: Axes) -> None:
-    """Which share of each part of the split shows a class: level is good."""
+    """Plot the fraction of each part of the split that shows a class; equal is good."""
     if facts.split is None:
         empty(ax, "no split: too few images")
         return
@@ -140,8 +140,8 @@ def split_balance(facts: Facts, ax: Axes) -> None:
     ax.set_yticks(range(len(names)), [_short(name) for name in names])
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_xlim(left=0)
-    ax.set_title("Share of each part that shows a class")
-    ax.set_xlabel("% of the part's images")
+    ax.set_title("Images with a class, per split")
+    ax.set_xlabel("% of the images in the split")
     handles: list[Any] = [
         Line2D([], [], marker=marker, color=colour, linestyle="none", markerfacecolor="none",
                label={"train": "training", "val": "validation", "test": "test"}[part])
@@ -165,14 +165,14 @@ def _bars(
 
 
 def percent(share: float) -> str:
-    """A share as a person reads it.
+    """Format a fraction as a percentage.
 
     >>> percent(0.41), percent(0.0196), percent(0.00004)
-    ('41 %', '2.0 %', '0.004 %')
+    ('41%', '2.0%', '0.004%')
     """
     value = 100 * share
     form = ".0f" if value >= 10 else ".1f" if value >= 1 else ".2g"
-    return f"{value:{form}} %"
+    return f"{value:{form}}%"
 
 
 def _short(name: str, most: int = 20) -> str:

@@ -1,4 +1,4 @@
-"""A data set as one picture, to be sent around or pinned up."""
+"""Overview of a data set as a single PNG to share."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
@@ -12,19 +12,19 @@ from tlunet.report.figures.style import styled
 
 WIDTH = 17.0  # inches
 LEFT, RIGHT = 8.0, 9.0
-PICTURES, REPEATED = 12, 4  # pictures, and those of near-duplicates, two of each
-WIDE_PICTURES, WIDE_REPEATED = 8, 2  # the same where a strip fills a line alone
-ACROSS = 4  # pictures side by side that are not wide
+PICTURES, REPEATED = 12, 4  # images, and near-duplicates (two of each group)
+WIDE_PICTURES, WIDE_REPEATED = 8, 2  # the same for strips, which fill a whole row
+ACROSS = 4  # images side by side, unless they are wide
 WARNINGS = 3
-PIXELS = 800  # of a picture's width
+PIXELS = 800  # width of an image
 
 
 @styled
 def sheet(facts: Facts) -> Figure:
-    """Images with their masks on the left, what is known of all of them on the right.
+    """Draw images with their masks on the left and statistics of the data set on the right.
 
     Raises:
-        DataError: an image has changed since it was surveyed.
+        DataError: an image has changed since the survey.
     """
     examples = [(name, shrunk(read(facts, row), PIXELS)) for name, row in _picked(facts)]
     columns, height = _grid([example for _, example in examples])
@@ -48,10 +48,10 @@ def sheet(facts: Facts) -> Figure:
 
 
 def _picked(facts: Facts) -> list[tuple[str, int]]:
-    """What stands above each picture, and its row."""
+    """Choose the images: the title and the row of each."""
     shown = chosen(facts)
     most, repeated = (WIDE_PICTURES, WIDE_REPEATED) if each(facts) == 2 else (PICTURES, REPEATED)
-    # The first image of every combination, then as many others as there is room for.
+    # The first image of every combination, then others while there is room.
     places = [
         (k, c) for k in range(each(facts)) for c, (_, rows) in enumerate(shown) if k < len(rows)
     ]
@@ -68,7 +68,7 @@ def _picked(facts: Facts) -> list[tuple[str, int]]:
 
 
 def _grid(examples: list[Example]) -> tuple[int, float]:
-    """How many pictures stand side by side, and how high all of them are, in inches."""
+    """Return how many images are side by side, and the total height in inches."""
     height, width = examples[0].image.shape[:2]
     columns = 1 if width > 2 * height else ACROSS
     lines = -(-len(examples) // columns)

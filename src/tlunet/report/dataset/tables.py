@@ -1,4 +1,4 @@
-"""A data set's numbers as tables."""
+"""Tables of a data set."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ SPECK = 5  # pixels
 
 
 def classes(facts: Facts) -> Table:
-    """Images and pixels by class."""
+    """Build the table of images and pixels per class."""
     survey, total = facts.survey, len(facts.survey.records)
     every = max(1, int(survey.pixels.sum()))
     all_pixels = float(facts.pixels_each.sum())
@@ -30,18 +30,18 @@ def classes(facts: Facts) -> Table:
     columns = (
         Column("class"),
         Column("id", True, "the class id in masks and tables"),
-        Column("images", True, "that show the class"),
-        Column("share", True, "of all images"),
+        Column("images", True, "images that show the class"),
+        Column("fraction", True, "of all images"),
         Column("alone", True, "images that show no other class"),
-        Column("pixels", True, "of the class in all images"),
-        Column("of defects", True, "its share of all defect pixels"),
-        Column("of all", True, "its share of all pixels: what guessing a pixel would be right in"),
+        Column("pixels", True, "pixels of the class in all images"),
+        Column("of defects", True, "fraction of all defect pixels"),
+        Column("of all", True, "fraction of all pixels: the precision of random guessing"),
     )
     return Table("Images and pixels", columns, tuple(rows), (foot,))
 
 
 def regions(facts: Facts) -> Table:
-    """How many regions each class has, and how large they are."""
+    """Build the table of the number and size of regions per class."""
     rows = []
     for name, areas in zip(facts.names, facts.survey.regions, strict=True):
         low, middle, high, top = (
@@ -50,25 +50,25 @@ def regions(facts: Facts) -> Table:
         rows.append((Entry(name, name), _count(len(areas)), *map(_area, (low, middle, high, top))))
     columns = (
         Column("class"),
-        Column("regions", True, "sets of pixels of the class that touch, at a corner at least"),
-        Column("25 %", True, "a quarter of the regions are smaller, in pixels"),
+        Column("regions", True, "connected sets of pixels of the class (corners connect)"),
+        Column("25%", True, "a quarter of the regions are smaller"),
         Column("median", True, "half of the regions are smaller"),
-        Column("75 %", True, "a quarter of the regions are larger"),
-        Column("largest", True, "in pixels"),
+        Column("75%", True, "a quarter of the regions are larger"),
+        Column("largest", True, "largest region"),
     )
     notes = []
     specks = sum(int((areas < SPECK).sum()) for areas in facts.survey.regions)
     if specks:
         notes.append(
-            f"{specks:,} regions have fewer than {SPECK} pixels: slips of a brush, perhaps."
+            f"{specks:,} regions have fewer than {SPECK} pixels: possibly annotation slips."
         )
     if at := facts.survey.counted_at:
-        notes.append(f"Counted at {at[0]}×{at[1]}, the size that all masks are resized to.")
+        notes.append(f"Counted at {at[0]}×{at[1]}, the size to which all masks are resized.")
     return Table("Regions, in pixels", columns, tuple(rows), notes=tuple(notes))
 
 
 def split(facts: Facts) -> Table:
-    """How many images of each part show a class; there must be a split."""
+    """Build the table of images per class and part of the split; requires a split."""
     assert facts.split is not None
     labels = facts.survey.labels
     labels = np.column_stack([labels, ~labels.any(1)])
@@ -85,11 +85,11 @@ def split(facts: Facts) -> Table:
     columns = (
         Column("images with"),
         *(Column(word, True) for word in words),
-        *(Column(f"of {word}", True, f"share of the {word} images") for word in words),
+        *(Column(f"of {word}", True, f"fraction of the {word} images") for word in words),
     )
     used = int((facts.split["subset"] == "train").sum())
-    note = f"At frac={facts.frac:g}, {used:,} of the training images are used."
-    title = "The split that run.py makes by default (split_seed 0)"
+    note = f"With frac={facts.frac:g}, {used:,} of the training images are used."
+    title = "Default split of run.py (split_seed 0)"
     return Table(title, columns, tuple(rows), (foot,), (note,))
 
 

@@ -1,4 +1,4 @@
-"""Facts about a data set, as a file."""
+"""Write the overview of a data set to a file."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from tlunet.report.figures.style import save_png
 
 
 def write(facts: Facts, file: Path) -> None:
-    """Write a page (``.html``) or a picture (``.png``), whole or not at all.
+    """Write a page (``.html``) or an image (``.png``), atomically.
 
     Raises:
-        DataError: an image has changed since it was surveyed, or the file cannot be written.
+        DataError: an image has changed since the survey, or the file cannot be written.
     """
     try:
         if file.suffix == ".png":

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The report as data, and as HTML and Markdown."""

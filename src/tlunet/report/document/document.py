@@ -1,4 +1,4 @@
-"""What a report says, apart from how it is written down: page.py and markdown.py do that."""
+"""Content of a report, independent of its format: html.py and markdown.py render it."""
 
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -10,9 +10,9 @@ class Entry(NamedTuple):
     """One entry of a table.
 
     Attributes:
-        text: as it is shown.
-        value: what the column is sorted by; ``None`` sorts last, whichever way.
-        tone: what it means to the reader; never said by colour alone.
+        text: the displayed text.
+        value: sort key; ``None`` sorts last in both directions.
+        tone: good, bad, unsure or muted; never shown by colour alone.
     """
 
     text: str
@@ -21,7 +21,7 @@ class Entry(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A heading, whether its entries are numbers (set flush right), and what it means."""
+    """A heading, whether its entries are numbers (right-aligned), and its meaning."""
 
     name: str
     is_number: bool = False
@@ -37,21 +37,21 @@ class Text:
 
 @dataclass(frozen=True)
 class Alarm:
-    """What the reader must not miss, in one line of plain text."""
+    """A warning in one line of plain text."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table that sorts.
+    """A sortable table.
 
     Attributes:
-        title: what it shows.
-        columns: its headings.
-        rows: as many entries each as there are columns.
-        foot: rows that stay at the end however the table is sorted.
-        notes: conventions, a line each, in plain text.
+        title: what the table shows.
+        columns: the headings.
+        rows: one entry per column each.
+        foot: rows that stay at the end regardless of sorting.
+        notes: conventions in plain text, one line each.
     """
 
     title: str
@@ -66,8 +66,8 @@ class Picture:
     """A figure.
 
     Attributes:
-        name: stem of its files ``figures/<name>.svg`` and ``.png``.
-        title: what it shows.
+        name: stem of the files ``figures/<name>.svg`` and ``.png``.
+        title: what the figure shows.
         caption: how to read it: metric, convention, interval.
         svg: the drawing.
     """
@@ -83,12 +83,12 @@ class Sample:
     """One test image of the browser.
 
     Attributes:
-        image_id: its name.
-        jpeg: the picture, in the masks' proportions.
-        size: (height, width) that the masks are in.
-        truth: per class a mask in run-length code (`tlunet.data.rle`): 1-based, column-major.
-        predictions: the same per cell, by the cell's name.
-        scores: the image's Dice per cell; ``None`` where the image has no defect.
+        image_id: name of the image.
+        jpeg: the image, with the aspect ratio of the masks.
+        size: (height, width) of the masks.
+        truth: a run-length encoded mask per class (`tlunet.data.rle`): 1-based, column-major.
+        predictions: the same for each cell, by the cell's name.
+        scores: Dice of the image for each cell; ``None`` if the image has no defect.
     """
 
     image_id: str
@@ -101,15 +101,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Browser:
-    """Test images with their truth and two predictions, sorted by the difference of their Dice.
+    """Test images with ground truth and two predictions, sorted by the difference in Dice.
 
     Attributes:
-        title: what it shows.
+        title: what the browser shows.
         pairs: (name, first cell, second cell); the difference is second - first.
         classes: M names.
         colours: M colours, ``#rrggbb``.
-        images: what can be paged through.
-        note: how they were chosen.
+        images: the images.
+        note: how the images were chosen.
     """
 
     title: str
@@ -121,14 +121,14 @@ class Browser:
 
 
 class Tile(NamedTuple):
-    """One image of a gallery, and its masks to be laid over it.
+    """One image of a gallery, with masks to overlay.
 
     Attributes:
-        name: of the image.
-        note: what is in it.
-        jpeg: the picture.
-        masks: a PNG of the same proportions, see-through where there is no mask.
-        size: (height, width) of the image itself.
+        name: name of the image.
+        note: the classes in the image.
+        jpeg: the image.
+        masks: a PNG with the same aspect ratio, transparent where there is no mask.
+        size: (height, width) of the original image.
     """
 
     name: str
@@ -139,7 +139,7 @@ class Tile(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Images that belong together, and what they have in common."""
+    """A titled row of related images."""
 
     title: str
     tiles: tuple[Tile, ...]
@@ -147,10 +147,10 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Gallery:
-    """Rows of images whose masks can be taken away.
+    """Rows of images whose masks can be hidden.
 
     Attributes:
-        rule: how they were chosen.
+        rule: how the images were chosen.
         classes: M names.
         colours: M colours, ``#rrggbb``.
         rows: the images.
@@ -167,7 +167,7 @@ Part = Text | Alarm | Table | Picture | Browser | Gallery
 
 @dataclass(frozen=True)
 class Section:
-    """A titled run of parts; ``folded`` ones are closed until the reader opens them."""
+    """A titled sequence of parts; a ``folded`` section is closed until the reader opens it."""
 
     title: str
     parts: tuple[Part, ...]
@@ -180,10 +180,10 @@ class Document:
 
     Attributes:
         title: the study and its data.
-        subtitle: one line: how many cells, images, seeds.
-        answer: the headline, one sentence an item.
-        alarms: what the reader must not miss.
-        sections: the rest.
+        subtitle: one line: number of cells, images, seeds.
+        answer: the headline, one sentence per item.
+        alarms: warnings below the answer.
+        sections: the content.
     """
 
     title: str

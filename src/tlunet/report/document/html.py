@@ -1,7 +1,7 @@
-"""A report as one HTML file that needs nothing beside it: no network, no folder, no storage.
+"""Render a report as one self-contained HTML file: no network, no other files, no storage.
 
-The template is ``page.html``, its style ``page.css`` and its script ``page.js``; all three go into
-the file. Without the script everything is readable but the browser of test images.
+The template is ``page.html``, its style ``page.css`` and its script ``page.js``; all three are
+embedded. Without JavaScript everything is readable except the image browser.
 """
 
 import base64
@@ -23,20 +23,20 @@ _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
 def render(document: Document) -> str:
-    """Write a report as HTML.
+    """Render a report as HTML.
 
-    Names may hold any text: all of it is escaped, and the page's own policy lets a reader's browser
-    run this module's script alone and load nothing. Drawings are trusted and go in as they are.
+    Names may contain any text: it is escaped, and the content security policy of the page allows
+    only this module's script and no loading. Drawings are trusted and embedded unchanged.
 
     Args:
-        document: what to say.
+        document: the report.
 
     Returns:
-        The whole file, UTF-8; the same text for the same document.
+        The content of the file; the same text for the same document.
 
     Raises:
-        ValueError: a row with more or fewer entries than columns; a drawing that is not SVG; a
-            browser whose images, pairs, classes and colours do not fit together.
+        ValueError: a row has more or fewer entries than columns, a drawing is not SVG, or a
+            browser's images, pairs, classes and colours are inconsistent.
     """
     style, script = _read("page.css"), _read("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -62,12 +62,12 @@ def _environment() -> Environment:
         "wide": _is_wide,
         "small": _is_small,
     }
-    environment.globals["zip"] = zip  # with strict=true: a short row is an error
+    environment.globals["zip"] = zip  # with strict=true, a short row is an error
     return environment
 
 
 def _read(name: str) -> str:
-    return files("tlunet.report").joinpath(name).read_text(encoding="utf-8")
+    return files("tlunet.report.document").joinpath(name).read_text(encoding="utf-8")
 
 
 def _kind(part: Part) -> str:
@@ -75,48 +75,48 @@ def _kind(part: Part) -> str:
 
 
 def _key(value: float | str) -> str:
-    """What the script sorts by: a JSON string, or a number as JavaScript's ``Number`` reads it."""
+    """Encode a sort key: a JSON string, or a number that JavaScript's ``Number`` parses."""
     return json.dumps(value if isinstance(value, str) else float(value))
 
 
 def _inline(svg: str, prefix: str) -> Markup:
-    """A drawing as a part of the page.
+    """Embed a drawing in the page.
 
-    Every id is given the prefix: two drawings of matplotlib have ids in common, and a clip path
-    that lies in a closed section would cut away what refers to it from an open one.
+    Every id gets the prefix: matplotlib drawings share ids, and a clip path in a closed section
+    would hide the elements of an open section that refer to it.
     """
     start = svg.find("<svg")
     if start < 0:
-        raise ValueError(f"no <svg> element in the drawing that begins {svg[:40]!r}")
+        raise ValueError(f"no <svg> element in the drawing that begins with {svg[:40]!r}")
     drawing = _METADATA.sub("", svg[start:])
     return Markup(_REFERENCE.sub(rf"\g<1>{prefix}-", drawing))
 
 
 def _data_uri(content: bytes, kind: str) -> str:
-    """A file as a part of the page."""
+    """Encode a file as a data URI."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _is_wide(tile: Tile) -> bool:
-    """Whether a picture takes a line for itself; as in ``page.js``."""
+    """Return whether an image takes a whole row; as in ``page.js``."""
     height, width = tile.size
     return width > 2 * height
 
 
 def _is_small(row: Row) -> bool:
-    """Whether a row leaves room for another one beside it."""
+    """Return whether a row leaves room for another one next to it."""
     return len(row.tiles) <= 2 and not any(map(_is_wide, row.tiles))
 
 
 def _colour(text: str) -> str:
-    """A colour, which goes into the style of an element."""
+    """Check a colour, which becomes part of an element's style."""
     if not _COLOUR.fullmatch(text):
         raise ValueError(f"colour {text!r}: expected #rrggbb")
     return text
 
 
 def _data(browser: Browser) -> dict[str, Any]:
-    """What the script needs of a browser, for Jinja's ``tojson``, which escapes <, >, & and '."""
+    """Collect a browser's data for Jinja's ``tojson``, which escapes <, >, & and '."""
     _check(browser)
     return {
         "pairs": browser.pairs,
@@ -145,7 +145,7 @@ def _check(browser: Browser) -> None:
     cells = {cell for _, *pair in browser.pairs for cell in pair}
     for image in browser.images:
         if missing := cells - (image.predictions.keys() & image.scores.keys()):
-            raise ValueError(f"image {image.image_id!r}: nothing of the cells {sorted(missing)}")
+            raise ValueError(f"image {image.image_id!r}: no data for the cells {sorted(missing)}")
         for masks in (image.truth, *image.predictions.values()):
             if len(masks) != len(browser.classes):
                 raise ValueError(

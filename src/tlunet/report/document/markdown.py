@@ -1,4 +1,4 @@
-"""A report as GitHub Markdown, for a repository: the same content as `page.py` writes as HTML.
+"""Render a report as GitHub Markdown, with the same content as the HTML page.
 
 Reference: GitHub Flavored Markdown, github.github.com/gfm.
 """
@@ -22,25 +22,25 @@ from tlunet.report.document.document import (
     Text,
 )
 
-SHOWN = 10  # of the largest gains, and as many of the largest losses
+SHOWN = 10  # number of largest gains, and of largest losses
 
-# An underscore within a word is no markup: dice_image stays legible in the file itself.
+# An underscore within a word is not markup: dice_image stays readable in the source.
 _MARKUP = re.compile(r"[\\`*\[\]<>|~$#]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])")
 _LIST = re.compile(r"^(\d+(?=[.)](\s|$))|(?=[-+=](\s|$)))")
 
 
 def render(document: Document, figures: str = "figures") -> str:
-    """Write a report as GitHub Markdown.
+    """Render a report as GitHub Markdown.
 
     Args:
-        document: what to say.
-        figures: the folder of the figures' PNG files, relative to the Markdown file.
+        document: the report.
+        figures: folder of the figures' PNG files, relative to the Markdown file.
 
     Returns:
-        The whole file, ending in one newline; the same text for the same document.
+        The content of the file, ending in one newline; the same text for the same document.
 
     Raises:
-        ValueError: a row with more or fewer entries than columns.
+        ValueError: a row has more or fewer entries than columns.
     """
     blocks = [f"# {escape(document.title)}", escape(document.subtitle)]
     blocks += ["\n>\n".join(f"> **{escape(sentence)}**" for sentence in document.answer)]
@@ -50,7 +50,7 @@ def render(document: Document, figures: str = "figures") -> str:
 
 
 def escape(text: str) -> str:
-    r"""Plain text as Markdown that shows it: markup escaped, one line.
+    r"""Escape plain text as one line of Markdown.
 
     >>> print(escape("a|b *c*  _d_ dice_image <script>"))
     a\|b \*c\* \_d\_ dice_image \<script\>
@@ -59,7 +59,7 @@ def escape(text: str) -> str:
 
 
 def _paragraph(text: str) -> str:
-    r"""As `escape`, and it does not begin a list either: ``- a`` becomes ``\- a``."""
+    r"""Escape plain text so that it does not begin a list either: ``- a`` becomes ``\- a``."""
     return _LIST.sub(r"\1\\", escape(text))
 
 
@@ -72,7 +72,7 @@ def _section(section: Section, figures: str) -> str:
     if not section.folded:
         return _join([f"## {escape(section.title)}", *parts])
     summary = f"<summary><strong>{html.escape(section.title)}</strong></summary>"
-    # The blank lines end the HTML: what is between them is Markdown again.
+    # The blank lines end the HTML: the text between them is Markdown again.
     return _join([f"<details>\n{summary}", *parts, "</details>"])
 
 
@@ -94,11 +94,11 @@ def _part(part: Part, figures: str) -> str:
 
 
 def _alarm(alarm: Alarm) -> str:
-    return f"- ⚠ **Alarm** {escape(alarm.text)}"
+    return f"- ⚠ **Warning** {escape(alarm.text)}"
 
 
 def table(table: Table) -> str:
-    """One table, its title above it (if it has one), its notes below."""
+    """Render a table with its title above (if any) and its notes below."""
     names = [escape(column.name) for column in table.columns]
     rules = ["---:" if column.is_number else "---" for column in table.columns]
     rows = [_texts(table.columns, row) for row in table.rows]
@@ -121,10 +121,10 @@ def _texts(columns: tuple[Column, ...], row: tuple[Entry, ...]) -> list[str]:
 
 
 def _browser(browser: Browser) -> str:
-    """Where the pictures are, and the ends of the list for the first pair."""
+    """Link to the image browser, and list the largest gains and losses of the first pair."""
     intro = (
-        f"**{escape(browser.title)}** The images with their truth and both predictions can be "
-        f"paged through in [report.html](report.html). {escape(browser.note)}"
+        f"**{escape(browser.title)}** The images with ground truth and both predictions are in "
+        f"[report.html](report.html). {escape(browser.note)}"
     )
     if not browser.pairs:
         return intro
@@ -154,7 +154,7 @@ def _browser(browser: Browser) -> str:
 
 
 def _gallery(gallery: Gallery) -> str:
-    """Which images a gallery shows: Markdown has no pictures inside the file."""
+    """List the images of a gallery: Markdown cannot embed them."""
     rows = [
         f"- {escape(row.title)}: {', '.join(escape(tile.name) for tile in row.tiles)}"
         for row in gallery.rows

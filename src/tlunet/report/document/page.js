@@ -1,17 +1,17 @@
 "use strict";
-// Sorted tables, light and dark, printing, and the browser of test images.
-// Plain functions of this one file: no library, no storage, no network.
+// Sortable tables, light and dark mode, printing, and the image browser.
+// Plain functions: no library, no storage, no network.
 
-const WIDE = 2; // pictures more than this times as wide as high are stacked, others side by side
-const BROAD = 1.5; // from here on two in a row at most
-const SMALL = 200; // pixels: pictures up to this wide are enlarged with crisp pixels
-const FINE = 500; // pixels that a mask is at least painted in, so that its edge stays thin
-const FILL = 115; // of 255: what a mask lets through shows the steel below it
-const RIM = 170; // of 255
+const WIDE = 2; // images wider than this times their height are stacked, others side by side
+const BROAD = 1.5; // from this ratio on, at most two per row
+const SMALL = 200; // pixels: images up to this width are enlarged with crisp pixels
+const FINE = 500; // pixels: minimum width at which a mask is painted, so that its edge stays thin
+const FILL = 115; // of 255: opacity inside a mask
+const RIM = 170; // of 255: opacity of the rim
 
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-/** An element with properties and children (text is never read as HTML). */
+/** Create an element with properties and children (text is never parsed as HTML). */
 function make(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);
@@ -20,7 +20,7 @@ function make(tag, properties = {}, ...children) {
 
 // Tables
 
-/** What a row is sorted by: a number, a string, or null. */
+/** Sort key of a row: a number, a string, or null. */
 function key(row, column) {
   const text = row.cells[column].dataset.key;
   if (text === undefined || text === "NaN") return null;
@@ -29,7 +29,7 @@ function key(row, column) {
 
 const byName = new Intl.Collator("en", { numeric: true }).compare;
 
-/** Ascending: numbers before strings; null is for the caller. */
+/** Compare in ascending order, numbers before strings; the caller handles null. */
 function compare(a, b) {
   if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
   return typeof a === "number" ? a - b : byName(a, b);
@@ -39,7 +39,7 @@ function sortTable(heading) {
   const table = heading.closest("table");
   const headings = all("thead th", table);
   const column = headings.indexOf(heading);
-  // What is large is looked for first among numbers, what begins with A among names.
+  // The first click sorts numbers descending and names ascending.
   const first = heading.classList.contains("number") ? "descending" : "ascending";
   const second = first === "descending" ? "ascending" : "descending";
   const direction = heading.ariaSort === first ? second : first;
@@ -58,7 +58,7 @@ for (const heading of all("thead th")) {
   heading.append(button);
 }
 
-// A box that scrolls can be reached by keyboard, one that does not is no stop on the way.
+// Only boxes that scroll can be focused by keyboard.
 const reachable = new ResizeObserver((entries) => {
   for (const { target } of entries) {
     if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
@@ -86,7 +86,7 @@ theme.addEventListener("click", () => {
 systemDark.addEventListener("change", nameTheme);
 nameTheme();
 
-// Folded sections: open on paper, and when the contents lead to them
+// Folded sections: open them for printing, and when a link in the contents targets them
 
 let unfolded = [];
 addEventListener("beforeprint", () => {
@@ -103,10 +103,10 @@ function unfoldTarget() {
 addEventListener("hashchange", unfoldTarget);
 unfoldTarget();
 
-// The browser of test images
+// Image browser
 
 /**
- * A mask from its runs (1-based, column-major): rows one after another, zeros all round.
+ * Decode a mask from its runs (1-based, column-major) to row-major order with a zero margin.
  * Each pixel becomes a square of `times` by `times`.
  */
 function decode(runs, [height, width], margin = 0, times = 1) {
@@ -126,8 +126,8 @@ function decode(runs, [height, width], margin = 0, times = 1) {
 }
 
 /**
- * Masks in their colours: see-through inside, opaque along the edge, two classes mixed.
- * A dark rim just outside shows them on steel as bright as their colour.
+ * Paint masks: transparent inside, opaque edge, mixed colours where classes overlap.
+ * A dark rim outside keeps them visible on steel as bright as their colour.
  */
 function paint(masks, colours, size) {
   const times = Math.max(1, Math.round(FINE / size[1]));
@@ -136,8 +136,8 @@ function paint(masks, colours, size) {
   const context = canvas.getContext("2d");
   const picture = context.createImageData(width, height);
   const data = picture.data;
-  const edge = Math.max(1, Math.round(width / 500)); // still seen when a strip is shown smaller
-  const stride = width + 2 * edge; // the margin spares the neighbours a look at the borders
+  const edge = Math.max(1, Math.round(width / 500)); // still visible when a strip is scaled down
+  const stride = width + 2 * edge; // with the margin, neighbours need no bounds checks
   const [across, down] = [edge, edge * stride];
   const union = decode("", size, edge, times);
   masks.forEach((runs, m) => {
@@ -149,7 +149,7 @@ function paint(masks, colours, size) {
         if (!mask[p]) continue;
         union[p] = 1;
         const within = mask[p - across] & mask[p + across] & mask[p - down] & mask[p + down];
-        if (within && data[at + 3] === 255) continue; // another class's edge stays whole
+        if (within && data[at + 3] === 255) continue; // keep the edge of the other class
         const mix = within && data[at + 3] ? 0.5 : 0;
         for (let c = 0; c < 3; c++) data[at + c] = mix * data[at + c] + (1 - mix) * rgb[c];
         data[at + 3] = within ? FILL : 255;
@@ -193,7 +193,7 @@ function signed(value) {
   return (value > 0 ? "+" : value < 0 ? "−" : "±") + Math.abs(value).toFixed(3);
 }
 
-/** Bring one browser of the page to life. */
+/** Set up one image browser of the page. */
 function browse(root) {
   const { pairs, colours, images } = JSON.parse(root.querySelector("script").textContent);
   const live = root.querySelector(".live");
@@ -283,7 +283,7 @@ function browse(root) {
       if (live.getBoundingClientRect().top < 0) live.scrollIntoView();
     });
   }
-  // A reloaded page may come back with the box as the reader left it.
+  // A browser may restore the state of the checkbox when the page is reloaded.
   live.classList.toggle("masked", masks.checked);
   root.querySelector(".needs").remove();
   live.hidden = false;

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Figures of a report: the paper's and additional ones."""

@@ -1,8 +1,8 @@
-"""Curves of the label probabilities, a line per class: ROC, precision-recall, reliability.
+"""Curves of the label probabilities, one line per class: ROC, precision-recall, reliability.
 
-One panel per encoder, initialisation and fraction; what a row or a column of panels has in common
-is its header. Probabilities of different networks are not comparable, so seeds are never pooled
-before a threshold is taken: `roc` and `precision_recall` draw the average of the seeds' own curves.
+There is one panel per encoder, initialisation and fraction; headers name what a row or column of
+panels has in common. Probabilities of different networks are not comparable, so seeds are never
+pooled before thresholding: `roc` and `precision_recall` draw the average of the seeds' curves.
 """
 
 from collections.abc import Callable, Iterator
@@ -40,19 +40,19 @@ from tlunet.report.figures.style import (
     wrap,
 )
 
-LINES = ("-", "--", "-.", ":")  # a second mark of the class, for print in grey
+LINES = ("-", "--", "-.", ":")  # also encodes the class, for print in greyscale
 MAX_COLUMNS = 4
-FEWEST = 5  # predictions a bin needs to be drawn
+FEWEST = 5  # predictions needed to draw a bin
 
 
 def mean_roc(curves: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
-    """The vertical average (Fawcett 2006, algorithm 3) of ROC curves; exact, not on a coarse grid.
+    """Average ROC curves vertically (Fawcett 2006, algorithm 3), exactly instead of on a grid.
 
-    Taken at every false positive rate at which any curve bends, from below and from above a jump:
-    the area under it is the mean of the areas, and of one curve it is the curve itself.
+    The average is taken at every false positive rate at which any curve bends, from below and
+    from above a jump: its area is the mean of the areas, and a single curve is unchanged.
     """
     x = np.unique(np.concatenate([fpr for fpr, _ in curves]))
-    # Where a curve jumps, np.interp takes the last of the equal abscissae: the upper end going
+    # Where a curve jumps, np.interp uses the last of the equal abscissae: the upper end going
     # right, the lower end going left.
     low = np.mean([np.interp(-x, -fpr[::-1], tpr[::-1]) for fpr, tpr in curves], axis=0)
     high = np.mean([np.interp(x, fpr, tpr) for fpr, tpr in curves], axis=0)
@@ -60,10 +60,10 @@ def mean_roc(curves: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
 
 
 def mean_precision(curves: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
-    """The vertical average of precision-recall steps, to be drawn with `steps-pre`.
+    """Average precision-recall steps vertically; draw the result with `steps-pre`.
 
-    Each step reaches back from its recall to the one before, as average precision sums them: the
-    area under the average is the mean of the average precisions.
+    Each step extends from the previous recall to its own, as in the sum of average precision, so
+    the area under the average is the mean of the average precisions.
     """
     x = np.unique(np.concatenate([recall for recall, _ in curves]))
     x = np.append(0.0, x[x > 0])
@@ -72,11 +72,11 @@ def mean_precision(curves: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]
 
 
 def calibration(label: Labels, prob: Floats, bins: int) -> pd.DataFrame:
-    """Predicted against observed in bins of equal width over [0, 1].
+    """Tabulate predicted vs. observed frequencies in bins of equal width over [0, 1].
 
     Returns:
-        A row a bin: `n` predictions, `predicted` their mean probability, `observed` the share of
-        them that is true; the latter two NaN in an empty bin.
+        One row per bin: `n` predictions, `predicted` their mean probability, `observed` the
+        fraction that is true; the latter two are NaN in an empty bin.
 
     >>> calibration(np.array([True, False]), np.array([0.9, 0.7]), 2)["predicted"].tolist()
     [nan, 0.8]
@@ -89,7 +89,9 @@ def calibration(label: Labels, prob: Floats, bins: int) -> pd.DataFrame:
 
 
 def calibration_error(label: Labels, prob: Floats, bins: int) -> float:
-    """Expected calibration error: Σ n_b / N |observed - predicted| (Guo et al. 2017, eq. 3).
+    """Compute the expected calibration error, Σ n_b / N |observed - predicted|.
+
+    Reference: Guo et al. (2017), eq. 3.
 
     >>> calibration_error(np.array([True, False]), np.array([0.9, 0.7]), 2).__round__(3)
     0.3
@@ -103,11 +105,11 @@ class _Panels(NamedTuple):
     """A figure with axes for each (encoder, init, frac).
 
     Attributes:
-        figure: they are in.
-        axes: of each cell, the panel and the strip below it, if there is one.
+        figure: the figure.
+        axes: for each cell the panel and the strip below it, if any.
         heads: the first panel of each column.
-        texts: their headers.
-        width: of a panel, in inches.
+        texts: the headers of the columns.
+        width: width of a panel in inches.
     """
 
     figure: Figure
@@ -117,14 +119,15 @@ class _Panels(NamedTuple):
     width: float
 
     def label(self) -> None:
-        """Write the columns' headers, above the titles that are there by now."""
+        """Write the headers of the columns above the titles, which must be set."""
         headers(self.heads, self.texts, self.width)
 
 
 def _across(levels: dict[str, list[Any]]) -> tuple[str, ...]:
-    """The factors shown as columns; the others are the rows.
+    """Choose the factors shown as columns; the others are the rows.
 
-    As many columns as fit. Among equals the encoders are rows, where long names have more room.
+    Uses as many columns as fit. For equal counts the encoders are rows, which have more room for
+    long names.
 
     >>> _across({"encoder": ["resnet", "densenet"], "init": ["random"], "frac": [1.0, 0.5]})
     ('frac', 'encoder')
@@ -140,12 +143,12 @@ def _across(levels: dict[str, list[Any]]) -> tuple[str, ...]:
 
 
 def _panels(grid: Grid, extra: float, below: float = 0.0) -> _Panels:
-    """Square panels, and a strip `below` each (in its height).
+    """Create square panels, optionally with a strip below each.
 
     Args:
-        grid: what there is.
-        extra: inches that a panel needs above and below it.
-        below: 0 for no strip.
+        grid: encoders, initialisations and fractions.
+        extra: inches needed above and below a panel.
+        below: height of the strip relative to the panel; 0 for no strip.
     """
     levels: dict[str, list[Any]] = {f: getattr(grid, f"{f}s") for f in ("encoder", "init", "frac")}
     across = _across(levels)
@@ -179,13 +182,13 @@ def _pair(cell: dict[str, Any]) -> tuple[str, str]:
 
 
 def _axis_names(figure: Figure, x: str, y: str) -> None:
-    """Of all panels together."""
+    """Label the axes for all panels together."""
     figure.supxlabel(wrap(x, figure.get_figwidth() - 0.3, TITLE_SIZE))
     figure.supylabel(wrap(y, figure.get_figheight() - 0.8, TITLE_SIZE))
 
 
 def _classes(labels: pd.DataFrame) -> dict[int, tuple[str, dict[str, Any]]]:
-    """Name and look of each class."""
+    """Return the name and line style of each class."""
     names = labels.drop_duplicates("class_id").sort_values("class_id")
     return {
         class_id: (str(name), {"color": COLOURS[m % len(COLOURS)], "linestyle": LINES[m % 4]})
@@ -196,13 +199,13 @@ def _classes(labels: pd.DataFrame) -> dict[int, tuple[str, dict[str, Any]]]:
 
 
 def _seeds(part: pd.DataFrame) -> Iterator[tuple[Labels, Floats]]:
-    """(label, prob) of each seed's network."""
+    """Yield (label, prob) of each seed's network."""
     for _, own in part.groupby("seed"):
         yield own["label"].to_numpy(dtype=bool), own["prob"].to_numpy(dtype=np.float64)
 
 
 def _mean(values: list[float | None]) -> float | None:
-    """None if any is: the mean over other seeds would be another quantity."""
+    """Average; ``None`` if any value is: a mean over fewer seeds would be a different quantity."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None
 
@@ -217,7 +220,7 @@ def _per_class(
     score: Callable[[Labels, Floats], float | None],
     draw: Callable[[Axes, list[tuple[Labels, Floats]], dict[str, Any]], None],
 ) -> _Panels:
-    """A panel per cell, a line per class; their scores below it and the mean in the title."""
+    """Draw a panel per cell and a line per class, with scores below and the mean in the title."""
     grid, parts, classes = order(labels), cells(labels), _classes(labels)
     seeds = {
         key: {m: list(_seeds(part[part["class_id"] == m])) for m in classes}
@@ -227,7 +230,7 @@ def _per_class(
         key: [_mean([score(*seed) for seed in own]) for own in by_class.values()]
         for key, by_class in seeds.items()
     }
-    lines = ceil(len(classes) / 2)  # of the legends; at least two scores fit side by side
+    lines = ceil(len(classes) / 2)  # lines of a legend; at least two scores fit side by side
     panels = _panels(grid, 0.3 + 0.14 * lines)
     for key, (ax,) in panels.axes.items():
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
@@ -249,7 +252,7 @@ def _per_class(
 
 
 def _legend_below(ax: Axes, width: float) -> None:
-    """The labelled lines under a panel, as many side by side as fit into `width` inches."""
+    """Add a legend below a panel, with as many entries per row as fit into `width` inches."""
     handles, labels = ax.get_legend_handles_labels()
     each = 0.24 + max(text_width(label, MIN_FONT_SIZE) for label in labels)
     lines = ceil(len(labels) / max(1, int((width + 0.08) / each)))
@@ -266,14 +269,14 @@ def _legend_below(ax: Axes, width: float) -> None:
 
 @styled
 def roc(labels: pd.DataFrame) -> Figure:
-    """Figure 6: a ROC curve per class, the mean area (AUC) over the classes in the title.
+    """Draw Figure 6: a ROC curve per class, with the mean AUC over the classes in the title.
 
-    How to read it: the further to the upper left, the better; the grey diagonal is chance. Each
-    class against all others. A curve is the vertical average of the seeds' curves
-    (`mean_roc`), the AUC below the panel the mean of the seeds' AUCs. A class of which the test
-    images hold no positives, or no negatives, is "undefined" and left out of the title's mean.
+    How to read it: closer to the upper left is better; the grey diagonal is chance. Each class is
+    compared with all others. A curve is the vertical average of the seeds' curves (`mean_roc`),
+    the AUC below the panel is the mean of the seeds' AUCs. A class without positives or without
+    negatives in the test set is "undefined" and excluded from the mean in the title.
 
-    Paper Fig. 6: one training a panel; here: the average of several, every fraction.
+    Paper Fig. 6 has one training per panel; here panels average several, for every fraction.
 
     Args:
         labels: columns `encoder, init, frac, seed, image_id, class_id, class_name, label` (bool),
@@ -295,12 +298,12 @@ def roc(labels: pd.DataFrame) -> Figure:
 
 @styled
 def precision_recall(labels: pd.DataFrame) -> Figure:
-    """A precision-recall curve per class, the mean average precision (AP) in the title.
+    """Draw a precision-recall curve per class, with the mean average precision (AP) in the title.
 
-    How to read it: the further to the upper right, the better; the thin dotted line is the
-    class's frequency among the test images, the precision of random guessing. For rare classes
-    this says more than the ROC curve (Davis and Goadrich 2006). Seeds and undefined classes as in
-    `roc`.
+    How to read it: closer to the upper right is better; the thin dotted line is the frequency of
+    the class in the test set, which is the precision of random guessing. For rare classes this
+    figure is more informative than the ROC curve (Davis and Goadrich 2006). Seeds and undefined
+    classes are treated as in `roc`.
 
     The paper has no such figure.
 
@@ -323,20 +326,20 @@ def precision_recall(labels: pd.DataFrame) -> Figure:
 
 @styled
 def reliability(labels: pd.DataFrame, bins: int = 10) -> Figure:
-    """Are the probabilities honest? Observed frequency against mean predicted probability.
+    """Draw calibration curves: observed frequency vs. mean predicted probability.
 
-    How to read it: on the diagonal, of the images given 70%, 70% show the class; below it the
-    network is overconfident. Bins have equal width; those with fewer than five predictions are
-    left out of the curves. Seeds are pooled: each probability is held against its own image, none
-    against another network's. Underneath, how many predictions fall in each bin (logarithmic).
-    The title's expected calibration error (ECE; Guo et al. 2017, eq. 3) is over all predictions
-    of all classes together, small bins too.
+    How to read it: on the diagonal, 70% of the images with a predicted probability of 70% show
+    the class; below it the network is overconfident. Bins have equal width; those with fewer than
+    five predictions are not drawn. Seeds are pooled, which is valid here: each probability is
+    compared with its own image, not with another network's probability. The strip below shows the
+    number of predictions per bin (logarithmic). The expected calibration error in the title (ECE;
+    Guo et al. 2017, eq. 3) covers all predictions of all classes, including small bins.
 
     The paper has no such figure.
 
     Args:
         labels: as for `roc`.
-        bins: how many.
+        bins: number of bins.
 
     Raises:
         ValueError: the table has no rows.

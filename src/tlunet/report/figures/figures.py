@@ -1,4 +1,4 @@
-"""The figures of a report: which there are, drawn, captioned and saved."""
+"""Draw, caption and save the figures of a report."""
 
 from pathlib import Path
 
@@ -9,16 +9,8 @@ from matplotlib.figure import Figure
 from tlunet.report.analysis.blocks import Block
 from tlunet.report.analysis.comparisons import Resampled, pairs
 from tlunet.report.document.document import Part, Picture, Text
-from tlunet.report.figures import curves
+from tlunet.report.figures import curves, scores
 from tlunet.report.figures.images import Pictures, browser, figure_7, open_pictures
-from tlunet.report.figures.scores import (
-    boxes,
-    convergence,
-    cost,
-    differences,
-    label_bars,
-    label_efficiency,
-)
 from tlunet.report.figures.style import init_name, save
 from tlunet.report.tables import SCORES
 
@@ -26,32 +18,32 @@ FACTORS = ["encoder", "init", "frac", "seed"]
 
 
 class Drawing:
-    """Saves a figure, remembers that it did, and makes a part of the report of it."""
+    """Save figures, record their names and turn them into parts of the report."""
 
     def __init__(self, folder: Path, prefix: str, drawn: set[str]) -> None:
         self.folder, self.prefix, self.drawn = folder / "figures", prefix, drawn
 
     def __call__(self, name: str, title: str, caption: str, figure: Figure) -> Picture:
-        """Save one figure; the title says what it shows, the caption how to read it."""
+        """Save a figure; the title says what it shows, the caption how to read it."""
         name = self.prefix + name
         self.drawn.add(name)
         return Picture(name, title, caption, save(figure, self.folder / name))
 
 
-def figures(block: Resampled, scores: pd.DataFrame, draw: Drawing) -> list[Part]:
-    """The paper's figures 4, 5, 6, 8 and 9, and those beyond it."""
+def figures(block: Resampled, table: pd.DataFrame, draw: Drawing) -> list[Part]:
+    """Draw the paper's figures 4, 5, 6, 8 and 9, and the additional ones."""
     images, labels = image_table(block), label_table(block.block)
     history = block.block.history
     parts: list[Part] = [
         draw("figure_4", "Figure 4: Dice and IoU of the test images",
              "Images with a defect, classes pooled within the image, all seeds. Box: quartiles "
              '(the paper calls its box a "75% confidence interval"); whiskers: 2.5th to 97.5th '
-             "percentile; red line: median; black dot: mean.", boxes(images)),
+             "percentile; red line: median; black dot: mean.", scores.boxes(images)),
         draw("figure_5", "Figure 5: multi-label accuracy (MLA)",
              "|true ∩ predicted| / |true ∪ predicted| labels of an image, both empty = 1; mean "
-             "over images and seeds with its 95% interval.", label_bars(scores)),
+             "over images and seeds with its 95% interval.", scores.label_bars(table)),
         draw("figure_6", "Figure 6: ROC curve of each class",
-             "One class against the rest; with several seeds, the mean of their curves. Below each "
+             "One class vs. the rest; with several seeds, the mean of their curves. Below each "
              "panel the AUC of each class, above it the mean over the classes for which it is "
              "defined.", curves.roc(labels)),
     ]  # fmt: skip
@@ -60,7 +52,7 @@ def figures(block: Resampled, scores: pd.DataFrame, draw: Drawing) -> list[Part]
         parts.append(
             draw(f"figure_8{suffix}", f"Figure 8: validation by {unit}",
                  "Mean over seeds, band from the lowest to the highest seed; up to the last epoch "
-                 "that all seeds have.", convergence(history, by=by))  # type: ignore[arg-type]
+                 "that all seeds have.", scores.convergence(history, by=by))  # type: ignore[arg-type]
         )  # fmt: skip
     inits = [i for i in dict.fromkeys(k.init for k in block.block.keys) if i != "random"]
     if any(factor == "init" for factor, *_ in pairs(block)):
@@ -70,7 +62,7 @@ def figures(block: Resampled, scores: pd.DataFrame, draw: Drawing) -> list[Part]
                 draw(f"figure_9{suffix}",
                      f"Figure 9: change in Dice per image, {init_name(init)} vs. random",
                      "Dice with pre-training minus Dice without: same image, same seed, images "
-                     "with a defect. n: pairs of image and seed.", differences(images, init))
+                     "with a defect. n: pairs of image and seed.", scores.differences(images, init))
             )  # fmt: skip
     if block.block.cells["frac"].nunique() > 2:
         for metric in ("dice_image", "mla"):
@@ -78,35 +70,35 @@ def figures(block: Resampled, scores: pd.DataFrame, draw: Drawing) -> list[Part]
             parts.append(
                 draw(f"label_efficiency_{metric}", f"Label efficiency: {name}",
                      f"{name} by fraction of the training images, with 95% intervals.",
-                     label_efficiency(scores, metric))
+                     scores.label_efficiency(table, metric))
             )  # fmt: skip
     parts += [
         draw("precision_recall", "Precision and recall of each class",
-             "One class against the rest. Below each panel the average precision (AP) of each "
-             "class, above it their mean. Dotted: the precision of random guessing, which is the "
-             "class's frequency in the test set.", curves.precision_recall(labels)),
+             "One class vs. the rest. Below each panel the average precision (AP) of each "
+             "class, above it their mean. Dotted: precision of random guessing, equal to the "
+             "class frequency in the test set.", curves.precision_recall(labels)),
         draw("reliability", "Calibration of the label probabilities",
              "Predicted probability vs. observed frequency of the class, in ten bins, seeds "
              "pooled; on the diagonal they agree. ECE: expected calibration error.",
              curves.reliability(labels)),
         draw("cost", "Dice vs. cost",
              "Dice vs. parameters, FLOPs per image, training time and peak memory; mean over "
-             "seeds.", cost(block.block.cells.assign(
+             "seeds.", scores.cost(block.block.cells.assign(
                  dice_image=[float(pd.Series(i["dice_image"]).mean()) for i in block.images]))),
     ]  # fmt: skip
     return parts
 
 
 def pictures(folder: Path, block: Resampled, draw: Drawing) -> list[Part]:
-    """Figure 7 and the browser, or why there are none."""
+    """Draw Figure 7 and the image browser, or say why that is impossible."""
     found = list(pairs(block))
     wanted = [pair for pair in found if pair[0] == "init"] or found
     if not wanted:
-        return [Text("No pictures: there is one cell only, and nothing to compare it with.")]
+        return [Text("No images shown: there is only one cell, so nothing to compare.")]
     shown = [open_pictures(folder, a, b) for _, a, b in wanted]
     there = [pictures for pictures in shown if isinstance(pictures, Pictures)]
     if not there:
-        return [Text(f"No pictures: {shown[0]}.")]
+        return [Text(f"No images shown: {shown[0]}.")]
     first = there[0]
     name = " vs. ".join(first.names)
     parts: list[Part] = [Text("No Figure 7: no test image has a defect.")]
@@ -114,28 +106,28 @@ def pictures(folder: Path, block: Resampled, draw: Drawing) -> list[Part]:
         parts = [
             draw("figure_7", f"Figure 7: {name}",
                  "Chosen by rule: the test images at the 90th, 50th and 10th percentile of the "
-                 "difference in Dice, and of the others the one in which the first network misses "
+                 "difference in Dice, and among the rest the one in which the first network misses "
                  f"the most defect pixels. Seed {first.seed}.", figure_7(first))
         ]  # fmt: skip
     parts.append(browser(there))
     left_out = [reason for reason in shown if isinstance(reason, str)]
-    return parts + [Text(f"Left out: {reason}.") for reason in dict.fromkeys(left_out)]
+    return parts + [Text(f"Not shown: {reason}.") for reason in dict.fromkeys(left_out)]
 
 
 def image_table(block: Resampled) -> pd.DataFrame:
-    """One row a cell and test image, for the figures.
+    """Build the table for the figures with one row per cell and test image.
 
     Returns:
         ``encoder, init, frac, seed, image_id, dice_image, iou_image``; names are categories.
     """
     table = _rows(block.block, 1)
     for name in ("dice_image", "iou_image"):
-        table[name] = np.concatenate([scores[name] for scores in block.images])
+        table[name] = np.concatenate([one[name] for one in block.images])
     return table
 
 
 def label_table(block: Block) -> pd.DataFrame:
-    """One row a cell, test image and class, for the figures.
+    """Build the table for the figures with one row per cell, test image and class.
 
     Returns:
         ``encoder, init, frac, seed, image_id, class_id, class_name, label, prob``; names are
@@ -151,7 +143,7 @@ def label_table(block: Block) -> pd.DataFrame:
 
 
 def _rows(block: Block, each: int) -> pd.DataFrame:
-    """The factors and ``image_id``, ``each`` rows an image, cell by cell."""
+    """Build the factors and ``image_id``, ``each`` rows per image, cell by cell."""
     cells = block.cells[FACTORS].astype({"encoder": "category", "init": "category"})
     K, N = len(cells), len(block.image_ids)
     table = cells.iloc[np.repeat(np.arange(K), N * each)].reset_index(drop=True)
@@ -162,5 +154,5 @@ def _rows(block: Block, each: int) -> pd.DataFrame:
 
 
 def slug(text: str) -> str:
-    """A text as a part of a file's name."""
+    """Turn a text into part of a file name."""
     return "".join(c if c.isalnum() else "_" for c in text).strip("_")

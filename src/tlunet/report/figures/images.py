@@ -1,4 +1,4 @@
-"""Test images beside their truth and what two networks found in them."""
+"""Test images with their ground truth and the predictions of two networks."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -22,14 +22,14 @@ from tlunet.errors import UserError
 from tlunet.report.analysis.comparisons import Cell, common_seeds
 from tlunet.report.document.document import Browser, Sample
 from tlunet.report.figures.style import COLOURS, WIDTH, condition, headers, legend, styled, wrap
-from tlunet.study.training.callbacks.masks import read_masks
-from tlunet.study.training.resolve import datamodule
+from tlunet.runs.data import open_data
+from tlunet.runs.masks import read_masks
 
 PERCENTILES = (90, 50, 10)
-STRIP = 4  # times as wide as high, or more: an image fills the width of a page
-IN_BROWSER = 400  # images at most, so that the file stays small enough to send
-WIDEST = 800  # pixels of a picture in the browser
-SMALL = 200  # pixels: pictures that the browser enlarges
+STRIP = 4  # at least this many times wider than high: an image fills the page width
+IN_BROWSER = 400  # at most this many images, so that the file is small enough to send
+WIDEST = 800  # pixels, width of an image in the browser
+SMALL = 200  # pixels: images up to this width are enlarged in the browser
 
 
 def overlay(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -59,17 +59,17 @@ def examples(
     classes: Sequence[str],
     common: str = "",
 ) -> Figure:
-    """The paper's Figure 7: each image, its truth and what the networks found.
+    """Draw the paper's Figure 7: each image, its ground truth and the networks' predictions.
 
     Square images are placed side by side, long strips one below the other, all others two per row.
 
     Args:
         images: (H, W) or (H, W, 3) each.
-        masks: per image, (M, H, W) under each heading (truth, one network, the other).
-        titles: per image what follows the heading of a picture, its Dice.
-        rows: what each image was chosen for.
+        masks: per image, (M, H, W) under each heading (ground truth, one network, the other).
+        titles: per image the text after each heading: the Dice.
+        rows: why each image was chosen.
         classes: M names, for the legend.
-        common: what the networks have in common, the figure's title.
+        common: what the networks have in common; the title of the figure.
     """
     each = 1 + len(masks[0])
     height, width = images[0].shape[:2]
@@ -84,7 +84,7 @@ def examples(
     deep = room * height / width + 0.13 * lines + 0.1
     fig = Figure(figsize=(WIDTH, len(images) * (down * deep + 0.25)), layout="constrained")
     axes = fig.subplots(len(images) * down, across, squeeze=False)
-    # The SVG then holds the pixels themselves, which stay crisp at any size.
+    # Without interpolation the SVG contains the pixels themselves, crisp at any size.
     interpolation = "none" if width < 100 * room else "antialiased"
     for k, (image, found) in enumerate(zip(images, masks, strict=True)):
         panels = axes[k * down : (k + 1) * down].ravel()
@@ -105,14 +105,14 @@ def examples(
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """The test images of two cells with one seed, and what both found.
+    """Test images of two cells with the same seed, and the predictions of both.
 
     Attributes:
-        a: the cell compared, say with transfer.
+        a: the cell compared, for example with transfer learning.
         b: the cell it is compared with.
-        seed: of both.
+        seed: the seed of both.
         pack: the data.
-        masks: of a and b, by image and class id, in run-length code.
+        masks: predictions of a and b, by image and class id, run-length encoded.
     """
 
     a: Cell
@@ -123,7 +123,7 @@ class Pictures:
 
     @cached_property
     def dice(self) -> pd.DataFrame:
-        """Columns ``a, b, difference``, indexed by image id; null without a defect."""
+        """Dice: columns ``a, b, difference``, indexed by image id; null without a defect."""
         ids = pd.Index(self.a.block.block.image_ids, name="image_id")
         scores = {
             n: c.images("dice_image", [self.seed])[0] for n, c in (("a", self.a), ("b", self.b))
@@ -132,12 +132,12 @@ class Pictures:
 
     @property
     def names(self) -> tuple[str, str]:
-        """Of a and b, as figures and the browser call them."""
+        """Names of a and b in figures and in the browser."""
         return condition(*self.a.key), condition(*self.b.key)
 
     @property
     def headings(self) -> tuple[str, str, str]:
-        """What distinguishes a and b, a word each, and what they have in common."""
+        """Short names that distinguish a and b, and what they have in common."""
         a, b = self.a.key._asdict(), self.b.key._asdict()
         differing = [name for name in a if a[name] != b[name]]
         if len(differing) != 1:
@@ -146,61 +146,56 @@ class Pictures:
         return own[0], own[1], condition(**{n: v for n, v in a.items() if n not in differing})
 
     def rows(self) -> dict[str, int]:
-        """Where each test image lies in the pack."""
+        """Map each test image to its row in the pack."""
         return {str(name): k for k, name in enumerate(self.pack.index["image_id"])}
 
     def truth(self, row: int) -> NDArray[np.bool_]:
-        """(M, H, W)."""
+        """Return the ground truth of an image, (M, H, W)."""
         bits = np.asarray(self.pack.masks[row])  # (H, W)
         classes = np.arange(len(self.pack.classes), dtype=bits.dtype)
         return (bits >> classes[:, None, None]) & 1 == 1
 
 
 def open_pictures(study: Path, a: Cell, b: Cell) -> Pictures | str:
-    """What is needed to show pictures, or why they cannot be shown.
+    """Open what is needed to show images; return the reason if that is impossible.
 
     Args:
-        study: the folder of the study.
+        study: the study folder.
         a: the cell compared.
         b: the cell it is compared with.
     """
     seeds = common_seeds(a, b)
     if not seeds:
-        return f"{a.key} and {b.key} have no seed in common"
-    cells = a.block.block.cells
+        return f"{a.key} and {b.key} have no common seed"
     folders = [
         study / str(c.block.block.cells["folder"].iloc[c.block.rows[c.key, seeds[0]]])
         for c in (a, b)
     ]
     masks = [read_masks(folder) for folder in folders]
     if masks[0] is None or masks[1] is None:
-        return "the runs kept no masks (they were made by an earlier version)"
+        return "the runs have no saved masks (created by an earlier version)"
     config = OmegaConf.to_container(OmegaConf.load(folders[0] / "config.yaml"))
     assert isinstance(config, dict)
     root = Path(config["data"]["root"])
     if not root.exists():
-        return f"the images are not in {root}; run this where the sweep was run"
+        return f"no images in {root}; write the report on the machine that ran the sweep"
     try:
-        data = datamodule({str(k): v for k, v in config.items()})
-        data.prepare_data()
-        data.setup()
+        data = open_data(folders[0])
     except UserError as error:
         return "; ".join(error.lines)
-    if data.pack.fingerprint != cells["data_fingerprint"].iloc[0]:
-        return f"the images in {root} are not those of the runs"
     return Pictures(a, b, seeds[0], data.pack, (masks[0], masks[1]))
 
 
 def chosen(dice: pd.DataFrame, found: Mapping[str, int]) -> dict[str, str]:
-    """Figure 7's images, by rule: percentiles of the paired difference, and the worst miss.
+    """Choose the images of Figure 7 by rule: percentiles of the difference, and the worst miss.
 
     Args:
         dice: from :attr:`Pictures.dice`.
-        found: true pixels that a missed, per image.
+        found: defect pixels that a missed, per image.
 
     Returns:
-        Image id → what it was chosen for: the 90th, 50th and 10th percentile of the difference
-        (ties by name), and of the others the image in which a missed the most defect pixels.
+        Image id → why it was chosen: the 90th, 50th and 10th percentile of the difference (ties
+        by name), and among the rest the image in which a missed the most defect pixels.
     """
     order = dice.dropna().reset_index().sort_values(["difference", "image_id"], kind="stable")
     names = order["image_id"].tolist()
@@ -216,7 +211,7 @@ def chosen(dice: pd.DataFrame, found: Mapping[str, int]) -> dict[str, str]:
 
 
 def figure_7(pictures: Pictures) -> Figure:
-    """Four test images, their truth, and what both networks found, Dice in the titles."""
+    """Draw four test images, their ground truth and both predictions, with Dice in the titles."""
     dice, rows = pictures.dice, pictures.rows()
     counts = pictures.a.block.block.counts[pictures.a.block.rows[pictures.a.key, pictures.seed]]
     missed = (counts.truth - counts.intersection).sum(1).tolist()
@@ -240,10 +235,10 @@ def figure_7(pictures: Pictures) -> Figure:
 
 
 def browser(all_pictures: Sequence[Pictures]) -> Browser:
-    """Every comparison's test images, to be paged through.
+    """Build the image browser for all comparisons.
 
     Args:
-        all_pictures: of one block, the images of the same split.
+        all_pictures: one per comparison, all from the same block.
     """
     first = all_pictures[0]
     ids = list(first.a.block.block.image_ids)
@@ -295,6 +290,6 @@ def _jpeg(image: NDArray[np.uint8]) -> bytes:
     file = io.BytesIO()
     if picture.width > SMALL:
         picture.save(file, "JPEG", quality=75)
-    else:  # shown enlarged, where blocks and smeared colours would be seen
+    else:  # shown enlarged, where JPEG blocks and colour bleeding would be visible
         picture.save(file, "JPEG", quality=95, subsampling=0)
     return file.getvalue()

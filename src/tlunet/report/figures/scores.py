@@ -1,8 +1,8 @@
-"""The paper's figures of scores: pure functions from tidy tables to matplotlib figures.
+"""Figures of scores: pure functions from tidy tables to matplotlib figures.
 
-A *cell* is one trained network: the columns `encoder, init, frac, seed` say which. Every function
-takes its rows in any order, and leaves a labelled gap where a cell of the grid is missing. Figures
-6 and the like are in `curves.py`; colours, hatches and markers in `style.py`.
+A *cell* is one trained network, identified by the columns `encoder, init, frac, seed`. Every
+function accepts rows in any order and leaves a labelled gap where a cell of the grid is missing.
+Figure 6 and similar curves are in `curves.py`; colours, hatches and markers in `style.py`.
 """
 
 from math import ceil
@@ -45,17 +45,17 @@ from tlunet.report.figures.style import (
 
 NBSP = "\N{NO-BREAK SPACE}"
 KEYS = ["encoder", "init", "frac", "seed"]
-LINE = 1.4 * FONT_SIZE / 72  # inches that a line of text takes
+LINE = 1.4 * FONT_SIZE / 72  # inches, height of a line of text
 METRICS = {"dice_image": "Dice", "iou_image": "IoU", "mla": "MLA", "auc": "AUC", "ap": "AP"}
 
 
 class _Layout(NamedTuple):
-    """How panels with the encoders on their x axes are laid out, one per fraction.
+    """Layout of the panels, one per fraction, with the encoders on the x axes.
 
     Attributes:
-        columns: of panels.
-        names: of the encoders, wrapped.
-        rotation: of these names, in degrees.
+        columns: number of panels side by side.
+        names: names of the encoders, wrapped.
+        rotation: rotation of these names in degrees.
     """
 
     columns: int
@@ -64,7 +64,7 @@ class _Layout(NamedTuple):
 
 
 def _layout(grid: Grid) -> _Layout:
-    """All fractions side by side or, where that leaves no room for the names, fewer."""
+    """Place all fractions side by side, or fewer if the names need more room."""
     names, across = grid.encoders, len(grid.fracs)
     for columns in dict.fromkeys((across, min(2, across))):
         slot = _slot(columns, len(names))
@@ -78,17 +78,17 @@ def _layout(grid: Grid) -> _Layout:
 
 
 def _slot(columns: int, places: int) -> float:
-    """Inches on the x axis of each place, of so many in a panel."""
+    """Return the inches on the x axis for each place in a panel."""
     return (WIDTH - 0.6 - 0.2 * columns) / columns / places
 
 
 def _in_lines(name: str, lines: int) -> str:
-    """Wrapped into as few lines as keep it under 1.2 inches, but no more than `lines`."""
+    """Wrap a name to a width of 1.2 inches, unless that takes more than `lines` lines."""
     return wrap(name, 1.2) if lines >= 1 + wrap(name, 1.2).count("\n") else name
 
 
 def _places(ax: Axes, grid: Grid, layout: _Layout) -> dict[tuple[str, str], float]:
-    """A place on the x axis for each pair: encoders are the groups and the ticks."""
+    """Return the place of each pair on the x axis; encoders are the groups and the ticks."""
     step = 0.8 / len(grid.inits)
     middle = (len(grid.inits) - 1) / 2
     ax.set_xticks(range(len(grid.encoders)), layout.names, rotation=layout.rotation)
@@ -110,20 +110,20 @@ def _pair_lines(grid: Grid) -> list[Any]:
 
 @styled
 def boxes(images: pd.DataFrame) -> Figure:
-    """Figure 4: box plots of Dice and IoU, a row each and one column per fraction.
+    """Draw Figure 4: box plots of Dice and IoU, one row each and one column per fraction.
 
-    Where long names need the room: a row per fraction and a column each.
+    If long names need more room: one row per fraction and one column each.
 
-    How to read it: red line, median; black dot, mean; box, from the first to the third quartile;
-    whiskers, from the 2.5th to the 97.5th percentile. Each box holds every image with a defect
-    once per seed.
+    How to read it: the red line is the median, the black dot the mean; the box spans the first to
+    the third quartile, the whiskers the 2.5th to the 97.5th percentile. Each box contains every
+    image with a defect once per seed.
 
-    Paper Fig. 4: calls its box a "75% confidence interval"; here: the usual quartile box (the
-    middle half of the images), and an interval of the images, not of their mean.
+    Paper Fig. 4 calls its box a "75% confidence interval"; here it is the usual quartile box (the
+    middle half of the images), an interval of the images and not of their mean.
 
     Args:
         images: columns `encoder, init, frac, seed, image_id, dice_image, iou_image`; scores in
-            [0, 1], NaN for images without a defect (left out).
+            [0, 1], NaN for images without a defect (ignored).
 
     Raises:
         ValueError: the table has no rows.
@@ -167,26 +167,26 @@ def _box(ax: Axes, x: float, values: pd.Series, width: float, look: dict[str, An
 
 
 def _interval(ax: Axes, x: Any, low: Any, high: Any, colour: str) -> None:
-    """Error bars by their two ends: a bootstrap interval need not hold the mean."""
+    """Draw error bars by their two ends: a bootstrap interval need not include the mean."""
     low, high = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
     style: dict[str, Any] = {"fmt": "none", "ecolor": colour, "elinewidth": 0.9, "capsize": 2}
     ax.errorbar(x, (low + high) / 2, yerr=(high - low) / 2, **style)
 
 
 def _interval_note(scores: pd.DataFrame) -> str:
-    """Over what the drawn intervals are taken; empty where none is."""
+    """Describe what the drawn intervals cover; empty if none is drawn."""
     over = sorted(set(scores.dropna(subset=["low", "high"])["interval"]))
     return f"error bars: 95% interval over {' or '.join(over)}" if over else ""
 
 
 @styled
 def label_bars(scores: pd.DataFrame) -> Figure:
-    """Figure 5: multi-label accuracy (MLA, Section III-C) in %, one panel per fraction.
+    """Draw Figure 5: multi-label accuracy (MLA, Section III-C) in %, one panel per fraction.
 
-    How to read it: a bar and the number over it are the mean over images and seeds, the error
-    bar its 95% interval; the line over the legend says over what that is taken.
+    How to read it: a bar and the number above it are the mean over images and seeds, the error
+    bar is its 95% interval; the line above the legend says what the interval covers.
 
-    Paper Fig. 5: bars without intervals; here: with them, from 0 to 100%.
+    Paper Fig. 5 has bars without intervals; here they have intervals and range from 0 to 100%.
 
     Args:
         scores: columns `encoder, init, frac, metric, mean, low, high, interval`; the rows with
@@ -219,12 +219,14 @@ def label_bars(scores: pd.DataFrame) -> Figure:
                 fontsize=MIN_FONT_SIZE, rotation=90 if upright else 0,
             )  # fmt: skip
         ax.set(ylim=(0, 130 if upright else 114), yticks=range(0, 101, 20))
-        ax.spines.left.set_bounds(0, 100)  # above it there is room for numbers, not for accuracy
+        ax.spines.left.set_bounds(
+            0, 100
+        )  # the space above is for the numbers: accuracy ends at 100
         headers([ax], [condition(frac=frac)])
     for ax in axes.ravel()[len(grid.fracs) :]:
         ax.remove()
     for ax in axes.ravel()[max(0, len(grid.fracs) - layout.columns) : len(grid.fracs)]:
-        ax.tick_params(labelbottom=True)  # the last of its column
+        ax.tick_params(labelbottom=True)  # the last panel of its column
     for row in axes:
         row[0].set_ylabel("MLA (%)")
     legend(figure, _init_patches(grid), _interval_note(scores))
@@ -233,20 +235,21 @@ def label_bars(scores: pd.DataFrame) -> Figure:
 
 @styled
 def convergence(history: pd.DataFrame, by: Literal["epoch", "seconds"] = "epoch") -> Figure:
-    """Figure 8: validation loss, Dice and MLA during training, one column of panels per fraction.
+    """Draw Figure 8: validation loss, Dice and MLA during training, one column per fraction.
 
-    How to read it: a line is the mean over the seeds, the band their smallest and largest value.
-    A line ends at the last epoch that *every* seed of the cell has: beyond it the mean would
-    jump, for the seeds that stopped early were others than those that went on. The losses' axis
-    is logarithmic. By seconds, an epoch is drawn at its mean time over the seeds, in the unit
-    that suits the longest training.
+    How to read it: a line is the mean over the seeds, the band spans their smallest and largest
+    value. A line ends at the last epoch that *every* seed of the cell reached: beyond it the mean
+    would jump, because it would cover only the seeds that did not stop early. The axis of the
+    loss is logarithmic. By seconds, an epoch is drawn at its mean time over the seeds, in the
+    unit that suits the longest training.
 
-    Paper Fig. 8: by epoch, one training per line; here: several seeds, and by seconds as well.
+    Paper Fig. 8 is by epoch with one training per line; here lines are means over seeds, and
+    there is a version by seconds.
 
     Args:
         history: columns `encoder, init, frac, seed, epoch` (from 0, drawn from 1), `seconds` (of
             that epoch), `val_loss, val_dice, val_mla`; an epoch where a seed has NaN is a gap.
-        by: what the x axis is.
+        by: quantity on the x axis.
 
     Raises:
         ValueError: the table has no rows.
@@ -276,14 +279,14 @@ def convergence(history: pd.DataFrame, by: Literal["epoch", "seconds"] = "epoch"
 
 
 class _Plain(LogFormatter):
-    """Labels the ticks that a `LogFormatter` labels, but writes 0.6 and not 6e-01."""
+    """Label the same ticks as a `LogFormatter`, but write 0.6 instead of 6e-01."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         return f"{x:g}" if super().__call__(x, pos) else ""
 
 
 def time_unit(longest: float) -> tuple[str, float]:
-    """The unit in which durations have few digits, and its seconds.
+    """Choose the unit in which durations have few digits, and return it with its seconds.
 
     >>> time_unit(90.0), time_unit(5000.0), time_unit(40000.0)
     (('s', 1.0), ('min', 60.0), ('h', 3600.0))
@@ -306,30 +309,30 @@ def _course(
 
 @styled
 def differences(images: pd.DataFrame, init: str) -> Figure:
-    """Figure 9: what another initialisation changed in each image's Dice, as a histogram.
+    """Draw Figure 9: a histogram of the change in Dice per image with another initialisation.
 
-    How to read it: right of the red zero line the image is better with `init` than with random
+    How to read it: right of the red zero line, an image is better with `init` than with random
     weights. One count is one image of one seed, compared with the same image of the same seed;
-    only pairs that both have are counted. The bins are 0.05 wide, the middle one about zero.
-    The percentages above a panel are of its n pairs: "tied" is exactly equal, not merely in the
-    middle bin.
+    only pairs that both have are counted. The bins are 0.05 wide, the middle one is centred on
+    zero. The percentages above a panel refer to its n pairs: "tied" means exactly equal, not just
+    in the middle bin.
 
-    Paper Fig. 9: two encoders at 100% of the data; here: every encoder (a column each) and
-    fraction (a row each).
+    Paper Fig. 9 has two encoders at 100% of the data; here every encoder has a column and every
+    fraction a row.
 
     Args:
         images: columns `encoder, init, frac, seed, image_id, dice_image`; Dice in [0, 1], NaN for
-            images without a defect (left out).
-        init: compared with `random`.
+            images without a defect (ignored).
+        init: the initialisation compared with `random`.
 
     Raises:
         ValueError: the table has no rows of `init`, or `init` is random itself.
     """
     if init == "random" or init not in images["init"].unique():
-        raise ValueError(f"init is {init!r}, expected another than random that is in the table")
+        raise ValueError(f"init is {init!r}, expected one in the table other than random")
     grid, parts = order(images), cells(images)
     figure, axes = subplots(len(grid.fracs), len(grid.encoders), 1.85, sharex=True, sharey="row")
-    room = (figure.get_figwidth() - 0.6) / len(grid.encoders) - 0.1  # above a panel
+    room = (figure.get_figwidth() - 0.6) / len(grid.encoders) - 0.1  # width of a panel's title
     edges = np.linspace(-1.025, 1.025, 42)
     widest = 0.0
     for row, frac in zip(axes, grid.fracs, strict=True):
@@ -357,7 +360,7 @@ def differences(images: pd.DataFrame, init: str) -> Figure:
 
 
 def _change(parts: dict[Any, pd.DataFrame], encoder: str, init: str, frac: float) -> pd.Series:
-    """Dice with `init` minus Dice with random, of the images and seeds that both have."""
+    """Return Dice with `init` minus Dice with random, for images and seeds that both have."""
     keys = ["seed", "image_id"]
     with_init, base = (
         parts[encoder, i, frac].set_index(keys)["dice_image"]
@@ -372,17 +375,17 @@ def _change(parts: dict[Any, pd.DataFrame], encoder: str, init: str, frac: float
 def _verdict(change: pd.Series) -> str:
     better, tied, worse = ((100 * s).mean() for s in (change > 0, change == 0, change < 0))
     parts = f"{better:.0f}% improved,", f"{tied:.0f}% tied,", f"{worse:.0f}% worse"
-    # Spaces that `wrap` leaves alone: a line does not end after a number.
+    # No-break spaces, so that `wrap` does not end a line after a number.
     return " ".join(part.replace(" ", NBSP) for part in (*parts, f"(n = {len(change)})"))
 
 
 @styled
 def label_efficiency(scores: pd.DataFrame, metric: str = "dice_image") -> Figure:
-    """A metric by fraction of the training data: how many labels does pre-training save?
+    """Draw a metric by fraction of the training data: how many labels does pre-training save?
 
-    How to read it: read across, from a point of one line to the same height on another, and see
-    how much less data gives the same score. Error bars are 95% intervals; points of one fraction
-    are shifted slightly so that their bars do not overlap. The x axis is logarithmic.
+    How to read it: compare the fractions at which two lines reach the same height to see how much
+    less data gives the same score. Error bars are 95% intervals; points of one fraction are
+    shifted slightly so that their bars do not overlap. The x axis is logarithmic.
 
     The paper has two fractions (Figs. 4 and 5) and no such figure.
 
@@ -416,14 +419,14 @@ def label_efficiency(scores: pd.DataFrame, metric: str = "dice_image") -> Figure
 
 
 def _thinned(fracs: list[float], octave: float) -> list[str]:
-    """A label for each fraction, the largest first; empty where it would run into the last one.
+    """Label the fractions, the largest first; empty where a label would overlap the last one.
 
     Args:
-        fracs: to be labelled.
+        fracs: the fractions to label.
         octave: inches on the axis between a fraction and its half.
     """
     labels: list[str] = []
-    left = np.inf  # where the last label begins, in inches
+    left = np.inf  # left end of the last label, in inches
     for frac in fracs:
         place, half = octave * np.log2(frac), text_width(percent(frac)) / 2 + 0.03
         free = place + half <= left
@@ -442,12 +445,12 @@ COSTS = {
 
 @styled
 def cost(cells: pd.DataFrame) -> Figure:
-    """Dice against four costs: parameters, arithmetic, time and memory.
+    """Draw Dice vs. four costs: parameters, FLOPs, training time and memory.
 
     How to read it: up and to the left is better. A marker is the mean over the seeds of one
     encoder, initialisation and fraction; the smaller the marker, the smaller the fraction.
 
-    The paper names the encoders' parameters only (Section II) and has no such figure.
+    The paper only gives the encoders' parameters (Section II) and has no such figure.
 
     Args:
         cells: columns `encoder, init, frac, seed, encoder_parameters, gflop_per_image, seconds,

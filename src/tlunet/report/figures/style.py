@@ -1,7 +1,7 @@
-"""How every figure looks, and how it is saved.
+"""Style and saving of all figures.
 
-Colour says the initialisation; hatch (areas) and open markers (lines) say it again for print in
-grey. Line style and marker say the encoder. Classes have colours of their own.
+Colour encodes the initialisation, repeated by hatch (areas) and open markers (lines) for print in
+greyscale. Line style and marker encode the encoder. Classes have separate colours.
 """
 
 import io
@@ -29,11 +29,11 @@ from tlunet.report.analysis.blocks import display_order
 
 P = ParamSpec("P")
 
-WIDTH = 7.2  # inches, a page between its margins
+WIDTH = 7.2  # inches, width of a page without its margins
 FONT_SIZE = 8.0  # points
 TITLE_SIZE = 8.5
 MIN_FONT_SIZE = 7.0
-PIECES = re.compile(r"[^-_/=]*[-_/=]|[^-_/=]+")  # of a word, which may be broken between them
+PIECES = re.compile(r"[^-_/=]*[-_/=]|[^-_/=]+")  # of a word, which may wrap between them
 STYLE = {
     "font.size": FONT_SIZE,
     "axes.titlesize": TITLE_SIZE,
@@ -57,12 +57,12 @@ STYLE = {
     "text.parse_math": False,  # a class may be named $x^$
 }
 RED = "#D00000"
-COLOURS = CLASS_COLOURS  # of the classes, one each in turn
+COLOURS = CLASS_COLOURS  # of the classes, in order
 
-# Okabe and Ito's colours, told apart by colour-blind readers; the baseline is black.
+# Okabe and Ito's palette, safe for colour-blind readers; the baseline is black.
 ENCODERS = ("resnet", "densenet")
 INITS = ("random", "imagenet", "synthetic", "checkpoint")
-INIT_NAMES = {"imagenet": "ImageNet"}  # where a person reads them; tables keep the key
+INIT_NAMES = {"imagenet": "ImageNet"}  # for display; tables keep the key
 INIT_COLOURS = ("#000000", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9")
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "----")
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
@@ -70,7 +70,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 class Grid(NamedTuple):
-    """What a table holds, in order of display.
+    """Encoders, initialisations and fractions of a table, in display order.
 
     Attributes:
         encoders: resnet, densenet, then the others by name.
@@ -86,7 +86,7 @@ class Grid(NamedTuple):
 
 
 def order(table: pd.DataFrame) -> Grid:
-    """The encoders, initialisations and fractions of a table, in order of display.
+    """Return the encoders, initialisations and fractions of a table, in display order.
 
     Raises:
         ValueError: the table has no rows.
@@ -95,7 +95,7 @@ def order(table: pd.DataFrame) -> Grid:
     (['resnet', 'b'], ['random'], [1.0, 0.5])
     """
     if table.empty:
-        raise ValueError("the table has no rows, there is nothing to draw")
+        raise ValueError("the table has no rows: nothing to draw")
     present: list[Any] = table.groupby(["encoder", "init"], observed=True).size().index.tolist()
     encoders, inits = (display_order(names) for names in zip(*present, strict=True))
     pairs = [(e, i) for e in encoders for i in inits if (e, i) in present]
@@ -103,15 +103,15 @@ def order(table: pd.DataFrame) -> Grid:
 
 
 def _rank(name: str, known: Sequence[str], others: Sequence[str] = ()) -> int:
-    """Where `name` stands: a known one always in the same place, the others after them."""
+    """Return the position of a name: known names have fixed positions, others follow."""
     rest = [other for other in others if other not in known]
     return known.index(name) if name in known else len(known) + [*rest, name].index(name)
 
 
 def cells(table: pd.DataFrame) -> dict[tuple[str, str, float], pd.DataFrame]:
-    """The rows of each (encoder, init, frac), sorted by seed, image, class and epoch.
+    """Group the rows by (encoder, init, frac), sorted by seed, image, class and epoch.
 
-    Sums of floats depend on their order: sorted, the same rows give the same figure.
+    Sums of floats depend on their order; sorting makes the figure independent of the row order.
     """
     keys = ["seed", "image_id", "class_id", "epoch", "metric"]
     keys = [key for key in keys if key in table]
@@ -124,12 +124,12 @@ def cells(table: pd.DataFrame) -> dict[tuple[str, str, float], pd.DataFrame]:
 
 
 def colour(init: str, grid: Grid) -> str:
-    """An initialisation's colour, `#rrggbb`."""
+    """Return the colour of an initialisation, `#rrggbb`."""
     return INIT_COLOURS[_rank(init, INITS, grid.inits) % len(INIT_COLOURS)]
 
 
 def marks(encoder: str, init: str, grid: Grid) -> dict[str, Any]:
-    """How a cell's line looks: colour by init, line and marker by encoder; random is open."""
+    """Style a cell's line: colour by init, line and marker by encoder, open markers for random."""
     own, place = colour(init, grid), _rank(encoder, ENCODERS, grid.encoders)
     return {
         "color": own,
@@ -140,7 +140,7 @@ def marks(encoder: str, init: str, grid: Grid) -> dict[str, Any]:
 
 
 def area(init: str, grid: Grid) -> dict[str, Any]:
-    """How a cell's box or bar looks: a tint and a hatch, both by init."""
+    """Style a cell's box or bar: tint and hatch by init."""
     own = colour(init, grid)
     tint = 0.7 + 0.3 * np.array(to_rgb(own))
     hatch = HATCHES[_rank(init, INITS, grid.inits) % len(HATCHES)]
@@ -148,7 +148,7 @@ def area(init: str, grid: Grid) -> dict[str, Any]:
 
 
 def init_name(init: str) -> str:
-    """An initialisation as a person writes it; a recipe after the name stays as it is.
+    """Return the display name of an initialisation; a recipe after the name is unchanged.
 
     >>> init_name("imagenet"), init_name("imagenet path=a.pth"), init_name("random")
     ('ImageNet', 'ImageNet path=a.pth', 'random')
@@ -158,7 +158,7 @@ def init_name(init: str) -> str:
 
 
 def percent(frac: float) -> str:
-    """A fraction as a percentage, to six digits.
+    """Format a fraction as a percentage with up to six digits.
 
     >>> percent(1.0), percent(0.125), percent(0.29)
     ('100%', '12.5%', '29%')
@@ -169,7 +169,7 @@ def percent(frac: float) -> str:
 def condition(
     encoder: str | None = None, init: str | None = None, frac: float | None = None
 ) -> str:
-    """What identifies a cell, or several of them, in a figure.
+    """Name one or several cells in a figure.
 
     >>> condition("resnet", "imagenet", 0.5), condition("resnet", "imagenet"), condition(frac=0.5)
     ('resnet · ImageNet · 50%', 'resnet · ImageNet', '50% of the data')
@@ -181,22 +181,22 @@ def condition(
 
 
 def text_width(text: str, size: float = FONT_SIZE, weight: str = "normal") -> float:
-    """Width in inches of the longest line, in the style's font.
+    """Measure the width in inches of the longest line in the style's font.
 
     Args:
         text: one or more lines.
-        size: of the font, in points.
-        weight: of the font, normal or bold.
+        size: font size in points.
+        weight: font weight, normal or bold.
     """
     font = FontProperties(size=size, weight=weight)
     lines = (text_to_path.get_text_width_height_descent(t, font, False) for t in text.split("\n"))
-    return 1.03 * max(width for width, *_ in lines) / 72  # 3% for hinting on a coarse screen
+    return 1.03 * max(width for width, *_ in lines) / 72  # 3% for hinting on low-resolution screens
 
 
 def wrap(text: str, width: float, size: float = FONT_SIZE, weight: str = "normal") -> str:
-    """Break a text into lines of at most `width` inches.
+    """Wrap a text into lines of at most `width` inches.
 
-    Breaks at " · " if there is one, else at a space, else after one of `-_/=`, else anywhere.
+    Wraps at " · " if there is one, else at a space, else after one of `-_/=`, else anywhere.
 
     >>> print(wrap("timm-tf_efficientnet_lite0 · ImageNet · 50%", 1.2))
     timm-tf_efficientnet_
@@ -222,7 +222,7 @@ def _wrapped(text: str, width: float, size: float, weight: str) -> list[str]:
 
 
 def _parts(text: str) -> tuple[str, list[str]]:
-    """A text at its best breaks, and what joins the parts."""
+    """Split a text at its best breaks; return the separator and the parts."""
     for separator in (" · ", " "):
         if separator in text:
             return separator, text.split(separator)
@@ -231,13 +231,13 @@ def _parts(text: str) -> tuple[str, list[str]]:
 
 
 def longest_piece(text: str, size: float = FONT_SIZE) -> float:
-    """Width in inches of the longest piece of a text that `wrap` leaves whole where it can."""
+    """Measure the width in inches of the longest piece that `wrap` keeps whole if possible."""
     pieces = (piece for word in text.split() for piece in PIECES.findall(word))
     return max(text_width(piece, size) for piece in pieces)
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw in the project's style whatever the user's own matplotlibrc says; nothing stays set."""
+    """Make a function draw in the project's style, whatever the user's matplotlibrc."""
 
     @wraps(draw)
     def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -248,14 +248,14 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def save(figure: Figure, stem: Path) -> str:
-    """Write `stem.svg` and `stem.png` (160 dpi), each whole; the same bytes for the same figure.
+    """Write `stem.svg` and `stem.png` (160 dpi) atomically; equal figures give equal bytes.
 
     Args:
-        figure: of any function of this package; its layout is fixed from now on.
+        figure: from any function of this package; its layout becomes fixed.
         stem: path without suffix.
 
     Returns:
-        The drawing from `<svg` on, to be put into a page.
+        The SVG from `<svg` on, to embed in a page.
     """
     svg, png = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("svg", "png"))
     drawing = _svg(figure)
@@ -265,17 +265,17 @@ def save(figure: Figure, stem: Path) -> str:
 
 
 def drawn(figure: Figure) -> str:
-    """A figure as `save` draws it, from `<svg` on; no file is written."""
+    """Return the SVG of a figure from `<svg` on, as `save` does, without writing a file."""
     drawing = _svg(figure)
     return drawing[drawing.index("<svg") :]
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG (160 dpi), whole; its layout is fixed from now on."""
+    """Write a figure as PNG (160 dpi) atomically; its layout becomes fixed."""
     with matplotlib.style.context(["default", STYLE]):
         _lay_out(figure)
         figure.set_dpi(160)
-        # The canvas itself: Figure.savefig would draw everything once more beforehand.
+        # Print the canvas directly: Figure.savefig would first draw everything again.
         canvas = FigureCanvasAgg(figure)
         write_whole(path, lambda new: canvas.print_png(new, metadata={"Software": None}))
 
@@ -289,20 +289,20 @@ def _svg(figure: Figure) -> str:
 
 
 def _lay_out(figure: Figure) -> None:
-    """Once: it is slow, and never quite the same again."""
+    """Run the layout only once: it is slow, and repeated runs give slightly different results."""
     if engine := figure.get_layout_engine():
         engine.execute(figure)
     figure.set_layout_engine("none")
 
 
 def subplots(rows: int, columns: int, height: float, **kwargs: Any) -> tuple[Figure, Any]:
-    """A figure as wide as a page (wider from five columns on) and its (rows, columns) axes.
+    """Create a figure of page width (wider from five columns on) and its (rows, columns) axes.
 
     Args:
-        rows: how many.
-        columns: how many.
-        height: of one row, in inches.
-        kwargs: to `Figure.subplots`.
+        rows: number of rows.
+        columns: number of columns.
+        height: height of a row in inches.
+        kwargs: passed to `Figure.subplots`.
     """
     figure = Figure(figsize=(max(WIDTH, 1.7 * columns), height * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **kwargs)
@@ -311,13 +311,13 @@ def subplots(rows: int, columns: int, height: float, **kwargs: Any) -> tuple[Fig
 def headers(
     axes: Sequence[Axes], texts: Sequence[str], width: float = 100.0, align: str = "center"
 ) -> None:
-    """Write above the titles what the panels below have in common.
+    """Write a header above each column of panels.
 
     Args:
-        axes: the first panel of each; they have their titles.
-        texts: one per panel, to be wrapped.
+        axes: the first panel of each column, with its title already set.
+        texts: one per panel; they are wrapped.
         width: inches per panel.
-        align: left or center, as the titles.
+        align: left or center, like the titles.
     """
     titles = [ax.get_title(loc=align) for ax in axes]  # type: ignore[arg-type]
     above = 6 + 1.3 * TITLE_SIZE * max(len(title.splitlines()) for title in titles)  # points
@@ -330,18 +330,18 @@ def headers(
 
 
 def row_header(ax: Axes, text: str, height: float) -> None:
-    """What all panels of a row have in common, left of the first one.
+    """Write a header to the left of a row of panels.
 
     Args:
         ax: the first panel.
-        text: to be wrapped.
-        height: of the row, in inches.
+        text: the header; it is wrapped.
+        height: height of the row in inches.
     """
     ax.set_ylabel(wrap(text, height, TITLE_SIZE, "bold"), fontweight="bold")
 
 
 def row_major(handles: Sequence[Any], columns: int) -> list[Any]:
-    """In the order that makes a legend, which fills its columns first, read row by row.
+    """Reorder handles so that a legend, which fills its columns first, reads row by row.
 
     >>> row_major("abcde", 3)
     ['a', 'd', 'b', 'e', 'c']
@@ -352,18 +352,20 @@ def row_major(handles: Sequence[Any], columns: int) -> list[Any]:
 def legend(
     figure: Figure, handles: Sequence[Any], title: str = "", above: bool = False, group: int = 1
 ) -> None:
-    """A legend under (or over) all panels; the figure grows by its height.
+    """Add a legend below (or above) all panels; the figure grows by its height.
 
     Args:
-        figure: to which it belongs.
-        handles: row by row, with their labels.
-        title: a line over them.
-        above: whether it goes to the top of the figure.
-        group: entries that belong together and stay in one row.
+        figure: the figure.
+        handles: labelled handles, row by row.
+        title: a line above the handles.
+        above: whether to put the legend at the top of the figure.
+        group: number of consecutive entries to keep in one row.
     """
     width = figure.get_figwidth() - 0.3
     labels = [wrap(str(handle.get_label()), width - 0.7) for handle in handles]
-    fitting = int(width / (0.65 + max(map(text_width, labels))))  # 0.65: a line, and the gaps
+    fitting = int(
+        width / (0.65 + max(map(text_width, labels)))
+    )  # 0.65: the line sample and the gaps
     columns = min(len(handles), max(1, fitting))
     if columns < len(handles):
         columns -= columns % group if columns > group else 0
@@ -380,7 +382,7 @@ def legend(
 
 
 def gap(ax: Axes, x: float, text: str) -> None:
-    """Say at `x` why nothing is drawn there."""
+    """Write at `x` why nothing is drawn there."""
     ax.text(
         x, 0.03, text, transform=ax.get_xaxis_transform(), rotation=90, fontsize=7,
         ha="center", va="bottom", color="#555555",
@@ -388,5 +390,5 @@ def gap(ax: Axes, x: float, text: str) -> None:
 
 
 def empty(ax: Axes, text: str) -> None:
-    """Say in the middle of a panel why nothing is drawn in it."""
+    """Write in the middle of a panel why it is empty."""
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color="#555555")

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Reading and checking the command line and its configuration."""

@@ -1,6 +1,6 @@
-"""The command line, read before anything is run: which cells it asks for, and what is wrong.
+"""Parse the command line before anything runs: the requested cells, or the problems found.
 
-Imports nothing heavy: a wrong key is answered in under a second.
+Imports nothing heavy, so that a wrong key is reported in under a second.
 """
 
 import difflib
@@ -26,29 +26,25 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from tlunet.errors import ConfigError, UserError
-from tlunet.study.config.untrusted import ALLOWED_TARGETS as ALLOWED_TARGETS
-from tlunet.study.config.untrusted import check_hydra, check_secrets
-from tlunet.study.config.untrusted import check_targets as check_targets
+from tlunet.errors import ConfigError, UserError, first_line
+from tlunet.study.config.untrusted import check_hydra
 from tlunet.study.config.values import check
-
-_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir")
 
 
 def read_command(argv: Sequence[str], conf: Path) -> list[DictConfig] | None:
-    """Every cell that a command line of ``run.py`` asks for, in Hydra's order.
+    """Return all cells that a ``run.py`` command requests, in Hydra's order.
 
     Args:
-        argv: the arguments, without the program.
-        conf: the folder of the configuration.
+        argv: command-line arguments, without the program name.
+        conf: configuration folder.
 
     Returns:
-        One composed configuration a cell; of a search, whose sweeper decides as it goes what to
-        try next, only what its trials share; ``None`` if Hydra is only asked to show something
-        (``--cfg``, ``--info`` …).
+        One composed configuration per cell. For a search, whose sweeper chooses trials as it
+        runs, only the configuration that all trials share. ``None`` if Hydra should only show
+        something (``--cfg``, ``--info`` …).
 
     Raises:
-        ConfigError: a key, a group, a value or the syntax is wrong; one line a fault.
+        ConfigError: a key, a group, a value or the syntax is wrong; one line per problem.
     """
     args = _arguments(argv)
     if args.help or args.hydra_help or args.cfg or args.info or args.shell_completion:
@@ -73,25 +69,20 @@ def read_command(argv: Sequence[str], conf: Path) -> list[DictConfig] | None:
             ]
         cells = [_compose(name, job, conf, base) for job in jobs]
         known = base if name == "config" else _compose("config", [], conf)
-        folders = {key: OmegaConf.select(settings, key) for key in _FOLDERS}
-        faults = check_secrets(OmegaConf.create(folders), args.overrides)
-        for cell in cells:
-            faults += _other_keys(cell, known) or check(cell)
-            faults += check_secrets(cell, args.overrides)
-        faults = list(dict.fromkeys(faults))
-    if faults:
-        raise ConfigError(*faults)
+        problems = [line for cell in cells for line in _other_keys(cell, known) or check(cell)]
+    if problems:
+        raise ConfigError(*dict.fromkeys(problems))
     return cells[:1] if is_sweep and is_search(settings) else cells
 
 
 def is_search(settings: DictConfig) -> bool:
-    """Whether the sweeper decides as it goes what to try next, as ``hydra/sweeper=optuna`` does."""
+    """Whether the sweeper chooses trials as it runs, as ``hydra/sweeper=optuna`` does."""
     return not str(settings.hydra.sweeper._target_).endswith(".BasicSweeper")
 
 
 def _samples(parsed: Sequence[Override]) -> list[list[str]]:
-    """A search's overrides: what its trials share, then that with each limit and choice in turn."""
-    # As in the sweeper, a key that is given twice is what it is the second time.
+    """Overrides of a search: the shared ones, then these with each limit and choice in turn."""
+    # As in the sweeper, the last value of a repeated key wins.
     by_key = {override.get_key_element(): override for override in parsed}
     shared = [str(o.input_line) for o in by_key.values() if not o.is_sweep_override()]
     samples = [
@@ -104,7 +95,7 @@ def _samples(parsed: Sequence[Override]) -> list[list[str]]:
 
 
 def _ends(override: Override) -> list[Any]:
-    """The choices of a swept key, or the first and last of its numbers."""
+    """The choices of a swept key, or the first and last number of its range."""
     value = override.value()
     if isinstance(value, IntervalSweep):
         return [value.start, value.end]
@@ -113,17 +104,18 @@ def _ends(override: Override) -> list[Any]:
 
 
 def hydra_settings(argv: Sequence[str], conf: Path) -> tuple[DictConfig, bool]:
-    """A configuration with ``hydra`` as a command line sets it, and whether that is a sweep.
+    """Compose the configuration with the ``hydra`` settings of a command line.
 
     Args:
-        argv: the arguments, without the program.
-        conf: the folder of the configuration.
+        argv: command-line arguments, without the program name.
+        conf: configuration folder.
 
     Returns:
-        The rest of the configuration is as the files have it.
+        The configuration, and whether the command is a sweep. Everything outside ``hydra`` is as
+        in the files.
 
     Raises:
-        ConfigError: an override of Hydra's is wrong.
+        ConfigError: an override of a Hydra setting is wrong.
     """
     args = _arguments(argv)
     with _in_one_line(), _hydra(_search_path(args.config_dir, conf)):
@@ -131,7 +123,7 @@ def hydra_settings(argv: Sequence[str], conf: Path) -> tuple[DictConfig, bool]:
 
 
 def _settings(args: Namespace, parsed: Sequence[Any], conf: Path) -> tuple[DictConfig, bool]:
-    # A study's file may set the mode and what is swept (hydra.mode, hydra.sweeper.params).
+    # A study's file may set the mode and the swept keys (hydra.mode, hydra.sweeper.params).
     is_hydras = [str(o.key_or_group).startswith("hydra") for o in parsed]
     overrides = [t for t, yes in zip(args.overrides, is_hydras, strict=True) if yes]
     cfg = _compose(args.config_name or "config", overrides, conf, with_hydra=True)
@@ -140,24 +132,24 @@ def _settings(args: Namespace, parsed: Sequence[Any], conf: Path) -> tuple[DictC
 
 
 def help_text(argv: Sequence[str], conf: Path) -> str | None:
-    """What ``--help`` shows: ``hydra.help.template``, filled as Hydra fills it but composed once.
+    """Return the ``--help`` text: ``hydra.help.template``, filled as in Hydra but composed once.
 
     Args:
-        argv: the arguments, without the program.
-        conf: the folder of the configuration.
+        argv: command-line arguments, without the program name.
+        conf: configuration folder.
 
     Returns:
-        ``None`` if help is not asked for.
+        The text, or ``None`` if help is not requested.
 
     Raises:
-        ConfigError: an override beside it is wrong.
+        ConfigError: another override of the command is wrong.
     """
     args = _arguments(argv)
     if not args.help:
         return None
     with _in_one_line(), _hydra(_search_path(args.config_dir, conf)):
         name = args.config_name or "config"
-        base = _compose(name, [], conf) if args.overrides else None  # to explain a wrong one
+        base = _compose(name, [], conf) if args.overrides else None  # to explain a wrong override
         cfg = _compose(name, args.overrides, conf, base, with_hydra=True)
         template = Template(cfg.hydra.help.template)
     with open_dict(cfg):
@@ -171,7 +163,7 @@ def help_text(argv: Sequence[str], conf: Path) -> str | None:
 
 
 def _arguments(argv: Sequence[str]) -> Namespace:
-    """The arguments, as Hydra will read them."""
+    """Parse the arguments as Hydra will."""
     parser = get_args_parser()
 
     def refuse(message: str) -> NoReturn:
@@ -180,22 +172,22 @@ def _arguments(argv: Sequence[str]) -> Namespace:
     parser.error = refuse  # type: ignore[method-assign]
     args = parser.parse_args(list(argv))
     if args.config_path:
-        raise ConfigError("--config-path: not used here; --config-dir adds an experiment's folder")
+        raise ConfigError("--config-path: not used here; --config-dir adds an experiment folder")
     if args.experimental_rerun:
-        raise ConfigError("--experimental-rerun: not used here; it would run what is in the file")
+        raise ConfigError("--experimental-rerun: not used here; it executes code from the file")
     return args
 
 
 @contextmanager
 def _in_one_line() -> Iterator[None]:
-    """Whatever junk makes Hydra and OmegaConf raise: it is the command that is wrong."""
+    """Report anything Hydra or OmegaConf raises as one ConfigError."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {_first_line(error)}"
-        raise ConfigError(f"the command, or a file of it, cannot be read ({reason})") from error
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise ConfigError(f"the command or one of its files cannot be read ({reason})") from error
 
 
 def _search_path(config_dir: str | None, conf: Path) -> ConfigSearchPath:
@@ -207,19 +199,19 @@ def _search_path(config_dir: str | None, conf: Path) -> ConfigSearchPath:
 
 
 def config_dir(argv: Sequence[str]) -> Path | None:
-    """The folder of an experiment that a command line names (``-cd experiments/…``)."""
+    """Return the experiment folder that a command line gives (``-cd experiments/…``)."""
     folder = _arguments(argv).config_dir
     return Path(folder) if folder else None
 
 
 @contextmanager
 def _hydra(search_path: ConfigSearchPath) -> Iterator[None]:
-    """Hydra set up as ``hydra.main`` will set it up, and taken down again."""
+    """Set up Hydra as ``hydra.main`` does, for the duration of the block."""
     GlobalHydra.instance().clear()
-    _composed.cache_clear()  # of other files
+    _composed.cache_clear()  # it may hold other files' configurations
     version.setbase("1.3")
     Hydra.create_main_hydra2("run", search_path)
-    # The plugin's settings of the same name, which Hydra refuses to merge with conf/'s.
+    # Hydra refuses to merge the plugin's optuna.yaml with the one in conf/.
     ConfigStore.instance().repo["hydra"]["sweeper"].pop("optuna.yaml", None)
     try:
         yield
@@ -232,23 +224,23 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
         return OverridesParser.create().parse_overrides(list(overrides))
     except OverrideParseException as error:
         raise ConfigError(
-            f"{error.override}: cannot be read ({_first_line(error)}); expected key=value, "
-            "several values with commas after -m"
+            f"{error.override}: cannot be read ({first_line(error).rstrip('.')}); expected "
+            "key=value; with -m, separate several values by commas"
         ) from None
 
 
 def _refuse_new_keys(parsed: Sequence[Any], base: DictConfig) -> None:
-    """``+key=value`` may give an argument to what has a ``_target_``; elsewhere nobody reads it."""
+    """Allow ``+key=value`` only as an argument of a ``_target_``; nothing reads other new keys."""
     for override in parsed:
         key = str(override.key_or_group)
         parent = OmegaConf.select(base, key.rpartition(".")[0] or "no parent")
-        takes_more = isinstance(parent, DictConfig) and "_target_" in parent
+        takes_more = isinstance(parent, DictConfig) and parent.get("_target_") is not None
         if override.is_add() and not key.startswith("hydra") and not takes_more:
-            raise ConfigError(f"+{key}: nobody reads a new key here; see python run.py --help")
+            raise ConfigError(f"+{key}: unknown key; see python run.py --help")
 
 
 def _other_keys(cell: DictConfig, known: DictConfig, where: str = "") -> list[str]:
-    """Keys that a file or ``~key`` has added or taken away, a line each."""
+    """Keys that a file or ``~key`` has added or removed, one line each."""
     names = [f"{where}{key}" for key in map(str, known)]
     faults = [
         f"{where}{key}: no such key{_nearest(f'{where}{key}', names)}; allowed: {', '.join(names)}"
@@ -258,17 +250,17 @@ def _other_keys(cell: DictConfig, known: DictConfig, where: str = "") -> list[st
     for key in map(str, known):
         if key not in cell:
             faults.append(
-                f"{where}{key}: missing; none may be taken away, and an experiment begins with "
-                "defaults: [config]"
+                f"{where}{key}: missing; keys cannot be removed, and an experiment must start "
+                "with defaults: [config]"
             )
             continue
         mine, theirs = cell._get_node(key), known._get_node(key)
         if not isinstance(mine, DictConfig) or not isinstance(theirs, DictConfig):
             continue
-        if "_target_" in theirs:  # whose class says what else it takes
+        if theirs.get("_target_") is not None:  # the class determines the other keys
             if "_target_" not in mine:
                 faults.append(f"{where}{key}._target_: missing; expected a class")
-        elif OmegaConf.select(mine, "name") not in ("csv", "tensorboard"):  # without settings
+        elif OmegaConf.select(mine, "name") not in ("csv", "tensorboard"):  # these have no settings
             faults += _other_keys(mine, theirs, f"{where}{key}.")
     return faults
 
@@ -287,7 +279,7 @@ def _compose(
         if not with_hydra:
             with open_dict(cfg):
                 del cfg["hydra"]
-            OmegaConf.to_container(cfg, resolve=True)  # a broken ${…} is found now
+            OmegaConf.to_container(cfg, resolve=True)  # find a broken ${…} now
         return cfg
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(error, overrides, conf, base)) from None
@@ -295,12 +287,12 @@ def _compose(
 
 @functools.cache
 def _composed(name: str, overrides: tuple[str, ...]) -> DictConfig:
-    """Hydra takes a tenth of a second for it, and is asked for the same more than once."""
+    """Compose, cached: Hydra takes 0.1 s, and the same configuration is needed more than once."""
     return compose(name, list(overrides), return_hydra_config=True)
 
 
 def _explain(error: Exception, overrides: list[str], conf: Path, base: DictConfig | None) -> str:
-    """Hydra's many lines as one: what was typed, and what is allowed."""
+    """Condense Hydra's error into one line: the input, and what is allowed."""
     text = str(error)
     for override in overrides:
         key, _, value = override.partition("=")
@@ -311,14 +303,14 @@ def _explain(error: Exception, overrides: list[str], conf: Path, base: DictConfi
             near = _nearest(value, allowed)
             return f"{key}={value}: no such choice{near}; allowed: {', '.join(allowed)}"
     if isinstance(error, MissingConfigException):
-        return f"{error.missing_cfg_file}: no such configuration ({_first_line(error)})"
+        return f"{error.missing_cfg_file}: no such configuration ({first_line(error).rstrip('.')})"
     if (match := re.search(r"Could not (?:override|append|delete).*?'([^']+)'", text)) and base:
         key = match[1]
         parent, _, _ = key.rpartition(".")
         node = OmegaConf.select(base, parent) if parent else base
         prefix = f"{parent}." if parent else ""
         if not isinstance(node, DictConfig):
-            return f"{key}: no such key; {parent} holds no keys"
+            return f"{key}: no such key; {parent} has no nested keys"
         names = [f"{prefix}{k}" for k in map(str, node)]
         return f"{key}: no such key{_nearest(key, names)}; allowed: {', '.join(names)}"
     return " ".join(text.split())
@@ -327,7 +319,3 @@ def _explain(error: Exception, overrides: list[str], conf: Path, base: DictConfi
 def _nearest(word: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1)
     return f", did you mean {close[0]}?" if close else ""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].strip().rstrip(".")

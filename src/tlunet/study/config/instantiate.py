@@ -1,4 +1,4 @@
-"""What a configuration may have made: a loss, an augmentation, a transform."""
+"""Create what a configuration names: a loss, an augmentation, a transform."""
 
 import os
 from collections.abc import Callable
@@ -10,16 +10,15 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from tlunet.data.augment import Augment
-from tlunet.errors import ConfigError, UserError
+from tlunet.errors import ConfigError, UserError, first_line
 from tlunet.study.config.untrusted import check_targets, find
 
 
 def instantiate(config: dict[str, Any]) -> Any:
-    """What a ``_target_`` names, and those below it.
+    """Create the class that a ``_target_`` names, with its other keys as arguments.
 
     Raises:
-        ConfigError: it is no class that may be made, or not of these arguments; whoever wrote the
-            file, it is data, not code.
+        ConfigError: it is not a class that may be created, or not with these arguments.
     """
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network
     node = OmegaConf.create(config)
@@ -36,25 +35,29 @@ def instantiate(config: dict[str, Any]) -> Any:
         cause = error.__cause__ or error
         if isinstance(cause, UserError):
             raise cause from None
-        first = (str(cause).splitlines() or [type(cause).__name__])[0]
         raise ConfigError(
-            f"{config['_target_']}: cannot be made of what is given ({first})"
+            f"{config['_target_']}: cannot be created with these arguments ({first_line(cause)})"
         ) from error
 
 
 def _require_part(where: str, target: str) -> None:
-    """Raise ConfigError unless a name is that of a class of ours, torch's or albumentations'.
+    """Raise ConfigError unless a name is that of a loss, an augmentation or a transform.
 
-    An allowed package does not do: by way of what its modules import, `torch.os.system` names any
-    function; and some of its classes start programs. So the name is looked up in a true module,
-    and must be a class of the few kinds that are made from a configuration.
+    The package does not decide: through what its modules import, `torch.os.system` names any
+    function, and some classes start programs. So the module is imported by its own name, and what
+    it holds must be a class of the few kinds that a configuration creates.
     """
     module, _, name = target.rpartition(".")
     try:
-        found = getattr(import_module(module), name)
-    except Exception as error:  # whatever importing raises
-        raise ConfigError(f"{where}={target}: no such class") from error
-    is_class = isinstance(found, type)
-    is_transform = is_class and found.__module__.startswith("albumentations.")
-    if not is_transform and not (is_class and issubclass(found, nn.Module | Augment)):
+        part = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{where}={target}: no such class ({first_line(error)}); is its package installed, or "
+            "on PYTHONPATH?"
+        ) from error
+    except Exception as error:  # an import raises whatever the module does
+        raise ConfigError(f"{where}={target}: no such class ({first_line(error)})") from error
+    is_class = isinstance(part, type)
+    is_transform = is_class and part.__module__.startswith("albumentations.")
+    if not is_transform and not (is_class and issubclass(part, nn.Module | Augment)):
         raise ConfigError(f"{where}={target}: not a loss, an augmentation or a transform")

@@ -1,39 +1,42 @@
-"""What a configuration file may not do: a stranger's file is data, and neither code nor a spy."""
+"""What a configuration may not do: run code, or reveal secrets."""
 
-import os
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig
 from omegaconf.errors import OmegaConfBaseException
 
-#: Where the classes come from that a file may have instantiated.
-ALLOWED_TARGETS = ("tlunet.", "torch.", "pytorch_lightning.", "torchmetrics.", "albumentations.")
+#: Import path of a class, by way of its package.
+_IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+#: Packages that hold no part of a study, but functions that run commands or write files.
+_REFUSED = frozenset({*sys.stdlib_module_names, "hydra", "omegaconf", "pip", "setuptools"})
 #: Hydra's own parts. It takes launcher and sweeper from its plugins only, and is held to it here.
 _PLUGINS = ("hydra_plugins.", "hydra._internal.core_plugins.")
 _SAMPLER = re.compile(r"optuna\.samplers\.[A-Z]\w*")  # a part of a sweeper
 _LOGGING = re.compile(r"logging\.(handlers\.)?[A-Z]\w*|colorlog\.ColoredFormatter")
 #: What else Hydra's instantiate would heed beside a target.
 _SWITCHES = ("_partial_", "_recursive_", "_args_", "_convert_")
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL", re.IGNORECASE)
-_SHORTEST = 8  # characters of a secret; a shorter one would be found everywhere
 
 
 def check_targets(node: Any) -> list[str]:
-    """Each ``_target_`` below a node that is not on the allow-list, a line a fault.
+    """Each ``_target_`` below a node that cannot name a part of a study, one line per problem.
 
-    The list is of packages; which of their names is a class that may be made, is asked where it
-    is made (`tlunet.study.training.resolve.instantiate`).
+    A part is a class of tlunet, of a library, or of the user's own package. Whether it is of a
+    kind that may be created is checked where it is created
+    (`tlunet.study.config.instantiate`).
     """
-    allowed = ", ".join(target.rstrip(".") for target in ALLOWED_TARGETS)
-    faults = [
-        f"{where}={shown(target)}: not allowed; a configuration may name parts of {allowed}"
+    problems = [
+        f"{where}={shown(target)}: not allowed; expected the import path of a class, as "
+        "my_package.MyLoss or tlunet.model.losses.PaperLoss"
         for where, target in find(node, ("_target_",))
-        if not str(target).startswith(ALLOWED_TARGETS)
+        if target is not None
+        and (not _IMPORT_PATH.fullmatch(str(target)) or str(target).partition(".")[0] in _REFUSED)
     ]
-    switches = find(node, _SWITCHES)
-    return faults + [f"{where}: not allowed beside a _target_; remove it" for where, _ in switches]
+    for where, _ in find(node, _SWITCHES):
+        problems.append(f"{where}: not allowed with a _target_; remove it")
+    return problems
 
 
 def check_hydra(hydra: DictConfig) -> list[str]:
@@ -52,28 +55,6 @@ def check_hydra(hydra: DictConfig) -> list[str]:
         if name is not None:
             faults.append(f"hydra.{where}={shown(name)}: not allowed; give hydra.sweeper.params")
     return faults
-
-
-def check_secrets(cfg: DictConfig, typed: Sequence[str]) -> list[str]:
-    """Each value that holds a secret of the environment, though nobody typed that.
-
-    Args:
-        cfg: a cell, or Hydra's settings.
-        typed: the overrides of the command line.
-    """
-    secrets = {
-        name: value
-        for name, value in os.environ.items()
-        if _SECRET.search(name) and len(value) >= _SHORTEST
-    }
-    values = _texts(OmegaConf.to_container(cfg, resolve=True)) if secrets else []
-    return [
-        f"{key}: holds the environment's {name}, and run folders keep every value; take it out, "
-        "or type it on the command line if that is meant"
-        for key, value in values
-        for name, secret in secrets.items()
-        if secret in value and not any(name in text or secret in text for text in typed)
-    ]
 
 
 def shown(value: Any) -> str:
@@ -100,13 +81,3 @@ def find(node: Any, keys: Sequence[str], where: str = "") -> list[tuple[str, Any
             found.append((f"{where}{key}", item))
         found += find(item, keys, f"{where}{key}.")
     return found
-
-
-def _texts(node: Any, where: str = "") -> list[tuple[str, str]]:
-    """Every text in plain values, keys of mappings included, with its place."""
-    if isinstance(node, dict):
-        keys = [(where.lstrip("."), str(key)) for key in node]
-        return keys + [t for k, v in node.items() for t in _texts(v, f"{where}.{k}")]
-    if isinstance(node, list):
-        return [t for k, v in enumerate(node) for t in _texts(v, f"{where}.{k}")]
-    return [(where.lstrip("."), node)] if isinstance(node, str) else []

@@ -1,4 +1,4 @@
-"""What each key of the configuration may be; nothing is read from disk."""
+"""Allowed values of each configuration key; nothing is read from disk."""
 
 import re
 from collections.abc import Callable
@@ -8,10 +8,12 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from tlunet.data.readers.layouts import NAMES
+from tlunet.errors import ConfigError
+from tlunet.machine.versions import require_extra
 from tlunet.study.config.untrusted import check_targets, shown
 
-_MOST = 2**31 - 1  # of anything counted, and of seeds
-_MOST_PIXELS = 2**26  # of an image; a reader takes no more than 89 million either
+_MOST = 2**31 - 1  # largest count or seed
+_MOST_PIXELS = 2**26  # per image; image readers accept at most 89 million
 _MOST_AT_ONCE = 1024  # threads, processes
 
 
@@ -20,7 +22,7 @@ def _is_int(low: int, high: int = _MOST) -> Callable[[Any], bool]:
 
 
 def _is_number(test: Callable[[float], bool]) -> Callable[[Any], bool]:
-    # Bounded before it becomes a float: an integer may be too large for one. NaN is in no bounds.
+    # Check the bounds before converting: an integer can overflow a float. NaN fails every bound.
     return lambda v: (
         isinstance(v, int | float)
         and not isinstance(v, bool)
@@ -69,9 +71,9 @@ def _is_bool(v: Any) -> bool:
     return isinstance(v, bool)
 
 
-_SIZE = "[height,width], both 32 or more, 67 million pixels at most"
+_SIZE = "[height,width], each at least 32, at most 67 million pixels"
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "study": (_or_null(_is_name), "a folder's name: letters, digits, '.', '_', '-'"),
+    "study": (_or_null(_is_name), "a folder name of letters, digits, '.', '_', '-'"),
     "seed": (_is_int(0), "a whole number, 0 or more, below 2^31"),
     "frac": (_is_number(lambda v: 0 < v <= 1), "a number above 0 and at most 1"),
     "epochs": (_is_int(1), "a whole number, 1 or more"),
@@ -82,10 +84,11 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "minutes, 0 or more, or null",
     ),
     "force": (_is_bool, "true or false"),
-    "encoder.name": (_is_text, "an encoder's name, as resnet18 or tu-convnext_tiny"),
-    "arch.name": (_is_one_of("unet", "fpn", "unetplusplus"), "unet, fpn, unetplusplus"),
+    "encoder.name": (_is_text, "an encoder name, e.g. resnet18 or tu-convnext_tiny"),
+    "encoder._target_": (_or_null(_is_text), "the import path of a class, or null"),
+    "arch.name": (_is_text, "a decoder, as unet"),
     "optimizer.lr": (_is_number(lambda v: v > 0), "a number above 0"),
-    "optimizer.betas": (_are_betas, "two numbers from 0 to below 1, as in [0.99,0.99]"),
+    "optimizer.betas": (_are_betas, "two numbers in [0, 1), e.g. [0.99,0.99]"),
     "early_stopping.patience": (_or_null(_is_int(1)), "a whole number of epochs, or null"),
     "paths.runs": (_is_path, "a folder"),
     "paths.data": (_is_path, "a folder"),
@@ -98,10 +101,10 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data.residency": (_is_one_of("auto", "gpu", "memmap"), "auto, gpu, memmap"),
     "data.workers": (
         _or_null(_is_int(0, _MOST_AT_ONCE)),
-        "a whole number, or null to choose by the hardware",
+        "a whole number, or null for automatic",
     ),
     "data.on_error": (_is_one_of("stop", "skip"), "stop, skip"),
-    "data.classes": (_are_names, "a list of names, no two alike, as in [scratch,dent]"),
+    "data.classes": (_are_names, "a list of distinct names, e.g. [scratch,dent]"),
     "data.n": (_is_int(8), "a whole number, 8 or more"),
     "data.seed": (_is_int(0), "a whole number, 0 or more, below 2^31"),
     "data.balance": (_is_one_of("even", "severstal"), "even, severstal"),
@@ -114,8 +117,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "init.size": (_is_size, _SIZE),
     "init.epochs": (_is_int(1), "a whole number, 1 or more"),
     "init.seed": (_is_int(0), "a whole number, 0 or more, below 2^31"),
-    "loss._target_": (_is_text, "a class, as tlunet.model.losses.PaperLoss"),
-    "augment._target_": (_is_text, "a class, as tlunet.data.augment.Augment"),
+    "loss._target_": (_is_text, "a class, e.g. tlunet.model.losses.PaperLoss"),
+    "augment._target_": (_is_text, "a class, e.g. tlunet.data.augment.Augment"),
     "trainer.accelerator": (_is_one_of("auto", "cuda", "mps", "cpu"), "auto, cuda, mps, cpu"),
     "trainer.precision": (
         _is_one_of("auto", "bf16-mixed", "32-true"),
@@ -123,7 +126,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "trainer.threads": (
         _or_null(_is_int(1, _MOST_AT_ONCE)),
-        "a whole number, or null for one a core",
+        "a whole number, or null for one per core",
     ),
     "trainer.devices": (
         lambda v: v == "auto" or _is_int(1, _MOST_AT_ONCE)(v),
@@ -133,23 +136,23 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "trainer.compile": (_is_bool, "true or false"),
     "logger.name": (_is_one_of("wandb", "tensorboard", "csv"), "wandb, tensorboard, csv"),
     "logger.mode": (_is_one_of("auto", "online", "offline"), "auto, online, offline"),
-    "logger.project": (_is_text, "a project's name"),
+    "logger.project": (_is_text, "a project name"),
     "logger.images": (_is_int(0, 1000), "a whole number, at most 1000; 0 for none"),
     "logger.checkpoint": (_is_bool, "true or false"),
 }
-#: Keys that hold others, where a single value has no meaning.
+#: Keys with nested keys; they cannot take a single value.
 _GROUPS = tuple(dict.fromkeys(key.partition(".")[0] for key in _RULES if "." in key))
 
 
 def check(cfg: DictConfig) -> list[str]:
-    """What is wrong with the values of one cell, a line a fault.
+    """Check the values of one cell and return one line per problem.
 
     >>> check(OmegaConf.create({"frac": 1.5}))
     ['frac=1.5: expected a number above 0 and at most 1']
     """
     broken = [key for key in _GROUPS if key in cfg and not isinstance(cfg[key], DictConfig)]
     examples = {key.partition(".")[0]: key for key in reversed(_RULES)}
-    faults = [f"{k}={shown(cfg[k])}: expected keys below it, as in {examples[k]}" for k in broken]
+    faults = [f"{k}={shown(cfg[k])}: expected nested keys, e.g. {examples[k]}" for k in broken]
     for key, (is_right, expected) in _RULES.items():
         parent, _, last = key.rpartition(".")
         node = OmegaConf.select(cfg, parent) if parent else cfg
@@ -158,6 +161,11 @@ def check(cfg: DictConfig) -> list[str]:
         if not is_right(node[last]):
             faults.append(f"{key}={shown(node[last])}: expected {expected}")
     faults += check_targets(cfg)
+    if not broken and OmegaConf.select(cfg, "logger.name") == "tensorboard":
+        try:
+            require_extra("tensorboard", "tensorboard", what="logger=tensorboard")
+        except ConfigError as error:
+            faults += error.lines
     if not broken and OmegaConf.select(cfg, "init.name") == "checkpoint" and not cfg.init.path:
         faults.append("init=checkpoint: init.path is not set; expected a run folder or a .ckpt")
     return faults

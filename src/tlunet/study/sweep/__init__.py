@@ -1,1 +1,1 @@
-"""TODO."""
+"""Sweeps: launching the cells of one command and tabulating their results."""

@@ -1,10 +1,11 @@
-"""The processes that run a launcher's jobs, and the GPUs they claim."""
+"""Running a launcher's jobs in their processes, and claiming GPUs for them."""
 
 import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from threading import Event
 from types import FrameType
 
@@ -15,64 +16,66 @@ from tlunet.machine import gpus
 from tlunet.study.sweep.launcher import LEFT_OUT, STARTED_BY
 from tlunet.study.training.signals import Stopped
 
-_is_over = Event()  # in a worker: whether Ctrl+C has come
+_is_over = Event()  # in a worker: whether Ctrl+C was received
 
 
 @contextmanager
 def own_gpus(cells: Sequence[DictConfig]) -> Iterator[None]:
-    """As many GPUs as the largest of the cells takes, before anything asks CUDA; nobody else's.
+    """Claim as many free GPUs as the largest cell needs, before CUDA is initialised.
 
     Raises:
-        ConfigError: they cannot be claimed.
+        ConfigError: the GPUs cannot be claimed.
     """
     wanted = [c.trainer.devices for c in cells if c.trainer.accelerator in ("auto", "cuda")]
     if not wanted:
         yield
         return
-    with gpus.claim("auto" if "auto" in wanted else max(wanted), say=_say):
+    with gpus.claim(
+        "auto" if "auto" in wanted else max(wanted), say=partial(print, file=sys.stderr)
+    ):
         yield
 
 
 def run_job(cfg: DictConfig) -> float | None:
-    """One of Hydra's jobs, in whichever process its launcher has put it.
+    """Run one Hydra job in the process that its launcher chose.
 
     Returns:
-        As :func:`tlunet.study.training.run.run`.
+        Same as :func:`tlunet.study.training.run.run_cell`.
     """
     hydra = HydraConfig.get()
     left_out = os.environ.get(LEFT_OUT, "").split()
     if left_out and str(hydra.job.num) in left_out:
         return None
-    os.chdir(hydra.runtime.cwd)  # where the command was typed: paths are relative to it
-    from tlunet.study.training.run import run
+    os.chdir(hydra.runtime.cwd)  # paths are relative to where the command was run
+    from tlunet.study.training.run import run_cell
 
     target = str(hydra.launcher._target_)
     if target.endswith(".BasicLauncher") or os.environ.get(STARTED_BY) == str(os.getpid()):
-        return run(cfg)
+        return run_cell(cfg)
     if share := os.environ.get("OMP_NUM_THREADS"):
-        cfg.trainer.threads = cfg.trainer.threads or int(share)  # of this machine's cores
+        cfg.trainer.threads = cfg.trainer.threads or int(share)  # this cell's part of the cores
     if target.endswith(".JoblibLauncher"):
         return _run_in_pool(cfg)
     try:
-        return run(cfg)
+        return run_cell(cfg)
     except Stopped:
-        if target.endswith(".RayLauncher"):  # a task that raises is over, one that dies is retried
+        if target.endswith(".RayLauncher"):  # Ray retries a task that dies, not one that raises
             os._exit(1)
         raise
 
 
 def _run_in_pool(cfg: DictConfig) -> float | None:
-    """A cell in one of joblib's workers, which would kill the others in their midst if it raised.
+    """Run a cell in a joblib worker; raising there would take the other workers down with it.
 
-    What ended the cell is written down in its folder.
+    The cell's folder records why it ended.
     """
-    from tlunet.study.training.run import run
+    from tlunet.study.training.run import run_cell
 
     if _is_over.is_set():
         return None
     try:
         with own_gpus([cfg]):
-            return run(cfg)
+            return run_cell(cfg)
     except Stopped as stop:
         if stop.signum == signal.SIGINT:
             _is_over.set()
@@ -81,12 +84,12 @@ def _run_in_pool(cfg: DictConfig) -> float | None:
 
 @contextmanager
 def let_workers_end() -> Iterator[None]:
-    """Ctrl+C goes to the workers, too: wait while they write their checkpoints.
+    """On Ctrl+C, which also reaches the workers, wait until they have written their checkpoints.
 
-    A second one waits for nothing.
+    A second Ctrl+C ends the command at once.
 
     Raises:
-        KeyboardInterrupt: at the end.
+        KeyboardInterrupt: at the end of the block, if Ctrl+C was pressed.
     """
     came = []
 
@@ -101,7 +104,3 @@ def let_workers_end() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
     if came:
         raise KeyboardInterrupt
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

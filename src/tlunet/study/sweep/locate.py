@@ -1,4 +1,4 @@
-"""A cell as this machine names it, and the folder in which it was run."""
+"""Finding the run folder of each cell, which the machine that ran it may have named differently."""
 
 import json
 from collections.abc import Sequence
@@ -6,21 +6,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tlunet.machine.files import read_json
-from tlunet.runs.results import state_of
+from tlunet.runs.folder import is_finished
 
-#: Parts of ``Cell.science`` that follow from the machine a cell runs on.
+#: Keys of ``Cell.science`` that depend on the machine a cell runs on.
 OF_THE_MACHINE = ("device", "precision", "processes")
 
 
-class Asked(NamedTuple):
-    """What a command line asks for."""
+class PlannedCell(NamedTuple):
+    """A cell requested by a command line."""
 
     folder: Path
     science: dict[str, Any]
 
 
-def stamps(studies: Sequence[Path]) -> dict[Path, int]:
-    """Each run folder's last change of state, to be compared with a later one."""
+def last_changes(studies: Sequence[Path]) -> dict[Path, int]:
+    """Return when each run folder last changed its state, for comparison with a later call."""
     return {
         status.parent: status.stat().st_mtime_ns
         for study in studies
@@ -28,24 +28,24 @@ def stamps(studies: Sequence[Path]) -> dict[Path, int]:
     }
 
 
-def find(asked: Sequence[Asked], before: dict[Path, int]) -> list[Path]:
-    """Each cell's folder: a job elsewhere may have named its own, for another device or precision.
+def locate(asked: Sequence[PlannedCell], before: dict[Path, int]) -> list[Path]:
+    """Find the folder of each cell; its name depends on the device and precision that ran it.
 
     Args:
         asked: the cells.
-        before: :func:`stamps` as they were when nothing was launched.
+        before: result of :func:`last_changes` before the launch.
 
     Returns:
-        Of folders alike but for the machine: the one changed since, then the one this machine
-        would name, then a finished one.
+        One folder per cell. Among folders that differ only in the machine, the one changed since
+        ``before`` comes first, then the one this machine would name, then a finished one.
     """
     studies = list(dict.fromkeys(cell.folder.parent for cell in asked))
-    now = stamps(studies)
+    now = last_changes(studies)
     kin: dict[str, list[Path]] = {}
     for folder in now:
         kin.setdefault(_but_for_the_machine(_science(folder)), []).append(folder)
 
-    def best(cell: Asked) -> Path:
+    def best(cell: PlannedCell) -> Path:
         return max(
             kin.get(_but_for_the_machine(cell.science), [cell.folder]),
             key=lambda f: (now.get(f) != before.get(f), f == cell.folder, is_finished(f), f.name),
@@ -54,15 +54,10 @@ def find(asked: Sequence[Asked], before: dict[Path, int]) -> list[Path]:
     return [best(cell) for cell in asked]
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether the cell's results are there."""
-    return state_of(folder) == "finished"
-
-
 def _science(folder: Path) -> dict[str, Any]:
     try:
         return dict(read_json(folder / "meta.json").get("science") or {})
-    except (ValueError, AttributeError):  # a damaged file; nobody's cell
+    except (ValueError, AttributeError):  # a damaged file belongs to no cell
         return {}
 
 

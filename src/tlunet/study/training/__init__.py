@@ -1,1 +1,1 @@
-"""TODO."""
+"""Running one cell, from its configuration to its finished run folder."""

@@ -1,6 +1,6 @@
-"""One cell in several processes (``trainer=ddp``): started here, or already there in a Slurm job.
+"""One cell in several processes (``trainer=ddp``), started here or by a Slurm job.
 
-The first of them, rank 0, holds the cell's lock and writes its files; all of them train and test.
+Rank 0 holds the cell's lock and writes its files; all processes train and test.
 """
 
 import multiprocessing
@@ -18,20 +18,20 @@ from tlunet.errors import ConfigError, UserError
 from tlunet.machine.device import Hardware
 from tlunet.study.training.signals import Stopped, Stopping, heed_signals
 
-GRACE = 20.0  # seconds that the others get to end once one has failed
+GRACE = 20.0  # seconds for the other processes to end after one has failed
 
 Work = Callable[[dict[str, Any], Stopping], None]
 
 
 def rank() -> int:
-    """This process's, 0 if it is alone."""
+    """Return the rank of this process; 0 for a single process."""
     return int(os.environ.get("RANK", 0))
 
 
 def join_given(processes: int) -> bool:
-    """Whether a Slurm job step has started this cell's processes; they are then brought together.
+    """Join the process group if a Slurm job step started this cell's processes; return whether.
 
-    submitit starts as many tasks a node as ``hydra.launcher.tasks_per_node`` says.
+    submitit starts ``hydra.launcher.tasks_per_node`` tasks per node.
     """
     env = os.environ
     if processes == 1 or env.get("SLURM_NTASKS") != str(processes) or "SLURM_PROCID" not in env:
@@ -46,7 +46,7 @@ def join_given(processes: int) -> bool:
 
 
 def _join(rank: int, local: int, node: int, processes: int, address: str, port: int) -> None:
-    """Meet the others; Lightning finds the group there and takes it."""
+    """Create the process group; Lightning finds and uses it."""
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(local), "NODE_RANK": str(node),
         "WORLD_SIZE": str(processes), "MASTER_ADDR": address, "MASTER_PORT": str(port),
@@ -55,8 +55,8 @@ def _join(rank: int, local: int, node: int, processes: int, address: str, port: 
     dist.init_process_group(backend, rank=rank, world_size=processes)
 
 
-def tell(goes: bool) -> bool:
-    """What rank 0 has decided, for all; alone, the process decides."""
+def broadcast(goes: bool) -> bool:
+    """Return rank 0's decision in every process; a single process decides itself."""
     if not dist.is_initialized():
         return goes
     told = [goes]
@@ -64,8 +64,8 @@ def tell(goes: bool) -> bool:
     return told[0]
 
 
-def any_of(*flags: bool) -> list[bool]:
-    """Each flag as it is in any process: over gloo, so that no GPU is waited for."""
+def any_rank(*flags: bool) -> list[bool]:
+    """Combine each flag over all processes by OR; uses gloo, so it does not wait for a GPU."""
     if not dist.is_initialized():
         return list(flags)
     shared = torch.tensor(flags, dtype=torch.uint8)
@@ -74,7 +74,7 @@ def any_of(*flags: bool) -> list[bool]:
 
 
 def gather(part: dict[Any, Any]) -> dict[Any, Any]:
-    """Every process's part in one, at rank 0; elsewhere the part alone."""
+    """Merge the parts of all processes on rank 0; other ranks return their own part."""
     if not dist.is_initialized():
         return part
     parts: list[Any] | None = [None] * dist.get_world_size() if rank() == 0 else None
@@ -86,18 +86,19 @@ def launch(work: Work, config: dict[str, Any], machine: Hardware, stopping: Stop
     """Start a cell's processes on this machine and wait for them.
 
     Args:
-        work: what each does with the configuration; importable, since they start afresh.
-        config: resolved.
-        machine: how many processes.
-        stopping: a signal to this process is passed on to them.
+        work: called with the configuration in each process; must be importable, as processes are
+            spawned.
+        config: the resolved configuration.
+        machine: gives the number of processes.
+        stopping: a signal to this process is forwarded to the others.
 
     Raises:
-        UserError: what one of them failed of, or they are to be on several machines.
-        Stopped: a signal ended them.
+        UserError: a process failed, or several machines are requested.
+        Stopped: a signal stopped the processes.
     """
     if machine.nodes > 1:
         raise ConfigError(
-            f"trainer.nodes={machine.nodes}: only a Slurm job can start the processes; add "
+            f"trainer.nodes={machine.nodes}: only a Slurm job can start these processes; add "
             f"hydra/launcher=slurm hydra.launcher.nodes={machine.nodes} "
             f"hydra.launcher.tasks_per_node={machine.devices}"
         )
@@ -123,7 +124,7 @@ def launch(work: Work, config: dict[str, Any], machine: Hardware, stopping: Stop
             is_passed_on = True
             for child in alive:
                 child.terminate()
-        if any(c.exitcode for c in children):  # the others wait for it in vain
+        if any(c.exitcode for c in children):  # the others would wait for it forever
             wait([c.sentinel for c in children if c.is_alive()], timeout=GRACE)
             for child in children:
                 if child.is_alive():
@@ -131,7 +132,7 @@ def launch(work: Work, config: dict[str, Any], machine: Hardware, stopping: Stop
                 child.join()
     stopping.is_deferred = False
     for end in ends:
-        with suppress(EOFError):  # it had nothing to say
+        with suppress(EOFError):  # it reported no error
             words.append(end.recv())
     if stopping.requested:
         raise Stopped(stopping.requested)
@@ -139,7 +140,7 @@ def launch(work: Work, config: dict[str, Any], machine: Hardware, stopping: Stop
         raise UserError(words[0])
     for k, child in enumerate(children):
         if child.exitcode:
-            raise UserError(f"process {k} of {processes} ended with exit code {child.exitcode}")
+            raise UserError(f"process {k} of {processes} exited with code {child.exitcode}")
 
 
 def _child(
@@ -150,7 +151,7 @@ def _child(
             _join(rank, rank, 0, processes, "127.0.0.1", port)
             work(config, stopping)
         except Stopped:
-            os._exit(1)  # the parent says so; destroying the group would wait for the others
+            os._exit(1)  # the parent reports it; destroying the group would wait for the others
         except UserError as error:
             end.send("; ".join(error.lines))
             os._exit(1)

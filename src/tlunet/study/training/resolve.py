@@ -1,112 +1,57 @@
-"""One cell of a study: everything its result depends on, and the folder that follows from it."""
+"""Resolving a cell: everything its result depends on, and its run folder."""
 
-import hashlib
-import json
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from tlunet.data.datamodule import DefectDataModule
-from tlunet.data.pack.pack import Progress
 from tlunet.data.split import fingerprint
 from tlunet.errors import ConfigError, WeightsError
-from tlunet.machine import device as hardware
-from tlunet.machine.device import Hardware
-from tlunet.model.init import Source, checkpoint_source, imagenet_source
+from tlunet.machine import device
+from tlunet.machine.console import Progress
+from tlunet.model.encoder import register_encoder
+from tlunet.model.init import checkpoint_source, imagenet_source
 from tlunet.model.network import CONFIG_NAMES, check_encoder
-from tlunet.study.config.instantiate import instantiate as instantiate
-from tlunet.study.training.starting_weights import Recipe
-from tlunet.tracking.open import check_installed
-
-VERSION = 2  # of what a result means; a new one makes new folders
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What :func:`tlunet.study.training.run.run` runs.
-
-    Attributes:
-        config: the resolved configuration, plain values.
-        study: name of the study's folder.
-        dataset: the data set's name; never ``auto``.
-        encoder: its name in folders, tables and figures, as in conf/encoder/.
-        init: ``random``, ``imagenet``, ``synthetic`` or ``checkpoint``.
-        frac: share of the training part.
-        seed: of the run.
-        data: pack and split, ready.
-        hardware: what it runs on.
-        start: where the starting weights come from; ``None`` for random ones.
-        missing: why they cannot be had, if so.
-        science: all that can change the result.
-        split_fingerprint: the same for every fraction.
-        folder: the run folder.
-    """
-
-    config: dict[str, Any]
-    study: str
-    dataset: str
-    encoder: str
-    init: str
-    frac: float
-    seed: int
-    data: DefectDataModule
-    hardware: Hardware
-    start: Source | Recipe | None
-    missing: WeightsError | None
-    science: dict[str, Any]
-    split_fingerprint: str
-    folder: Path
-
-    @property
-    def digest(self) -> str:
-        """Hash of all that can change the result."""
-        return _hash(self.science)
-
-    @property
-    def kin(self) -> str:
-        """The digest, but for the starting weights: the same cell with weights found or missing."""
-        return _hash({k: v for k, v in self.science.items() if k != "start"})
-
-    @property
-    def title(self) -> str:
-        """How the console calls it."""
-        return f"{self.encoder} · {self.init} · {self.frac} · seed {self.seed}"
+from tlunet.runs.cell import VERSION, Cell, Start, digest_of
+from tlunet.runs.data import datamodule
+from tlunet.study.config.instantiate import instantiate
+from tlunet.study.training.starting_weights import SyntheticPretraining
 
 
 def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
-    """Prepare the data, look the starting weights up, and name the cell.
+    """Prepare the data, look up the starting weights, and name the cell.
 
     Args:
         cfg: one composed configuration.
-        progress: told how far drawing and packing are.
+        progress: receives the progress of generating and packing data.
 
     Raises:
-        ConfigError: a value is wrong in the light of data and hardware.
-        DataError: faults of the data.
+        ConfigError: a value does not fit the data or the hardware.
+        DataError: the data has problems.
     """
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    machine = hardware.choose(**config["trainer"])
+    machine = device.choose(**config["trainer"])
     if config["batch_size"] < machine.processes:
         raise ConfigError(
-            f"batch_size={config['batch_size']}: each of the {machine.processes} processes of "
-            "trainer.devices and trainer.nodes needs an image"
+            f"batch_size={config['batch_size']}: expected at least {machine.processes}, one image "
+            "per process (trainer.devices × trainer.nodes)"
         )
-    check_installed(config["logger"]["name"])
-    instantiate(config["loss"])  # one that cannot be made is told before anything is packed
-    data = datamodule(config, progress)
+    if own := config["encoder"].get("_target_"):
+        register_encoder(own)
+        config["encoder"] = {"name": own}
+    instantiate(config["loss"])  # fail before packing if it cannot be created
+    data = datamodule(config, instantiate(config["augment"]), progress)
     data.eval_batch_size = machine.eval_batch_size(config["batch_size"])
     if config["data"]["residency"] == "gpu" and machine.accelerator == "cpu":
-        raise ConfigError("data.residency=gpu: there is no GPU here; take auto or memmap")
+        raise ConfigError("data.residency=gpu: no GPU available; use auto or memmap")
     _check_writable(Path(config["paths"]["runs"]))
     try:
         data.prepare_data()
-    except OSError as error:  # a disk that is full, or that may not be written to
+    except OSError as error:  # disk full or not writable
         where = error.filename or config["paths"]["data"]
         raise ConfigError(
-            f"{where}: {error.strerror}; paths.data names the folder for packs, strips and weights"
+            f"{where}: {error.strerror}; paths.data sets the folder for packs, strips and weights"
         ) from error
     data.setup()
     name = config["encoder"]["name"]
@@ -114,7 +59,7 @@ def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
     check_encoder(name, len(data.pack.classes), data.pack.size, arch)
 
     init = config["init"]
-    start: Source | Recipe | None = None
+    start: Start | None = None
     missing: WeightsError | None = None
     try:
         match init["name"]:
@@ -123,9 +68,11 @@ def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
             case "checkpoint":
                 start = checkpoint_source(init["path"])
             case "synthetic":
-                start = Recipe(name, init["n"], tuple(init["size"]), init["epochs"], init["seed"])
+                start = SyntheticPretraining(
+                    name, init["n"], tuple(init["size"]), init["epochs"], init["seed"]
+                )
     except WeightsError as error:
-        missing = error  # this cell fails when its turn comes; the others run
+        missing = error  # only this cell fails, when it is its turn
 
     split_fingerprint = fingerprint(data.split)
     frac = float(config["frac"])
@@ -144,12 +91,12 @@ def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
     }
     if arch != "unet":
         science["arch"] = arch
-    if machine.processes > 1:  # batch normalisation and sums are another's
+    if machine.processes > 1:  # batch normalisation and sums differ
         science["processes"] = machine.processes
     config["data"] |= {"name": data.dataset, "root": str(data.root)}
     study = config["study"] = config["study"] or data.dataset
-    label = CONFIG_NAMES.get(name, name).replace("/", "-")
-    folder = f"{label}-{init['name']}-{frac}-s{config['seed']}-{_hash(science)[:8]}"
+    label = own.rpartition(".")[2] if own else CONFIG_NAMES.get(name, name).replace("/", "-")
+    folder = f"{label}-{init['name']}-{frac}-s{config['seed']}-{digest_of(science)[:8]}"
     return Cell(
         config=config,
         study=study,
@@ -169,31 +116,12 @@ def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
 
 
 def _check_writable(runs: Path) -> None:
-    """Raise ConfigError unless run folders can be made here: by trying, modes do not say all."""
+    """Raise ConfigError unless run folders can be created; tried, as file modes are not enough."""
     try:
         runs.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=runs):
             pass
     except OSError as error:
         raise ConfigError(
-            f"paths.runs={runs}: {error.strerror}; expected a folder that may be written to"
+            f"paths.runs={runs}: {error.strerror}; expected a writable folder"
         ) from error
-
-
-def datamodule(config: dict[str, Any], progress: Progress | None = None) -> DefectDataModule:
-    """The data of a resolved configuration."""
-    wanted = dict(config["data"])
-    return DefectDataModule(
-        cache=config["paths"]["data"],
-        strip_seed=wanted.pop("seed"),
-        frac=config["frac"],
-        batch_size=config["batch_size"],
-        seed=config["seed"],
-        augment=instantiate(config["augment"]),
-        progress=progress,
-        **wanted,
-    )
-
-
-def _hash(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,39 +1,43 @@
-"""One cell, from its configuration to its finished run folder."""
+"""Running one cell, from its configuration to its finished run folder."""
 
+import errno
 import pickle
+import traceback
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from tlunet.errors import UserError
+from tlunet.errors import UserError, first_line
 from tlunet.machine.console import complain, say
-from tlunet.machine.files import read_json
+from tlunet.machine.files import read_json, write_text
 from tlunet.model.scores import DEAD_BELOW
-from tlunet.runs.results import not_found, state_of
+from tlunet.runs.cell import Cell
+from tlunet.runs.folder import lock, set_state, state_of
+from tlunet.runs.results import not_found
 from tlunet.study.training import processes, record
-from tlunet.study.training.failures import explain
-from tlunet.study.training.fit import starting_weights, train_and_test
-from tlunet.study.training.resolve import Cell, resolve
+from tlunet.study.training.fit import train_and_test
+from tlunet.study.training.resolve import resolve
 from tlunet.study.training.signals import Stopped, Stopping, heed_signals
+from tlunet.study.training.starting_weights import starting_weights
 
 
-def run(cfg: DictConfig) -> float | None:
-    """Run one cell: prepare, train, test, write it all down. Never raises but on a signal.
+def run_cell(cfg: DictConfig) -> float | None:
+    """Run one cell: prepare, train, test and save the results. Raises only on a signal.
 
-    The cell's folder says how it ended (``status.json``). A finished cell is not run again; one
-    that was broken off goes on from its last checkpoint.
+    The cell's folder records how it ended (``status.json``). A finished cell is skipped; an
+    interrupted one resumes from its last checkpoint.
 
     Returns:
         The lowest validation loss; ``None`` if the cell did not finish.
 
     Raises:
-        Stopped: by a signal.
+        Stopped: a signal arrived.
     """
     try:
         cell = resolve(cfg)
         is_given = processes.join_given(cell.hardware.processes)
-        if processes.rank() > 0:  # of processes that a Slurm job has started: rank 0 decides
+        if processes.rank() > 0:  # processes started by a Slurm job: rank 0 decides
             _follow(cell)
             return None
         cell.folder.mkdir(parents=True, exist_ok=True)
@@ -43,15 +47,15 @@ def run(cfg: DictConfig) -> float | None:
     except OSError as error:
         complain(f"{error.filename}: {error.strerror}")
         return None
-    with record.lock(cell.folder) as is_mine, heed_signals() as stopping:
+    with lock(cell.folder) as is_mine, heed_signals() as stopping:
         is_over = state_of(cell.folder) == "finished" and not cell.config["force"]
         if not is_mine or is_over:
-            processes.tell(False)
+            processes.broadcast(False)
         if not is_mine:
-            say(f"– {cell.title}: another process runs it ({cell.folder})")
+            say(f"– {cell.title}: already running in another process ({cell.folder})")
             return None
         if is_over:
-            say(f"✓ {cell.title}: finished before ({cell.folder})")
+            say(f"✓ {cell.title}: already finished ({cell.folder})")
             return read_json(cell.folder / "meta.json")["best_val_loss"]
         try:
             _begin(cell)
@@ -60,11 +64,11 @@ def run(cfg: DictConfig) -> float | None:
             else:
                 train_and_test(cell, stopping)
             meta = read_json(cell.folder / "meta.json")
-            record.set_state(cell.folder, "finished")
+            set_state(cell.folder, "finished")
             _announce(cell, meta)
             return meta["best_val_loss"]
         except Stopped as stop:
-            _fail(cell, f"{stop}; the same command goes on from the last checkpoint")
+            _fail(cell, f"{stop}; run the same command to resume from the last checkpoint")
             raise
         except Exception as error:  # one cell's failure must not end the sweep
             _fail(cell, explain(error, cell))
@@ -72,18 +76,18 @@ def run(cfg: DictConfig) -> float | None:
 
 
 def _follow(cell: Cell) -> None:
-    """What the processes beside rank 0 do: no lock, no files."""
+    """Train and test in a process other than rank 0, without lock or files."""
     with heed_signals() as stopping:
-        if processes.tell(False):
+        if processes.broadcast(False):
             train_and_test(cell, stopping)
 
 
 def work(config: dict[str, Any], stopping: Stopping) -> None:
-    """One of several processes' part in a cell that is begun (:func:`tlunet.study.training.processes.launch`).
+    """Train and test in one of several processes of a prepared cell (``processes.launch``).
 
     Raises:
-        UserError: what failed, in one line.
-        Stopped: by a signal.
+        UserError: one line that says what failed.
+        Stopped: a signal arrived.
     """
     cell = resolve(OmegaConf.create(config))
     try:
@@ -93,7 +97,7 @@ def work(config: dict[str, Any], stopping: Stopping) -> None:
 
 
 def _begin(cell: Cell) -> None:
-    """What is done once, whatever the number of processes; they hear whether to go on."""
+    """Prepare the cell once, and tell the other processes whether to continue."""
     is_ready = False
     try:
         record.begin(cell)
@@ -101,14 +105,14 @@ def _begin(cell: Cell) -> None:
             raise cell.missing
         _set_aside_if_damaged(cell)
         if cell.start and not (cell.folder / "last.ckpt").exists():
-            starting_weights(cell)  # fetched, or trained
+            starting_weights(cell, cell.start)  # downloaded or trained
         is_ready = True
     finally:
-        processes.tell(is_ready)
+        processes.broadcast(is_ready)
 
 
 def _set_aside_if_damaged(cell: Cell) -> None:
-    """Begin anew where a checkpoint cannot be read: what follows from the seed follows again."""
+    """Start from scratch if a checkpoint cannot be read; the seed gives the same results."""
     last = cell.folder / "last.ckpt"
     if not last.exists():
         return
@@ -126,11 +130,10 @@ def _set_aside_if_damaged(cell: Cell) -> None:
         FileNotFoundError,
         pickle.PickleError,
     ) as e:
-        reason = (str(e).splitlines() or [type(e).__name__])[0]
         last.replace(last.with_suffix(".damaged"))
         say(
-            f"  {cell.title}: {damaged.name} cannot be read ({reason}); last.ckpt is set aside as "
-            "last.damaged and the run begins anew, with the same results"
+            f"  {cell.title}: {damaged.name} cannot be read ({first_line(e)}); last.ckpt was "
+            "renamed to last.damaged and the run starts from scratch, with the same results"
         )
 
 
@@ -150,7 +153,31 @@ def _announce(cell: Cell, meta: dict[str, Any]) -> None:
 
 def _fail(cell: Cell, error: str) -> None:
     try:
-        record.set_state(cell.folder, "failed", error)
-    except OSError as unwritten:  # the disk that was full is full still
-        complain(f"{cell.folder}/status.json: {unwritten.strerror}; the cell counts as broken off")
+        set_state(cell.folder, "failed", error)
+    except OSError as unwritten:  # e.g. the disk is still full
+        complain(f"{cell.folder}/status.json: {unwritten.strerror}; the cell counts as interrupted")
     say(f"✗ {cell.title}: {error}")
+
+
+_ADVICE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "your quota is used up: free some space",
+    errno.EROFS: "the file system is read-only: set paths.runs and paths.data to writable folders",
+    errno.EACCES: "set paths.runs and paths.data to writable folders",
+}
+_AGAIN = "run the same command to resume from the last checkpoint"
+
+
+def explain(error: Exception, cell: Cell) -> str:
+    """Explain what failed and what to do; unexpected errors also go to ``traceback.txt``."""
+    if isinstance(error, UserError):
+        return "; ".join(error.lines)
+    if isinstance(error, OSError) and error.errno in _ADVICE:
+        where = error.filename or cell.folder
+        return f"{where}: {error.strerror}; {_ADVICE[error.errno]}, then {_AGAIN}"
+    try:
+        write_text(cell.folder / "traceback.txt", "".join(traceback.format_exception(error)))
+    except OSError as unwritten:
+        complain(f"{cell.folder}: {unwritten.strerror}; cannot write traceback.txt")
+        complain(*traceback.format_exception(error))
+    return f"{type(error).__name__}: {first_line(error)} (see {cell.folder}/traceback.txt)"

@@ -1,4 +1,4 @@
-"""Signals while a cell runs: heeded between two batches, where a checkpoint can be written."""
+"""Signals during a run, handled between two batches, where a checkpoint can be written."""
 
 import signal
 import threading
@@ -8,34 +8,34 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-#: Ctrl+C; what schedulers and ``kill`` send; what Slurm sends submitit before the time is over.
+#: Ctrl+C; sent by schedulers and ``kill``; sent by Slurm to submitit before the time limit.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
 class Stopped(BaseException):
-    """A signal ended the cell; the same command goes on from its last checkpoint.
+    """A signal stopped the cell; the same command resumes it from its last checkpoint.
 
-    No ``Exception``: nothing that forgives a failed cell may forgive this.
+    Not an ``Exception``, so that code that tolerates a failed cell does not catch it.
 
     Args:
-        signum: which signal.
+        signum: number of the signal.
     """
 
     def __init__(self, signum: int) -> None:
         self.signum = signum
-        super().__init__(signum)  # as it was made, so that it can be pickled
+        super().__init__(signum)  # the constructor's argument, so that it can be pickled
 
     def __str__(self) -> str:
         return f"stopped by {signal.Signals(self.signum).name}"
 
 
 class Stopping:
-    """What a running cell knows of signals.
+    """Signals received by a running cell.
 
     Attributes:
-        requested: the first signal that came, ``None`` as long as there is none.
-        is_deferred: whether somebody looks at :attr:`requested` soon; else a signal raises
-            :class:`Stopped` at once. So does another one a second later, or more.
+        requested: the first signal received, or ``None``.
+        is_deferred: whether :attr:`requested` is checked regularly; otherwise a signal raises
+            :class:`Stopped` at once. A further signal more than a second later always raises.
     """
 
     def __init__(self) -> None:
@@ -45,28 +45,28 @@ class Stopping:
         self._before: dict[int, Any] = {}
 
     def note(self, signum: int, frame: FrameType | None) -> None:
-        """The signal handler."""
+        """Handle a signal."""
         if self.requested is None:
             self.requested, self._since = signum, time.monotonic()
         if not self.is_deferred or time.monotonic() - self._since > 1:
             raise Stopped(signum)
 
     def heed(self) -> None:
-        """Take the signals; a trainer takes them for itself when it starts, so this is repeated."""
+        """Install the handlers; call it again after a trainer has started and replaced them."""
         if threading.current_thread() is not threading.main_thread():
-            return  # Python delivers signals to the main thread alone
+            return  # Python delivers signals only to the main thread
         for signum in SIGNALS:
             handler = signal.getsignal(signum)
             if signum == signal.SIGUSR2 and not callable(handler):
-                continue  # nobody asked for it: its meaning stays what it is
+                continue  # no handler installed: keep the default action
             if handler != self.note:
                 self._before.setdefault(signum, handler)
                 signal.signal(signum, self.note)
 
     def pass_on(self) -> None:
-        """Give the signals back, and the one that came to whom it was meant for.
+        """Restore the previous handlers and forward the received signal to its own.
 
-        In a Slurm job that is submitit, which requeues the job when its time is nearly over.
+        In a Slurm job that is submitit's handler, which requeues the job near its time limit.
         """
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
@@ -77,7 +77,7 @@ class Stopping:
 
 @contextmanager
 def heed_signals() -> Iterator[Stopping]:
-    """Signals raise :class:`Stopped` in the block, or wait where they are deferred."""
+    """Within the block, signals raise :class:`Stopped`, unless they are deferred."""
     stopping = Stopping()
     stopping.heed()
     try:

@@ -1,20 +1,17 @@
-"""``init=synthetic``: the encoder of a joint net trained on procedural sheets.
+"""``init=synthetic``: the encoder of a joint network trained on procedural sheets.
 
-The sheets have another texture and other defects than the data's strips; the same family would
-be extra labels, not transfer.
+The sheets differ from the strips of the data in texture and defects. Strips of the same family
+would be additional labels, not transfer.
 """
 
-import fcntl
 import hashlib
 import json
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.plugins.environments import LightningEnvironment
-from pytorch_lightning.plugins.io import AsyncCheckpointIO
-from pytorch_lightning.profilers import Profiler
 from safetensors.torch import save_file
 
 from tlunet.data.augment import Augment
@@ -22,24 +19,27 @@ from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.synthetic import generate as synthetic
 from tlunet.machine.console import progress, say
 from tlunet.machine.device import Hardware
-from tlunet.machine.files import write_whole
+from tlunet.machine.files import locked, write_whole
 from tlunet.model.network import TLUNet
 from tlunet.model.task import DefectTask
-from tlunet.study.training.callbacks.checkpoints import Progress, WholeFiles
+from tlunet.model.weights import load_encoder, read_weights
+from tlunet.runs.cell import Cell, Start
+from tlunet.study.training.callbacks.progress import Progress
+from tlunet.study.training.trainer import make_trainer
 
-VERSION = 1  # of what follows from a recipe
+VERSION = 1  # of the result of a recipe
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """All that the synthetic starting weights follow from, beside device and precision.
+class SyntheticPretraining:
+    """Recipe that determines the synthetic starting weights, together with device and precision.
 
     Attributes:
-        encoder: its name.
-        n: number of sheets, of which three quarters are trained on.
-        size: their (height, width).
-        epochs: passes over them.
-        seed: of sheets, order and the network before it is trained.
+        encoder: encoder name.
+        n: number of sheets; three quarters of them are used for training.
+        size: (height, width) of the sheets.
+        epochs: number of training epochs.
+        seed: controls sheets, data order and initialisation.
     """
 
     encoder: str
@@ -50,22 +50,25 @@ class Recipe:
 
     @property
     def identity(self) -> str:
-        """Fingerprint for a run's digest."""
+        """Fingerprint used in a run's digest."""
         content = asdict(self) | {"version": VERSION, "drawing": synthetic.VERSION}
         return "synthetic:" + hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
-    def weights(self, cache: Path, hardware: Hardware) -> Path:
-        """The encoder's weights, trained once and cached.
+    @property
+    def is_remote(self) -> bool:
+        """False: the weights are trained, not downloaded."""
+        return False
+
+    def file(self, cache: Path, hardware: Hardware) -> Path:
+        """Return the encoder weights, trained once and cached.
 
         Returns:
-            A ``.safetensors`` file of bare encoder keys.
+            A ``.safetensors`` file of encoder keys without prefix.
         """
         key = f"{self.identity}|{hardware.accelerator}|{hardware.precision}"
         digest = hashlib.sha256(key.encode()).hexdigest()[:8]
         path = cache / "weights" / f"synthetic-{self.encoder}-{digest}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # cells in other processes wait for the first
+        with locked(path.with_suffix(".lock")):  # other processes wait for the first cell
             if not path.exists():
                 self._train(path, cache, hardware)
         return path
@@ -93,36 +96,15 @@ class Recipe:
         say(f"{title}: {self.epochs} epochs, {time.perf_counter() - started:.0f} s → {path}")
 
 
-def make_trainer(
-    hardware: Hardware,
-    *,
-    epochs: int,
-    callbacks: list[pl.Callback],
-    logger: pl.loggers.Logger | None = None,
-    profiler: Profiler | None = None,
-    validate: bool = True,
-) -> pl.Trainer:
-    """Lightning's trainer, as every fit here wants it."""
-    return pl.Trainer(
-        accelerator=hardware.accelerator,
-        devices=hardware.devices,
-        num_nodes=hardware.nodes,
-        strategy="auto" if hardware.processes == 1 else "ddp",
-        # Batch normalisation over the whole batch; on CPUs torch has it a process only.
-        sync_batchnorm=hardware.processes > 1 and hardware.accelerator == "cuda",
-        precision=hardware.precision,  # type: ignore[arg-type]
-        max_epochs=epochs,
-        callbacks=callbacks,
-        logger=logger or False,
-        profiler=profiler,
-        limit_val_batches=None if validate else 0,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
-        # A cell's processes are ours (tlunet.study.training.processes), a Slurm job not Lightning's affair.
-        plugins=[AsyncCheckpointIO(WholeFiles()), LightningEnvironment()],
-        benchmark=hardware.accelerator == "cuda",  # cuDNN tries its kernels once a shape
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,  # the datamodule's own order holds
-    )
+def load_start(network: TLUNet, cell: Cell) -> dict[str, Any]:
+    """Load the starting weights into the encoder; decoder and heads keep their random weights."""
+    if cell.start is None:
+        return {"identity": "random"}
+    path = starting_weights(cell, cell.start)
+    loaded = load_encoder(network.encoder, read_weights(path), source=str(path))
+    return {"identity": cell.start.identity, "file": path.name, **loaded._asdict()}
+
+
+def starting_weights(cell: Cell, start: Start) -> Path:
+    """Return a cell's starting weights as a local file, downloaded or trained if missing."""
+    return start.file(Path(cell.config["paths"]["data"]), cell.hardware)

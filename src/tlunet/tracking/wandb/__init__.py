@@ -1,1 +1,1 @@
-"""TODO."""
+"""Weights & Biases: runs, media, artifacts, dashboards."""

@@ -1,7 +1,7 @@
-"""Files of a run folder as W&B artifacts: what a cell was made from, and what came of it.
+"""Files of a run folder as W&B artifacts: the inputs and outputs of a cell.
 
-A cell's files stay where they are, none is copied: a record holds their paths. Artifacts of one
-name and the same content are one version, whoever logs them; so a report's inputs are its cells'
+A cell's files are not copied: the record contains their paths. Artifacts with the same name and
+content are one version, regardless of the run that logs them, so a report's inputs are its cells'
 outputs.
 """
 
@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import wandb
 
-#: Of a run folder: all that a report is made from.
+#: The files of a run folder that a report reads.
 RESULTS = (
     "metrics.json", "test_images.parquet", "test_masks.parquet", "history.csv", "config.yaml",
 )  # fmt: skip
 
 
 def split_artifact(folder: Path) -> "wandb.Artifact":
-    """``split.csv``; one artifact a split, a version a fraction."""
+    """Create an artifact of ``split.csv``: one per split, one version per fraction."""
     about = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     fingerprint = about["split_fingerprint"]
     facts = {"fingerprint": fingerprint, "dataset": about["dataset"], "frac": about["frac"]}
@@ -29,17 +29,17 @@ def split_artifact(folder: Path) -> "wandb.Artifact":
 
 
 def checkpoint_artifact(folder: Path, scores: dict[str, Any]) -> "wandb.Artifact":
-    """``best.ckpt``, its scores beside it."""
+    """Create an artifact of ``best.ckpt``, with its scores as metadata."""
     return _artifact(folder, f"checkpoint-{folder.name}", "model", ["best.ckpt"], scores)
 
 
 def results_artifact(folder: Path) -> "wandb.Artifact":
-    """What a report reads of a finished cell."""
+    """Create an artifact of the files that a report reads from a finished cell."""
     return _artifact(folder, f"results-{folder.name}", "results", RESULTS, {})
 
 
 def report_artifact(study: Path) -> "wandb.Artifact":
-    """A study's report, its tables and figures; copied, since the next report replaces them."""
+    """Create an artifact of a report; its files are copied, since the next report replaces them."""
     tables = sorted(path.name for path in study.glob("*.csv"))
     figures = sorted(str(path.relative_to(study)) for path in study.glob("figures/*.png"))
     files = ["report.html", "report.md", *tables, *figures]
@@ -69,9 +69,9 @@ def _artifact(
 
 
 def use(run: "wandb.Run", artifact: "wandb.Artifact") -> None:
-    """Log an artifact as what a run was made from.
+    """Log an artifact as an input of a run.
 
-    ``run.use_artifact`` refuses offline, since it may have to look one up; this one is at hand, and
-    the record can say what it is.
+    ``run.use_artifact`` refuses to work offline, since it may have to look the artifact up. Here
+    the artifact is local, and the record can contain it.
     """
     run._log_artifact(artifact, is_user_created=True, use_after_commit=True)

@@ -1,6 +1,6 @@
-"""The way to W&B: online or offline, and what to say of it; nobody waits for more than seconds.
+"""Connects to W&B, online or offline, reports problems, and never waits more than a few seconds.
 
-Secrets stay where ``wandb login`` has put them; a record holds none.
+Secrets stay where ``wandb login`` stores them; a record contains none.
 """
 
 import os
@@ -14,29 +14,30 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tlunet.errors import first_line
 from tlunet.machine.console import say
 
 if TYPE_CHECKING:
     import wandb
 
-KNOCK = 4.0  # seconds a W&B server has to answer at all, or the run is logged offline
-INIT = 10.0  # seconds to open a run there (WANDB_INIT_TIMEOUT)
-FINISH = 8.0  # seconds to take the rest at the end (WANDB_FINISH_TIMEOUT); a stopped cell has 30
-UPLOAD = 60.0  # seconds that pictures and files have to arrive
-REFUSED = "filestream: fatal error"  # what W&B's log says when rows did not get through
+KNOCK = 4.0  # seconds for a W&B server to answer, else the run is logged offline
+INIT = 10.0  # seconds to open a run (WANDB_INIT_TIMEOUT)
+FINISH = 8.0  # seconds to send the rest at the end (WANDB_FINISH_TIMEOUT); a stopped cell has 30
+UPLOAD = 60.0  # seconds to upload images and files
+REFUSED = "filestream: fatal error"  # W&B's log message when rows were lost
 
 
 def open_run(title: str, asked: str, folder: Path, **about: Any) -> "wandb.Run | None":
-    """Open a run, online or offline; a line says so if that is not as it was asked for.
+    """Open a run, online or offline; print one line if the mode is not the requested one.
 
     Args:
-        title: what it is, for the line.
+        title: name of the run in messages.
         asked: ``auto`` (online when the user is logged in), ``online`` or ``offline``.
-        folder: its record is kept in ``<folder>/wandb``.
-        **about: for ``wandb.init``.
+        folder: the record is stored in ``<folder>/wandb``.
+        **about: arguments of ``wandb.init``.
 
     Returns:
-        ``None`` if W&B does not work here at all.
+        ``None`` if W&B does not work at all.
     """
     _prepare_environment(folder)
     import wandb
@@ -54,11 +55,11 @@ def open_run(title: str, asked: str, folder: Path, **about: Any) -> "wandb.Run |
                 tear_down()
         run = wandb.init(mode=mode, **about)
     except Exception as error:
-        say(f"  {title}: W&B does not work here ({first_line(error)}): not logged there")
+        say(f"  {title}: W&B does not work ({first_line(error)}); the run is not logged to W&B")
         return None
     if trouble:
         say(
-            f"  {title}: W&B {trouble}: the record is kept in the run folder; upload it "
+            f"  {title}: W&B {trouble}; the record is in the run folder, upload it "
             f"later with: {sync_command(run)}"
         )
     return run
@@ -66,16 +67,16 @@ def open_run(title: str, asked: str, folder: Path, **about: Any) -> "wandb.Run |
 
 def _prepare_environment(folder: Path) -> None:
     _hush()
-    # W&B's reports of its own errors are tried again at the interpreter's exit, for seconds.
+    # W&B retries its own error reports for seconds when the interpreter exits.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    # A killed run's record lacks its last second, not its last 15.
+    # The record of a killed run then lacks its last second, not its last 15.
     os.environ.setdefault("WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL", "1")
-    # What artifacts and tables are made of lies with the record, or it could not be uploaded later.
+    # Keep the files of artifacts and tables with the record, so that it can be uploaded later.
     os.environ["WANDB_DATA_DIR"] = str((folder / "wandb").resolve())
 
 
 def _hush() -> None:
-    """Before W&B looks at the environment, once a process."""
+    """Silence W&B; call this before it first reads the environment of the process."""
     os.environ.setdefault("WANDB_SILENT", "true")
 
 
@@ -91,7 +92,7 @@ def _settings() -> "wandb.Settings":
 
 
 def planned_mode(asked: str) -> str:
-    """Online, offline or disabled, whether or not the server can be reached."""
+    """Return online, offline or disabled, without checking that the server can be reached."""
     _hush()
     import wandb
 
@@ -101,7 +102,7 @@ def planned_mode(asked: str) -> str:
 
 
 def _choose(asked: str, settings: "wandb.Settings") -> tuple[Any, str | None]:
-    """W&B's mode, and what stood against being online, if that is worth a line."""
+    """Choose W&B's mode; also return why it is not online, if that should be reported."""
     mode = settings.mode if asked == "auto" else asked
     if mode != "online":
         return mode, None
@@ -114,7 +115,7 @@ def _choose(asked: str, settings: "wandb.Settings") -> tuple[Any, str | None]:
 
 
 def is_logged_in(settings: "wandb.Settings") -> bool:
-    """Whether ``wandb login`` has left a key, or the environment holds one; nobody is asked."""
+    """Whether there is a key from ``wandb login`` or in the environment; never prompts."""
     from requests.utils import get_netrc_auth
 
     token = settings.identity_token_file
@@ -123,7 +124,7 @@ def is_logged_in(settings: "wandb.Settings") -> bool:
 
 
 def knock(url: str) -> str | None:
-    """What is wrong if nothing answers there; any answer will do."""
+    """Return the problem if the server does not answer; any answer counts."""
     import requests
 
     found: list[str | None] = []
@@ -132,7 +133,7 @@ def knock(url: str) -> str | None:
         try:
             requests.head(url, timeout=KNOCK, allow_redirects=False)
         except requests.exceptions.SSLError:
-            found.append(None)  # it is there; which certificates will do W&B knows better
+            found.append(None)  # the server answers; W&B decides which certificates it accepts
         except requests.exceptions.Timeout:
             found.append(f"cannot be reached ({url}: no answer)")
         except requests.exceptions.RequestException:
@@ -140,7 +141,7 @@ def knock(url: str) -> str | None:
         else:
             found.append(None)
 
-    # In a thread, because looking a name up knows no time limit.
+    # In a thread, because name resolution has no timeout.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(KNOCK)
@@ -148,14 +149,14 @@ def knock(url: str) -> str | None:
 
 
 def close_run(run: "wandb.Run", exit_code: int) -> bool:
-    """End a run, and say whether all of it has arrived: at the server, or in an offline record."""
+    """End a run; return whether all data arrived at the server or in the offline record."""
     settings = run.settings
     is_whole = settings.mode == "disabled"
     with suppress(TimeoutError):
         run.finish(exit_code=exit_code)
         is_whole = REFUSED not in _read(settings.log_internal)
     if settings.mode != "disabled":
-        # Earlier records of the run hold nothing that this one or the server has not.
+        # This record and the server have everything that earlier records of the run contain.
         for record in Path(settings.wandb_dir).glob(f"*run-*/run-{run.id}.wandb"):
             if record != Path(settings.sync_file):
                 record.with_suffix(".wandb.synced").touch()
@@ -163,20 +164,20 @@ def close_run(run: "wandb.Run", exit_code: int) -> bool:
 
 
 def say_lost(run: "wandb.Run", title: str) -> None:
-    """Say that the server has not taken all of a run, and how to upload it."""
+    """Report that the server has not received the whole run, and how to upload it."""
     say(
-        f"  {title}: W&B was lost ({run.settings.base_url}): the record is kept in the run folder; "
-        f"upload it later with: {sync_command(run)}"
+        f"  {title}: lost the connection to W&B ({run.settings.base_url}); the record is in "
+        f"the run folder, upload it later with: {sync_command(run)}"
     )
 
 
 def upload(run: "wandb.Run", title: str) -> None:
-    """Upload an offline record by W&B's own command; a line says so if that does not succeed.
+    """Upload an offline record with ``wandb sync``; print one line if that fails.
 
-    In a process of its own, since W&B's client knows no time limit for artifacts: whatever befalls
-    the server, it is over after a minute.
+    It runs in a separate process, since W&B's client has no timeout for artifacts: whatever the
+    server does, the upload ends after a minute.
     """
-    marker = Path(f"{run.settings.sync_file}.synced")  # the command's exit code says less
+    marker = Path(f"{run.settings.sync_file}.synced")  # more reliable than the command's exit code
     if not knock(run.settings.base_url):
         command = [sys.executable, "-m", "wandb", "sync", run.settings.sync_dir]
         process = subprocess.Popen(
@@ -187,7 +188,7 @@ def upload(run: "wandb.Run", title: str) -> None:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(UPLOAD)
         finally:
-            with suppress(ProcessLookupError):  # with what it has started
+            with suppress(ProcessLookupError):  # including its child processes
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     if not marker.exists():
@@ -195,22 +196,17 @@ def upload(run: "wandb.Run", title: str) -> None:
 
 
 def tear_down() -> None:
-    """End W&B's process now: at the interpreter's exit it could keep that waiting."""
+    """End W&B's process now; it could delay the exit of the interpreter."""
     import wandb
 
-    with suppress(Exception, SystemExit):  # its exit code is no concern of the cell's
+    with suppress(Exception, SystemExit):  # its exit code does not affect the cell
         wandb.teardown()
 
 
 def sync_command(run: "wandb.Run") -> str:
-    """The command that uploads a run's record, to be typed from here."""
+    """The command that uploads a run's record, relative to the current folder."""
     option = "" if run.offline else "--include-online "
     return f"wandb sync {option}{shlex.quote(os.path.relpath(run.settings.sync_dir))}"
-
-
-def first_line(error: Exception) -> str:
-    """Of an error that may have many."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _read(path: str) -> str:

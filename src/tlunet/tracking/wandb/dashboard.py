@@ -1,6 +1,6 @@
-"""A study laid out in W&B from code: a workspace to look at runs in, and a report to send around.
+"""Creates a W&B workspace and report of a study from code.
 
-Both are specifications first, made without a network; saving them is another step.
+Both are first built as specifications, without a network, and saved in a second step.
 """
 
 import json
@@ -11,28 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tlunet.errors import ConfigError, DataError
+from tlunet.errors import ConfigError, DataError, first_line
 from tlunet.machine.files import read_json
-from tlunet.tracking.wandb.connection import first_line, is_logged_in, knock
+from tlunet.tracking.wandb.connection import is_logged_in, knock
 
 if TYPE_CHECKING:
     import wandb_workspaces.reports.v2 as reports
     import wandb_workspaces.workspaces as workspaces
 
 INSTALL = "tlunet dashboard needs wandb-workspaces: pip install '.[dashboard]'"
-#: Figure 8: what is drawn, by the names that the cells log.
+#: Metrics of Figure 8, by the names that the cells log.
 CONVERGENCE = {"val_loss": "loss", "val_dice": "Dice", "val_mla": "MLA"}
 AXES = {"epoch": "epoch", "elapsed_seconds": "seconds of training"}
-#: The scores of the grid, by their names in ``metrics.json``.
+#: Scores of the grid, by their names in ``metrics.json``.
 SCORES = {"dice_image": "Dice", "iou_image": "IoU", "mla": "MLA", "auc/mean": "AUC"}
 COURSE = {
     "train_loss": "training loss",
     "gradient_norm": "gradient norm",
     "learning_rate": "learning rate",
     "images_per_second": "images/s",
-    "waiting_share": "share of time waiting for data",
+    "waiting_share": "fraction of time waiting for data",
 }
-GRID = ("grid_encoder", "grid_init", "grid_frac")  # what runs are grouped by
+GRID = ("grid_encoder", "grid_init", "grid_frac")  # runs are grouped by these
 COLUMNS = [
     "run:displayName",
     *(f"config:{name}.value" for name in (*GRID, "grid_seed")),
@@ -42,12 +42,12 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Plan:
-    """What is laid out.
+    """What the workspace and report show.
 
     Attributes:
         study: name of the study, W&B's group.
-        project: of its runs.
-        entity: whose project; empty in a specification that is not saved.
+        project: W&B project of its runs.
+        entity: W&B team or user; empty in a specification that is not saved.
         classes: names of the class ids 1…M.
     """
 
@@ -58,14 +58,16 @@ class Plan:
 
     @classmethod
     def read(cls, study: Path, entity: str = "") -> "Plan":
-        """From a study's run folders.
+        """Read the plan from a study's run folders.
 
         Raises:
-            DataError: it has none, or they were not logged to W&B.
+            DataError: there are none, or they were not logged to W&B.
         """
         folders = sorted(path.parent for path in study.glob("*/config.yaml"))
         if not folders:
-            raise DataError(f"{study}: no run folder in it; expected a study, as runs/synthetic")
+            raise DataError(
+                f"{study}: no run folder in it; expected a study, such as runs/synthetic"
+            )
         for folder in folders:
             try:
                 config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
@@ -74,12 +76,12 @@ class Plan:
                 if logger["name"] == "wandb":
                     return cls(study.resolve().name, str(logger["project"]), entity, classes)
             except (KeyError, TypeError, ValueError, OSError, yaml.YAMLError):
-                continue  # another cell may say it
+                continue  # another cell may have it
         raise DataError(f"{study}: none of its cells was logged to W&B (logger=wandb)")
 
 
 def panels(plan: Plan) -> dict[str, list[Any]]:
-    """Section → its panels, the same in workspace and report."""
+    """Create the panels of each section, the same in workspace and report."""
     import wandb_workspaces.reports.v2 as wr
 
     def line(y: list[str], x: str, title: str) -> Any:
@@ -95,7 +97,7 @@ def panels(plan: Plan) -> dict[str, list[Any]]:
         sections[f"Convergence by {unit} (Figure 8)"] = [
             line([key], axis, f"validation {name}") for key, name in CONVERGENCE.items()
         ]
-    # Bars of W&B's may be box plots, but its library does not say how: the report's figures are.
+    # W&B can draw box plots, but its library does not support them; show the report's figures.
     sections["Distribution over test images (Figures 4, 5 and 9)"] = [
         wr.MediaBrowser(title=name.replace("_", " "), media_keys=[f"figures/{name}"], num_columns=1)
         for name in ("figure_4", "figure_5", "figure_9")
@@ -116,14 +118,14 @@ def panels(plan: Plan) -> dict[str, list[Any]]:
         )
         chart.chart_name = "wandb/area-under-curve/v0"
         sections["Classes"].append(chart)
-    sections["Course of the training"] = [
-        line([key], "epoch", name) for key, name in COURSE.items()
-    ] + [wr.LinePlot(title="training loss by step", x="samples", y=["train_loss_step"])]
+    sections["Training curves"] = [line([key], "epoch", name) for key, name in COURSE.items()] + [
+        wr.LinePlot(title="training loss by step", x="samples", y=["train_loss_step"])
+    ]
     return sections
 
 
 def workspace(plan: Plan) -> "workspaces.Workspace":
-    """Runs grouped by encoder, initialisation and fraction, their scores beside their names."""
+    """Create a workspace: runs grouped by encoder, initialisation and fraction, with scores."""
     import wandb_workspaces.expr as expr
     import wandb_workspaces.workspaces as ws
 
@@ -145,20 +147,20 @@ def workspace(plan: Plan) -> "workspaces.Workspace":
 
 
 def report(plan: Plan) -> "reports.Report":
-    """The same panels one below the other, over the same runs."""
+    """Create a report with the same panels and runs."""
     import wandb_workspaces.expr as expr
     import wandb_workspaces.reports.v2 as wr
 
     blocks: list[Any] = [
         wr.P(
-            "Each run is a cell: encoder × initialisation × share of the training data × seed. "
+            "Each run is a cell: encoder × initialisation × fraction of the training data × seed. "
             "Dice and IoU: mean over test images with a defect, classes pooled within the image. "
-            "The intervals, comparisons and verdicts are in the report artifact of this study."
+            "Intervals, comparisons and verdicts are in the report artifact of this study."
         ),
         wr.TableOfContents(),
     ]
     for name, drawn in panels(plan).items():
-        # Without entity and project the runs are those of the report's own project.
+        # Without entity and project, runs come from the project of the report.
         runs = wr.Runset(
             name=plan.study,
             filters=expr.And(expr.Config("study") == plan.study),
@@ -171,17 +173,17 @@ def report(plan: Plan) -> "reports.Report":
         entity=plan.entity,
         project=plan.project,
         title=f"TLU-Net: {plan.study}",
-        description="Laid out by tlunet dashboard.",
+        description="Created by tlunet dashboard.",
         blocks=blocks,
         width="fluid",
     )
 
 
 def specification(plan: Plan) -> dict[str, Any]:
-    """Both as W&B takes them, without asking it anything.
+    """Build both specifications in W&B's format, without contacting W&B.
 
     Returns:
-        ``workspace`` and ``report``, plain values.
+        ``workspace`` and ``report`` as plain values.
 
     Raises:
         ConfigError: wandb-workspaces is not installed.
@@ -200,25 +202,25 @@ def save(study: Path, entity: str | None = None) -> dict[str, str]:
     """Save both to W&B.
 
     Args:
-        study: its folder.
-        entity: whose project; by default the user's own, or ``WANDB_ENTITY``.
+        study: folder of the study.
+        entity: W&B team or user; by default the logged-in user or ``WANDB_ENTITY``.
 
     Returns:
-        The addresses of ``workspace`` and ``report``.
+        The URLs of ``workspace`` and ``report``.
 
     Raises:
-        ConfigError: no login, nothing answers, or wandb-workspaces is not installed.
-        DataError: no study.
+        ConfigError: no login, no answer from W&B, or wandb-workspaces is not installed.
+        DataError: not a study that was logged to W&B.
     """
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb
 
     plan = Plan.read(study)
-    specification(plan)  # what cannot be laid out is found before anything is saved
+    specification(plan)  # find errors before anything is saved
     settings = wandb.setup().settings
     if not is_logged_in(settings):
         raise ConfigError(
-            "tlunet dashboard: W&B needs a login: wandb login; --dry-run FILE needs none"
+            "tlunet dashboard: W&B needs a login: run wandb login; --dry-run FILE needs none"
         )
     if trouble := knock(settings.base_url):
         raise ConfigError(f"tlunet dashboard: W&B {trouble}; --dry-run FILE needs no network")

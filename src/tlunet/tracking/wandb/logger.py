@@ -1,4 +1,4 @@
-"""A cell as a W&B run; nothing that befalls W&B stops or delays the cell."""
+"""Logs a cell as a W&B run; no W&B failure stops or delays the cell."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from tlunet.errors import first_line
 from tlunet.machine.console import say
 from tlunet.machine.files import read_json
-from tlunet.tracking.open import EpochLogger, Row, flatten
+from tlunet.model.scores import flatten
+from tlunet.tracking.base import EpochLogger, Row
 from tlunet.tracking.wandb.artifacts import (
     checkpoint_artifact,
     results_artifact,
@@ -19,7 +21,6 @@ from tlunet.tracking.wandb.artifacts import (
 )
 from tlunet.tracking.wandb.connection import (
     close_run,
-    first_line,
     open_run,
     say_lost,
     tear_down,
@@ -29,7 +30,7 @@ from tlunet.tracking.wandb.connection import (
 if TYPE_CHECKING:
     import wandb
 
-    from tlunet.study.training.resolve import Cell
+    from tlunet.runs.cell import Cell
 
 AXES = ("epoch", "step", "samples", "elapsed_seconds")
 BY_EPOCH = (
@@ -41,12 +42,12 @@ BY_SAMPLES = ("train_loss_step", "gradient_norm_step")
 
 @contextmanager
 def open_wandb(cell: "Cell", attempt: int) -> Iterator["WandbLogger | None"]:
-    """One W&B run a cell; ``None`` if W&B does not work here at all.
+    """Open the W&B run of a cell; ``None`` if W&B does not work at all.
 
-    Its id is a hash of study, digest and attempt, so a resumed cell goes on in its own run, and
-    ``force=true`` begins another. Online when the user is logged in, else offline without
-    questions; offline too where W&B cannot be reached, and a line says how to upload the record.
-    The run is closed with the block, failed if that raises.
+    The run id is a hash of study, digest and attempt, so a resumed cell continues its own run, and
+    ``force=true`` starts a new one. The run is online if the user is logged in, else offline
+    without prompting. It is also offline if W&B cannot be reached; one line then says how to upload
+    the record. The run is closed with the block, as failed if the block raises.
     """
     logger = None
     exit_code = 1
@@ -65,7 +66,7 @@ def open_wandb(cell: "Cell", attempt: int) -> Iterator["WandbLogger | None"]:
 
 
 def _about(cell: "Cell", attempt: int) -> dict[str, Any]:
-    """What W&B is told of the run, whatever the mode."""
+    """Arguments of ``wandb.init``, independent of the mode."""
     key = f"{cell.study}|{cell.digest}|{attempt}"
     return {
         "project": cell.config["logger"]["project"],
@@ -76,7 +77,7 @@ def _about(cell: "Cell", attempt: int) -> dict[str, Any]:
             **cell.config,
             "digest": cell.digest,
             "dataset": cell.dataset,
-            # By their names in tables, to group by and to filter.
+            # Under the names used in tables, for grouping and filtering.
             "grid_encoder": cell.encoder,
             "grid_init": cell.init,
             "grid_frac": cell.frac,
@@ -88,20 +89,20 @@ def _about(cell: "Cell", attempt: int) -> dict[str, Any]:
 
 
 class WandbLogger(EpochLogger):
-    """W&B's history is ``history.csv`` and the points between its rows, under the same names.
+    """Logs the rows of ``history.csv`` and the points between them, under the same names.
 
-    W&B knows a row by its step, and that is the number of training steps done: a resumed cell
-    tells all its epochs again, and each row stands there once, wherever the run was broken off
-    and whatever of it has been uploaded before.
+    W&B identifies a row by its step, the number of training steps so far. A resumed cell logs all
+    its epochs again, and each row appears once, wherever the run was interrupted and whatever was
+    uploaded before.
 
-    What belongs to the test (pictures, files) is never told to a server: the client would wait for
-    it without a limit. It goes to an offline record of the same run, with all else that the server
-    has not, and W&B's own command uploads that, for a minute at most.
+    The test's images and files are never sent to a server directly, since the client would wait
+    for them without a timeout. They go to an offline record of the same run, with everything else
+    that the server has not received, and ``wandb sync`` uploads it, for a minute at most.
 
     Args:
-        run: open.
-        title: of the cell.
-        open_record: opens the run again, offline.
+        run: an open run.
+        title: title of the cell.
+        open_record: reopens the run offline.
     """
 
     def __init__(
@@ -111,10 +112,10 @@ class WandbLogger(EpochLogger):
         self.run = run
         self.title = title
         self.open_record = open_record
-        self.rows: dict[int, Row] = {}  # by step, all that was told
+        self.rows: dict[int, Row] = {}  # by step, everything logged so far
         self.tested: Cell | None = None
-        self.is_lost = False  # W&B's client, for good
-        self.step = 0  # of the last epoch
+        self.is_lost = False  # whether W&B's client has failed
+        self.step = 0  # at the end of the last epoch
         self._try(self._define_axes)
 
     @property
@@ -126,7 +127,7 @@ class WandbLogger(EpochLogger):
         return self.run.id
 
     def log_epoch(self, row: Row, points: Sequence[Row] = ()) -> None:
-        """An epoch and its points; W&B drops those that the resumed run has already."""
+        """Log an epoch and its points; W&B drops those that a resumed run already has."""
         rows: dict[int, Row] = {p["step"]: {k: p[k] for k in p if k != "epoch"} for p in points}
         known = {k: v for k, v in row.items() if v is not None}
         self.step = row["step"]
@@ -135,16 +136,16 @@ class WandbLogger(EpochLogger):
             self._log(step, values)
 
     def log_test(self, cell: "Cell") -> None:
-        """Scores by their names in ``metrics.json``, curves, pictures, and the files' artifacts."""
+        """Log scores by their names in ``metrics.json``, curves, images, and artifacts."""
         self.tested = cell
         scores = flatten(read_json(cell.folder / "metrics.json"))
         self._try(self.run.summary.update, scores)
         if self.run.offline:
-            self._offer("curves and pictures", self._show, cell)
+            self._offer("curves and images", self._show, cell)
             self._offer("files", self._keep, cell, scores)
 
     def close(self, exit_code: int) -> None:
-        """End the run; a line says so if the server has not taken all of it."""
+        """End the run; print one line if the server has not received all of it."""
         is_complete = self.run.offline or self.run.disabled or self.tested is None
         self._try(self._close if is_complete else self._complete, exit_code)
 
@@ -153,17 +154,17 @@ class WandbLogger(EpochLogger):
             say_lost(self.run, self.title)
 
     def _complete(self, exit_code: int) -> None:
-        """Tell what the server has not to a record, and upload that."""
+        """Log what the server has not received to an offline record, and upload that."""
         assert self.tested
         is_whole = close_run(self.run, exit_code)
         record = self.open_record()
         if record is None:
-            return  # and it was said why
+            return  # open_record has reported why
         self.run = record
         self._define_axes()
         last = self.rows.get(self.step, {})
         if is_whole:
-            record.summary.update(last)  # or the test's alone would remain
+            record.summary.update(last)  # else only the test scores would remain
         else:
             for step, row in self.rows.items():
                 self._log(step, row)
@@ -192,7 +193,7 @@ class WandbLogger(EpochLogger):
             self.run.log_artifact(checkpoint, aliases=["best", "latest"])
 
     def _define_axes(self) -> None:
-        """What stands below a panel's curves unless its reader chooses another axis."""
+        """Set the default x axis of each metric."""
         for axis in AXES:
             self.run.define_metric(axis, hidden=True)
         for axis, names in (("epoch", BY_EPOCH), ("samples", BY_SAMPLES)):
@@ -200,16 +201,16 @@ class WandbLogger(EpochLogger):
                 self.run.define_metric(name, step_metric=axis, step_sync=False)
 
     def _offer(self, what: str, tell: Callable[..., Any], *args: Any) -> None:
-        """Tell W&B what it can do without: an error is a line, and the rest is logged."""
+        """Log something optional: on an error, print one line and continue."""
         if self.is_lost or self.run.disabled:
             return
         try:
             tell(*args)
         except Exception as error:
-            say(f"  {self.title}: W&B does not get the {what} ({first_line(error)})")
+            say(f"  {self.title}: could not log the {what} to W&B ({first_line(error)})")
 
     def _try(self, tell: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Tell W&B, and no more once that has failed; the run folder has everything anyway."""
+        """Call W&B, and stop logging after a failure; the run folder has everything anyway."""
         if self.is_lost:
             return
         try:
@@ -217,6 +218,6 @@ class WandbLogger(EpochLogger):
         except Exception as error:
             self.is_lost = True
             say(
-                f"  {self.title}: W&B's client failed ({first_line(error)}): nothing more is "
-                "logged there; history.csv and metrics.json have it all"
+                f"  {self.title}: W&B's client failed ({first_line(error)}); logging to W&B "
+                "stops, history.csv and metrics.json are complete"
             )

@@ -1,4 +1,4 @@
-"""What W&B shows of a finished test: curves of each class, and test images with their masks."""
+"""W&B media of a finished test: curves of each class, and test images with their masks."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,33 +12,33 @@ from PIL import Image
 from tlunet.data.pack.pack import Pack
 from tlunet.data.rle import decode
 from tlunet.model.curves import Floats, Labels, precision_points, roc_points
-from tlunet.study.training.callbacks.masks import read_masks
+from tlunet.runs.masks import read_masks
 
 if TYPE_CHECKING:
     from wandb.plot import CustomChart
 
-VERTICES = 200  # of a curve at most
-MOST_IDS = 255  # that a mask of W&B's can tell apart
+VERTICES = 200  # maximum per curve
+MOST_IDS = 255  # ids that a W&B mask can distinguish
 CLEAR = "no defect"
 
 Bits = NDArray[np.unsignedinteger[Any]]
 
 
 def curve_charts(table: pd.DataFrame) -> dict[str, "CustomChart"]:
-    """ROC and precision-recall curves, a line a class that has both positives and negatives.
+    """Draw ROC and precision-recall curves, one line per class with positives and negatives.
 
     Args:
         table: ``test_images.parquet``.
 
     Returns:
-        ``test/roc`` and ``test/precision_recall``; W&B lays the curves of several runs together.
+        ``test/roc`` and ``test/precision_recall``; W&B overlays the curves of several runs.
     """
     return {
         "test/roc": _chart(
-            table, roc_points, "false positive rate", "true positive rate", "ROC, class by class"
+            table, roc_points, "false positive rate", "true positive rate", "ROC per class"
         ),
         "test/precision_recall": _chart(
-            table, precision_points, "recall", "precision", "Precision and recall, class by class"
+            table, precision_points, "recall", "precision", "Precision-recall per class"
         ),
     }
 
@@ -69,14 +69,14 @@ def _chart(
 
 
 def choose(table: pd.DataFrame, most: int) -> dict[str, str]:
-    """The test images to show: half of them the same in every cell, half this cell's worst.
+    """Choose the test images to show: half of them the same in every cell, half this cell's worst.
 
-    The first half is spread evenly over the images with a defect, in the order of their classes
-    and names; the second has the lowest Dice of the others, false alarms among them (ties by name).
+    The first half is an evenly spaced sample of the images with a defect, ordered by classes and
+    name. The second half has the lowest Dice of the rest, including false alarms (ties by name).
 
     Args:
         table: ``test_images.parquet``.
-        most: how many.
+        most: maximum number of images.
 
     Returns:
         Image → ``every cell's`` or ``this cell's worst``.
@@ -91,9 +91,9 @@ def choose(table: pd.DataFrame, most: int) -> dict[str, str]:
 
 
 def _by_image(table: pd.DataFrame) -> pd.DataFrame:
-    """A row an image: names of its true and found classes, and its Dice with classes pooled.
+    """One row per image: names of true and predicted classes, and Dice with classes pooled.
 
-    Dice is null where neither truth nor prediction has a pixel.
+    Dice is null where truth and prediction are both empty.
     """
     sums = table.groupby("image_id")[["intersection", "truth_pixels", "predicted_pixels"]].sum()
     both = sums["truth_pixels"] + sums["predicted_pixels"]
@@ -106,16 +106,16 @@ def _by_image(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def image_exhibits(folder: Path, pack: Pack, most: int) -> dict[str, Any]:
-    """Test images whose truth and prediction can be switched on and off, class by class.
+    """Create test images whose true and predicted masks can be toggled per class.
 
     Args:
-        folder: of a run that was tested.
-        pack: its data.
-        most: so many images.
+        folder: folder of a tested run.
+        pack: data of the run.
+        most: maximum number of images.
 
     Returns:
-        ``test/images``, a table with each image's Dice, classes and probabilities, and
-        ``test/examples``, those that are the same in every cell, for a media panel.
+        ``test/images``, a table with the Dice, classes and probabilities of each image, and
+        ``test/examples``, the images that are the same in every cell, for a media panel.
     """
     import wandb
 
@@ -150,7 +150,7 @@ def image_exhibits(folder: Path, pack: Pack, most: int) -> dict[str, Any]:
 
 
 def _predicted(name: str, found: dict[tuple[str, int], str], pack: Pack) -> Bits:
-    """Bit field (H, W) of what a network found, as the pack has the truth."""
+    """Bit field (H, W) of the predicted classes, in the format of the pack's masks."""
     bits = np.zeros(pack.size, pack.masks.dtype)
     for m in range(len(pack.classes)):
         if code := found.get((name, m + 1)):
@@ -161,13 +161,13 @@ def _predicted(name: str, found: dict[tuple[str, int], str], pack: Pack) -> Bits
 def number_layers(
     masks: Sequence[Bits], classes: Sequence[str]
 ) -> tuple[dict[int, int], dict[int, str]]:
-    """Ids and names for one mask a picture, though classes may overlap.
+    """Assign ids and names for one mask per image, although classes may overlap.
 
-    A class has its own id, nothing has 0, and each set of classes that share a pixel has an id
-    and a name of its own. Were there more sets than ids, the last would count as their first class.
+    Each class has an id, the background has 0, and each set of classes that share a pixel has its
+    own id and name. If there are more sets than ids, the remaining sets count as their first class.
 
     Args:
-        masks: bit fields (H, W) of all pictures.
+        masks: bit fields (H, W) of all images.
         classes: M names.
 
     Returns:
@@ -190,7 +190,7 @@ def number_layers(
 
 
 def _ids(bits: Bits, numbers: dict[int, int]) -> NDArray[np.uint8]:
-    """A picture's bit field (H, W) as ids."""
+    """Convert an image's bit field (H, W) to ids."""
     values, place = np.unique(bits, return_inverse=True)
     ids = np.array([numbers[int(value)] for value in values], np.uint8)
     return ids[place].reshape(bits.shape)

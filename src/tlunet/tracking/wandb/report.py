@@ -1,4 +1,4 @@
-"""A study's report in W&B: its figures, its tables, and the cells that it was made from."""
+"""A study's report in W&B: figures, tables, and the cells it is based on."""
 
 import hashlib
 from collections.abc import Mapping
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from tlunet.errors import first_line
 from tlunet.machine.console import say
-from tlunet.runs.results import state_of
+from tlunet.runs.folder import state_of
 from tlunet.tracking.wandb.artifacts import report_artifact, results_artifact, use
 from tlunet.tracking.wandb.connection import (
     close_run,
-    first_line,
     open_run,
     planned_mode,
     tear_down,
@@ -26,14 +26,14 @@ TABLES = ("results", "scores", "comparisons", "claims")
 
 
 def log_report(study: Path, logger: Mapping[str, Any]) -> None:
-    """Log a written report as a run of its own in the study's group; nothing here can fail.
+    """Log a report as a separate run in the study's group; never raises.
 
-    It is written to an offline record first, as a cell's test is, and then uploaded. Its inputs
-    are the results of the study's finished cells, its output the report.
+    Like a cell's test, it is written to an offline record first and then uploaded. The inputs of
+    the run are the results of the finished cells, its output is the report.
 
     Args:
         study: folder of the study.
-        logger: as a cell's configuration has it; nothing is done unless that is W&B.
+        logger: logger settings, as in a cell's configuration; does nothing unless it is W&B.
     """
     if logger["name"] != "wandb":
         return

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Lightning callbacks for training and testing a cell."""

@@ -1,4 +1,4 @@
-"""``history.csv``: what became of each epoch."""
+"""``history.csv``: metrics and timings of each epoch."""
 
 import math
 import statistics
@@ -15,33 +15,33 @@ from pytorch_lightning.callbacks import Callback
 from tlunet.machine.files import write_whole
 from tlunet.study.training import processes
 from tlunet.study.training.callbacks.steps import Steps, samples
-from tlunet.tracking.open import EpochLogger
+from tlunet.tracking.base import EpochLogger
 
 COLUMNS = (
     "epoch", "seconds", "train_loss", "val_loss", "val_dice", "val_iou", "val_mla", "val_auc",
     "images_per_second", "step", "samples", "elapsed_seconds", "learning_rate", "gradient_norm",
     "waiting_share",
 )  # fmt: skip
-#: These are a clock's; all others follow from the seed, after a resume, too.
+#: Wall-clock columns; all others are determined by the seed, also after a resume.
 TIMED = ("seconds", "images_per_second", "elapsed_seconds", "waiting_share")
 
 
 class History(Callback):
-    """One row an epoch, each epoch once, whatever broke off in between.
+    """Write one row per epoch, each epoch once, even if the run was interrupted.
 
-    The rows travel in the checkpoint; the file is written from them, so an epoch that is trained
-    again after a resume replaces its own row. Its columns are :data:`COLUMNS`, then the validation
-    scores of each class (``val_dice_class/1`` …); W&B and TensorBoard get them by the same names.
+    The checkpoint stores the rows and the file is written from them, so an epoch trained again
+    after a resume replaces its own row. The columns are :data:`COLUMNS`, then the validation
+    scores of each class (``val_dice_class/1`` …); W&B and TensorBoard use the same names.
 
     - ``step``, ``samples``, ``elapsed_seconds``: steps, training images and seconds from the
-      beginning to the end of this epoch;
-    - ``gradient_norm``: mean over the epoch's points (:class:`~tlunet.study.training.callbacks.steps.Steps`);
-    - ``waiting_share``: of the epoch's training time, that passed waiting for batches.
+      start of training to the end of this epoch;
+    - ``gradient_norm``: mean over the epoch's points (``steps.Steps``);
+    - ``waiting_share``: fraction of the epoch's training time spent waiting for batches.
 
     Args:
-        path: of the file.
+        path: path of the file.
         on_row: called with every new row.
-        steps: what is known of the steps; a callback before this one.
+        steps: records the steps; must come before this callback.
     """
 
     def __init__(
@@ -54,8 +54,8 @@ class History(Callback):
         self.on_row = on_row
         self.steps = steps
         self.rows: list[dict[str, Any]] = []
-        self.started = 0.0  # of this epoch; what came before a resume counts, the time between not
-        self.training_seconds: float | None = None  # of this epoch, once they are over
+        self.started = 0.0  # of this epoch; counts time before an interruption, not the pause
+        self.training_seconds: float | None = None  # of this epoch, once its training part is over
 
     def state_dict(self) -> dict[str, Any]:  # noqa: D102
         spent = self.training_seconds or time.perf_counter() - self.started
@@ -67,7 +67,7 @@ class History(Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
         points = self.steps.points if self.steps else []
-        for row in self.rows:  # of a resumed run; its logger knows what to do with them
+        for row in self.rows:  # of a resumed run; its logger handles repeated rows
             self._tell(trainer, row, [p for p in points if p["epoch"] == row["epoch"]])
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
@@ -77,7 +77,7 @@ class History(Callback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
         if trainer.state.fn == "fit":
             if pl_module.device.type == "cuda":
-                torch.cuda.synchronize()  # once an epoch: the steps are queued, not done
+                torch.cuda.synchronize()  # once per epoch: wait for the queued steps
             self.training_seconds = time.perf_counter() - self.started
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
@@ -96,7 +96,7 @@ class History(Callback):
         self._tell(trainer, row, points)
 
     def _close(self, trainer: pl.Trainer, row: dict[str, Any]) -> list[dict[str, float]]:
-        """Fill in what the clock and the steps say of an epoch that is over; its points."""
+        """Fill in timings and step statistics of a finished epoch, and return its points."""
         began = sum(r["seconds"] for r in self.rows)
         row["seconds"] = time.perf_counter() - self.started
         training = self.training_seconds or row["seconds"]
@@ -121,7 +121,7 @@ class History(Callback):
             trainer.logger.log_epoch(row, points)
 
     def write(self) -> None:
-        """Write the file, whole."""
+        """Write the whole file."""
         if processes.rank() > 0:
             return
         table = pd.DataFrame(self.rows)
@@ -129,6 +129,6 @@ class History(Callback):
 
     @property
     def images_per_second(self) -> float | None:
-        """Median over the epochs of training images a second."""
+        """Median over the epochs of training images per second."""
         speeds = [row["images_per_second"] for row in self.rows]
         return statistics.median(speeds) if speeds else None

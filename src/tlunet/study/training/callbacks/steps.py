@@ -1,4 +1,4 @@
-"""Training seen step by step: loss, gradient norm, and how long a batch was waited for."""
+"""Per-step training statistics: loss, gradient norm, and time spent waiting for batches."""
 
 import time
 from math import ceil
@@ -12,12 +12,12 @@ from pytorch_lightning.profilers import Profiler
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-POINTS = 50  # of an epoch at most, evenly spaced; a short epoch has one a step
-FETCHING = "[_TrainingEpochLoop].train_dataloader_next"  # as Lightning calls it
+POINTS = 50  # maximum per epoch, evenly spaced; a short epoch has one per step
+FETCHING = "[_TrainingEpochLoop].train_dataloader_next"  # Lightning's name of the action
 
 
 class Waiting(Profiler):
-    """Seconds that the training loop waited for its batches, by Lightning's own marks."""
+    """Measure how long the training loop waits for batches, using Lightning's profiler hooks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,25 +34,25 @@ class Waiting(Profiler):
 
 
 class Steps(Callback):
-    """What is known of the steps: up to :data:`POINTS` points of an epoch, and the waiting.
+    """Record up to :data:`POINTS` points per epoch, and the time spent waiting for batches.
 
-    A point is ``epoch, step, samples, elapsed_seconds, train_loss_step, gradient_norm_step``:
-    ``step`` and ``samples`` count from the beginning, that step included; the loss is that of its
-    whole batch, whatever the number of processes; the norm is the L2 norm of the gradient over all
-    parameters, as Adam gets it. Both stay on the device until the epoch is over, so no step waits
-    for them. Because no step is waited for, its seconds are the epoch's, dealt out evenly.
+    A point is ``epoch, step, samples, elapsed_seconds, train_loss_step, gradient_norm_step``.
+    ``step`` and ``samples`` count from the start of training and include the step itself. The loss
+    is that of the whole batch, for any number of processes. The norm is the L2 norm of the gradient
+    over all parameters, as passed to Adam. Both stay on the device until the epoch ends, so no step
+    waits for them. As steps are not timed individually, the epoch's seconds are spread evenly.
 
-    All of it travels in the checkpoint: a resumed run has the same points.
+    The checkpoint stores everything, so a resumed run has the same points.
 
     Attributes:
-        points: of all epochs that are over, in order.
-        waiting: for the trainer, as its profiler.
+        points: points of all finished epochs, in order.
+        waiting: pass it to the trainer as its profiler.
     """
 
     def __init__(self) -> None:
         self.points: list[dict[str, float]] = []
         self.waiting = Waiting()
-        self._open: list[tuple[int, Tensor]] = []  # of this epoch: batch, (loss, norm)
+        self._open: list[tuple[int, Tensor]] = []  # this epoch: batch, (loss, norm)
         self._norm: Tensor | None = None
 
     def state_dict(self) -> dict[str, Any]:  # noqa: D102
@@ -81,7 +81,7 @@ class Steps(Callback):
             return
         assert self._norm is not None
         loss = outputs["loss"].detach().clone()
-        if trainer.world_size > 1:  # each process has its share, weighted to make this the batch's
+        if trainer.world_size > 1:  # the processes' weighted losses average to the batch loss
             dist.all_reduce(loss)
             loss /= trainer.world_size
         self._open.append((_batch(trainer), torch.stack([loss, self._norm])))
@@ -89,12 +89,12 @@ class Steps(Callback):
     def close_epoch(
         self, trainer: pl.Trainer, began: float, seconds: float
     ) -> list[dict[str, float]]:
-        """Read what is on the device: the points of the epoch that is over.
+        """Read the points of the finished epoch from the device.
 
         Args:
-            trainer: at the end of it.
-            began: seconds of training before it.
-            seconds: its training took.
+            trainer: the trainer at the end of the epoch.
+            began: seconds of training before the epoch.
+            seconds: duration of the epoch's training.
         """
         steps = int(trainer.num_training_batches)
         known = [values.to("cpu") for _, values in self._open]
@@ -117,7 +117,7 @@ class Steps(Callback):
 
 
 def samples(trainer: pl.Trainer, batches: int) -> int:
-    """Training images seen from the beginning to so many batches of this epoch."""
+    """Count the training images seen up to the given number of batches of this epoch."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     images = len(data.rows["train"])
     is_over = batches >= int(trainer.num_training_batches)
