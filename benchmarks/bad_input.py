@@ -1,8 +1,8 @@
-"""What bad input prints, and its exit code, word for word: written to docs/bad_input.md.
+"""Records error messages and exit codes for bad input in docs/bad_input.md.
 
     python benchmarks/bad_input.py
 
-Every command is really typed, in a folder with a small data set that has the fault.
+Every command is run, in a folder with a small data set that has the problem.
 """
 
 import os
@@ -17,16 +17,16 @@ from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "docs" / "bad_input.md"
-HEAD = """# What bad input prints
+HEAD = """# Error messages
 
-Recorded by `python benchmarks/bad_input.py`; the exit code stands under each. Nothing was trained,
-and nothing that was there before was changed.
+Recorded by `python benchmarks/bad_input.py`, with the exit code below each message. Nothing was
+trained, and no existing file was changed.
 """
 SEVERSTAL = "data=severstal data.root=steel"
 
 
 def append(line: str) -> Callable[[Path], None]:
-    """One more row in train.csv."""
+    """Append a row to train.csv."""
 
     def change(home: Path) -> None:
         with (home / "steel/train.csv").open("a") as file:
@@ -36,26 +36,26 @@ def append(line: str) -> Callable[[Path], None]:
 
 
 def truncate(home: Path) -> None:
-    """Half an image."""
+    """Truncate an image to half its size."""
     image = sorted((home / "steel/train_images").iterdir())[0]
     os.truncate(image, image.stat().st_size // 2)
 
 
 def colourless(home: Path) -> None:
-    """An image of 16 bits."""
+    """Replace an image by a 16-bit image."""
     path = sorted((home / "steel/train_images").iterdir())[1]
     Image.new("I;16", (64, 32)).save(path, format="PNG")
 
 
 def several(home: Path) -> None:
-    """More than one fault."""
+    """Add several problems."""
     for row in ("ghost.jpg,1,1 5", "../../secret.jpg,1,1 5", "{image},9,1 5", "{image},3,5 3 4 2"):
         append(row.format(image=sorted((home / "steel/train_images").iterdir())[3].name))(home)
     truncate(home)
 
 
 def secret_checkpoint(home: Path) -> None:
-    """A pickle that would run code."""
+    """Write a pickle that would execute code."""
     code = (
         "import os, pickle\n"
         "class Bad:\n"
@@ -66,37 +66,37 @@ def secret_checkpoint(home: Path) -> None:
 
 
 def nothing(home: Path) -> None:
-    """The data are sound."""
+    """Leave the data valid."""
 
 
 CASES: tuple[tuple[str, Callable[[Path], None], str], ...] = (
-    ("A key that does not exist", nothing, "run.py epoch=3"),
-    ("A choice that does not exist", nothing, "run.py encoder=resnett"),
-    ("Values out of range, several at once", nothing, "run.py frac=1.5 seed=-1 batch_size=0"),
-    ("No data there", nothing, "run.py data=severstal data.root=nowhere"),
-    ("Several faults in one data set", several, f"run.py {SEVERSTAL}"),
-    ("The same, found before anybody trains", several, "tlunet data check steel"),
-    ("A run past the end of the image", append("{image},1,2040 20"), f"run.py {SEVERSTAL}"),
-    ("An image of 16 bits", colourless, f"run.py {SEVERSTAL}"),
-    ("A share so small that no image is left", nothing, f"run.py {SEVERSTAL} frac=0.001"),
-    ("An encoder that does not exist", nothing, f"run.py {SEVERSTAL} encoder.name=resnet19"),
+    ("Unknown key", nothing, "run.py epoch=3"),
+    ("Unknown choice", nothing, "run.py encoder=resnett"),
+    ("Several values out of range", nothing, "run.py frac=1.5 seed=-1 batch_size=0"),
+    ("No data", nothing, "run.py data=severstal data.root=nowhere"),
+    ("Several problems in one data set", several, f"run.py {SEVERSTAL}"),
+    ("The same problems, found before training", several, "tlunet data check steel"),
+    ("A mask outside the image", append("{image},1,2040 20"), f"run.py {SEVERSTAL}"),
+    ("A 16-bit image", colourless, f"run.py {SEVERSTAL}"),
+    ("A fraction too small for a single image", nothing, f"run.py {SEVERSTAL} frac=0.001"),
+    ("Unknown encoder", nothing, f"run.py {SEVERSTAL} encoder.name=resnet19"),
     (
-        "A part that a file may not instantiate",
+        "A class that may not be instantiated",
         nothing,
         f"run.py {SEVERSTAL} loss._target_=os.system",
     ),
     (
-        "A checkpoint from a stranger",
+        "Untrusted checkpoint",
         secret_checkpoint,
         f"run.py {SEVERSTAL} init=checkpoint init.path=stranger.ckpt",
     ),
-    ("A run that is none", nothing, "tlunet predict steel steel/train_images --out found"),
-    ("A study that is none", nothing, "tlunet report steel"),
+    ("Not a run folder", nothing, "tlunet predict steel steel/train_images --out found"),
+    ("Not a study folder", nothing, "tlunet report steel"),
 )
 
 
 def typed(home: Path, line: str) -> tuple[str, int]:
-    """What a command prints, and its exit code."""
+    """Run a command; return its output and its exit code."""
     program, *rest = line.split()
     tlunet = Path(sys.executable).with_name("tlunet")
     first = [sys.executable, str(ROOT / "run.py")] if program == "run.py" else [str(tlunet)]
@@ -109,7 +109,7 @@ def typed(home: Path, line: str) -> tuple[str, int]:
 
 
 def main() -> None:
-    """Type every command and write the page."""
+    """Run every command and write the page."""
     from tlunet.data.synthetic.generate import generate
 
     parts = [HEAD]
@@ -121,13 +121,15 @@ def main() -> None:
             shutil.copytree(sound, home)
             change(home)
             table = home / "steel/train.csv"
-            name = sorted((home / "steel/train_images").iterdir())[5].name
-            table.write_text(table.read_text().replace("{image}", name))
+            rows = table.read_text()
+            images = sorted((home / "steel/train_images").iterdir())
+            name = next(image.name for image in images[5:] if image.name not in rows)  # no defect
+            table.write_text(rows.replace("{image}", name))
             shown = f"python {line}" if line.startswith("run.py") else line
             text, code = typed(home, line)
             parts.append(f"## {title}\n\n```console\n$ {shown}\n{text}\n$ echo $?\n{code}\n```\n")
             if (home / "executed").exists():
-                raise SystemExit(f"{line}: code of the file was executed")
+                raise SystemExit(f"{line}: code in the file was executed")
     OUT.write_text("\n".join(parts))
     print(OUT)
 

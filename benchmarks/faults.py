@@ -1,12 +1,12 @@
-"""Faults at random moments of a real sweep, and whether anything was lost or came out wrong.
+"""Injects faults at random moments of a real sweep and checks that no result is lost or wrong.
 
     python benchmarks/faults.py [--times 20] [--jobs 2]
 
-A small study (two cells, one of them pre-trained, with its report) runs once undisturbed. Then each
-fault strikes the same study in a folder of its own, the same command is typed again until it ends
-with 0, and the two are compared: weights, history but for its seconds, scores, predictions of every
-test image, split, and the W&B runs. *lost*: a trial that did not end with 0, or in which an epoch
-was missing or stood twice. *wrong*: a trial with any other difference.
+A small study (two cells, one of them pre-trained, with its report) runs once without faults. Then
+each fault interrupts the same study in a separate folder, the same command is run again until it
+exits with 0, and the two are compared: weights, history except its wall-clock columns, scores,
+predictions of every test image, split, and the W&B runs. *lost*: a trial that did not exit with 0,
+or in which an epoch was missing or duplicated. *wrong*: a trial with any other difference.
 """
 
 import argparse
@@ -38,24 +38,24 @@ LINE = (
     "checkpoint_minutes=0", "logger.mode=offline", "study=s",
 )  # fmt: skip
 OUT = ROOT / "benchmarks" / "results" / "faults.csv"
-GRACE = 30.0  # seconds that a signal leaves
-TYPED_AGAIN = 3  # times at most
+GRACE = 30.0  # seconds to exit after a signal
+TYPED_AGAIN = 3  # maximum number of reruns
 
 
 @dataclass
 class Trial:
-    """One strike: when, where the sweep was then, and what came of it."""
+    """One trial: when the fault occurred, what the sweep was doing, and the outcome."""
 
     fault: str
     second: float
     moment: str
-    grace: float | None  # seconds from a signal to the end
+    grace: float | None  # seconds from the signal to the exit
     lost: str
     wrong: str
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
-    """The command, as a user types it, in a folder of its own."""
+    """Start the command, as a user would, in a separate folder."""
     env = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     with (folder / "log.txt").open("ab") as log:
         return subprocess.Popen(
@@ -65,7 +65,7 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def finish(folder: Path) -> str:
-    """Type the line until it ends with 0; what went wrong otherwise."""
+    """Run the command until it exits with 0; return the error otherwise."""
     for _ in range(TYPED_AGAIN):
         if (code := start(folder).wait()) == 0:
             return ""
@@ -74,7 +74,7 @@ def finish(folder: Path) -> str:
 
 
 def moment(folder: Path) -> str:
-    """What the sweep was about, by the files that are there."""
+    """Determine what the sweep was doing from the existing files."""
     runs = sorted((folder / "runs/s").glob("*/status.json"), key=lambda p: p.stat().st_mtime)
     if not (folder / "data/packs").exists():
         return "before the data"
@@ -93,7 +93,7 @@ def moment(folder: Path) -> str:
 
 
 def contents(folder: Path) -> dict[str, dict[str, str]]:
-    """What must come out: cell → part → fingerprint."""
+    """Fingerprint the results: cell → part → fingerprint."""
     found = {}
     for run in sorted((folder / "runs/s").glob("*/")):
         if not (run / "metrics.json").exists():
@@ -120,7 +120,7 @@ def contents(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def compare(folder: Path, whole: dict[str, dict[str, str]], lost: str) -> tuple[str, str]:
-    """(lost, wrong), each "" if nothing is."""
+    """Compare with the reference: (lost, wrong), each "" if there is nothing."""
     ours = contents(folder)
     wrong = [
         f"{cell}: {part}"
@@ -139,7 +139,7 @@ def compare(folder: Path, whole: dict[str, dict[str, str]], lost: str) -> tuple[
 
 
 def kill(signum: int) -> Callable[[Path, float], tuple[str, float | None]]:
-    """A signal after so many seconds."""
+    """Send a signal after the given number of seconds."""
 
     def strike(folder: Path, second: float) -> tuple[str, float | None]:
         process = start(folder)
@@ -155,7 +155,7 @@ def kill(signum: int) -> Callable[[Path, float], tuple[str, float | None]]:
 
 
 def damage(name: str) -> Callable[[Path, float], tuple[str, float | None]]:
-    """SIGKILL once a cell under way has such a checkpoint, which is then cut off somewhere."""
+    """Send SIGKILL once a running cell has this checkpoint, then truncate it at random."""
 
     def under_way(folder: Path) -> list[Path]:
         return [
@@ -166,7 +166,7 @@ def damage(name: str) -> Callable[[Path, float], tuple[str, float | None]]:
 
     def strike(folder: Path, second: float) -> tuple[str, float | None]:
         process = start(folder)
-        wait = second % 5  # seconds after there is one
+        wait = second % 5  # seconds after it exists
         while process.poll() is None and not under_way(folder):
             time.sleep(0.05)
         with suppress(subprocess.TimeoutExpired):
@@ -183,7 +183,7 @@ def damage(name: str) -> Callable[[Path, float], tuple[str, float | None]]:
 
 
 def twice(folder: Path, second: float) -> tuple[str, float | None]:
-    """The same line typed in a second window while the first runs."""
+    """Start the same command a second time while the first is running."""
     first = start(folder)
     with suppress(subprocess.TimeoutExpired):
         first.wait(second)
@@ -195,8 +195,8 @@ def twice(folder: Path, second: float) -> tuple[str, float | None]:
 
 
 def full_disk(folder: Path, second: float) -> tuple[str, float | None]:
-    """The runs on a disk that is full after some megabytes; then it is enlarged."""
-    size = 40 + int(second * 5)  # of about 400 that it takes
+    """Put the runs on a disk that is full after some megabytes, then enlarge it."""
+    size = 40 + int(second * 5)  # about 400 are needed
     (folder / "runs").mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", str(folder / "runs")]
     subprocess.run(mount, check=True)
@@ -225,12 +225,12 @@ FAULTS: dict[str, tuple[Callable[[Path, float], tuple[str, float | None]], float
 
 
 def counted(moments: pd.Series) -> str:
-    """Each moment and how often, the most frequent first."""
+    """Count the moments, most frequent first."""
     return ", ".join(f"{moment} {n}" for moment, n in moments.value_counts().items())
 
 
 def table(trials: pd.DataFrame) -> pd.DataFrame:
-    """A row a fault."""
+    """Summarise the trials, one row per fault."""
     rows = trials.groupby("fault", sort=False).agg(
         times=("second", "size"),
         moments=("moment", counted),
@@ -242,13 +242,13 @@ def table(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def main() -> None:
-    """Strike, compare, record."""
+    """Run the trials, compare, record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--times", type=int, default=20, help="of SIGKILL; fewer of the others")
-    parser.add_argument("--jobs", type=int, default=2, help="trials at a time")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--only", nargs="*", help="faults by name")
-    parser.add_argument("--out", type=Path, default=OUT, help="CSV, a row a fault")
+    parser.add_argument("--times", type=int, default=20, help="trials of SIGKILL; others fewer")
+    parser.add_argument("--jobs", type=int, default=2, help="parallel trials")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
+    parser.add_argument("--only", nargs="*", help="run only these faults")
+    parser.add_argument("--out", type=Path, default=OUT, help="CSV file, one row per fault")
     args = parser.parse_args()
     file = args.out.with_name(args.out.stem + "_trials.csv")
     done = pd.read_csv(file)["fault"].value_counts() if file.exists() else {}
@@ -256,10 +256,10 @@ def main() -> None:
     (home / "whole").mkdir()
     began = time.perf_counter()
     if lost := finish(home / "whole"):
-        raise SystemExit(f"the undisturbed run fails: {lost}")
+        raise SystemExit(f"the run without faults fails: {lost}")
     seconds = time.perf_counter() - began
     whole = contents(home / "whole")
-    print(f"undisturbed: {seconds:.0f} s, {len(whole)} cells", flush=True)
+    print(f"without faults: {seconds:.0f} s, {len(whole)} cells", flush=True)
     draw = random.Random(f"{args.seed} {sum(done)}" if len(done) else args.seed)
 
     def trial(k: int, fault: str, second: float) -> Trial:
@@ -281,7 +281,7 @@ def main() -> None:
         for _ in range(max(1, round(share * args.times)) - int(done.get(fault, 0)))
     ]
     with ThreadPoolExecutor(args.jobs) as pool:
-        # Written as they come: the next start goes on after them.
+        # Written at once: the next start continues after them.
         for found in pool.map(lambda k: trial(k, *plan[k]), range(len(plan))):
             pd.DataFrame([found]).to_csv(file, mode="a", header=not file.exists(), index=False)
             rows = table(pd.read_csv(file))

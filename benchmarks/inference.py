@@ -1,11 +1,11 @@
-"""Strips a second of a trained network, by every way to use it, on this machine's CPU.
+"""Measures inference speed on the CPU, in strips per second: eager, predictor and ONNX Runtime.
 
     python benchmarks/inference.py [--encoder resnet18] [--size 256x1600] [--rounds 7]
 
-The sides take turns, so that a machine that slows down slows all of them: the library's network as
-it is (eager, float32), `tlunet predict`'s network, and the exported one in ONNX Runtime. All are
-given the same uint8 strips in memory and give probabilities; decoding and writing are not in it.
-Medians over the rounds and ratios by round go to benchmarks/results/.
+The sides take turns, so that a slowdown of the machine affects all of them: the unchanged library
+network (eager, float32), the network of `tlunet predict`, and the exported one in ONNX Runtime. All
+receive the same uint8 strips in memory and return probabilities; decoding and writing are excluded.
+Medians over the rounds and ratios per round are written to benchmarks/results/.
 """
 
 import argparse
@@ -36,7 +36,7 @@ EAGER, OURS, ONNX = "eager", "predict", "onnxruntime"
 
 
 def sides(encoder: str, images: np.ndarray, folder: Path) -> dict[str, Callable[[], object]]:
-    """Name → one batch through it."""
+    """Make the sides: name → function that runs one batch."""
     size = images.shape[2], images.shape[3]
     network = TLUNet(encoder, len(CLASSES), [80.0], [40.0])
     card = Card(CLASSES, 0.5, size, encoder)
@@ -60,10 +60,10 @@ def sides(encoder: str, images: np.ndarray, folder: Path) -> dict[str, Callable[
 
 
 def measure(run: dict[str, Callable[[], object]], strips: int, rounds: int) -> dict[str, Any]:
-    """Strips a second by side and round, medians, and ratios to the first side."""
+    """Measure strips per second by side and round, medians, and ratios to the first side."""
     speeds: dict[str, list[float]] = {name: [] for name in run}
     for go in run.values():
-        go()  # what is done once is not counted
+        go()  # warm-up, not timed
     for _ in range(rounds):
         for name, go in run.items():
             start = time.perf_counter()
@@ -84,7 +84,7 @@ def measure(run: dict[str, Callable[[], object]], strips: int, rounds: int) -> d
 
 
 def main() -> None:
-    """Measure, show, write."""
+    """Measure, print, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--encoder", default="resnet18")
     parser.add_argument("--size", default="256x1600")

@@ -1,9 +1,9 @@
-"""How long a pack takes, and what memory, as the data set grows; and what a full-size strip costs.
+"""Measures time and memory of packing as the data set grows, and the cost of a full-size strip.
 
     python benchmarks/pack_scale.py [--n 10000 30000 100000] [--size 32 64] [--out FILE.json]
 
-Draws strips of each number, as `data=synthetic` does, and packs them in a process of its own, on
-every core. Then what one 256×1600 strip costs, and from that an estimate for 12,568 of them.
+Draws each number of strips, like `data=synthetic`, and packs them in a separate process on all
+cores. Then measures the cost of one 256×1600 strip, and estimates that of 12,568 strips.
 """
 
 import argparse
@@ -25,22 +25,22 @@ import numpy as np
 import pandas as pd
 
 FULL = (256, 1600)
-SEVERSTAL = 12_568  # images of the real data set
-CORES = 16  # that the estimate is for
+SEVERSTAL = 12_568  # number of images in the real data set
+CORES = 16  # cores assumed in the estimate
 
 
 def peak(process: int | str = "self") -> float:
-    """Most memory a process has had so far, MB (`ru_maxrss` would count its parent's)."""
+    """Peak memory of a process so far in MB (`ru_maxrss` would include its parent's)."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
 
 
 def pack(root: Path) -> dict[str, Any]:
-    """Pack a data set in this process, and measure that.
+    """Pack a data set in this process and measure it.
 
     Returns:
-        Seconds in all and of finding near-duplicates; megabytes of this process before the listing,
-        with it and at most, of the largest worker, and of the pack's index.
+        Seconds, total and for finding near-duplicates; megabytes of this process before the
+        listing, of the listing, and at the peak; of the largest worker; and of the pack's index.
     """
     from tlunet.data import duplicates
     from tlunet.data.pack.pack import open_pack
@@ -80,7 +80,7 @@ def pack(root: Path) -> dict[str, Any]:
 
 
 def measure(n: int, size: tuple[int, int], folder: Path) -> dict[str, Any]:
-    """Draw strips and, in a fresh process, pack them."""
+    """Draw strips and pack them in a new process."""
     from tlunet.data.synthetic.generate import generate
 
     root = folder / "strips"
@@ -98,7 +98,7 @@ def measure(n: int, size: tuple[int, int], folder: Path) -> dict[str, Any]:
 
 
 def exponents(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Slopes of log seconds over log number: 1 is linear, 2 quadratic."""
+    """Fit slopes of log seconds over log number: 1 is linear, 2 quadratic."""
     n = np.log([row["strips"] for row in rows])
     packing = np.array([row["packing_s"] for row in rows])
     grouping = np.array([row["of_it_grouping_s"] for row in rows])
@@ -115,19 +115,18 @@ def exponents(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def full_size(n: int, folder: Path) -> dict[str, Any]:
-    """What each 256×1600 strip costs, on one core and in what only one process can do.
+    """Measure the cost of a 256×1600 strip on one core, and the part that is not parallel.
 
     Args:
-        n: strips to measure it on.
-        folder: to put them in.
+        n: number of strips to measure.
+        folder: folder for the strips.
 
     Returns:
-        Core-milliseconds a strip of drawing, of decoding, and of all that the process in charge
-        does, which more cores do not make less: its own work, and waiting for the disk beside it.
+        Core-milliseconds per strip for drawing, for decoding, and for the main process, which more
+        cores do not reduce: its own work and its waiting for the disk.
     """
     from tlunet.data.pack import build as packing
     from tlunet.data.pack import place as decoding
-    from tlunet.data.pack.journal import Part
     from tlunet.data.readers import severstal
     from tlunet.data.synthetic.generate import generate
 
@@ -138,17 +137,17 @@ def full_size(n: int, folder: Path) -> dict[str, Any]:
 
     source = severstal.read(root)
     form = decoding.Form(*FULL, channels=1, classes=len(source.classes))
-    part = Part(folder / "full.part")
-    packing._begin(part, source, form)
+    part = folder / "full.part"
+    packing._lay_out(part, n, form)
     start = time.process_time()
     for i in range(0, n, 8):
-        decoding.place(i, source.records[i : i + 8], part=part, form=form, strict=True)
+        decoding.place(i, source.records[i : i + 8], folder=part, form=form, strict=True)
     decoding = time.process_time() - start
 
-    # What is in proportion to the strips: the difference between few and many.
-    packing.PROCESSES_FROM = 0  # so that decoding is none of this process's work
+    # The cost proportional to the number of strips: the difference between few and many.
+    packing.PROCESSES_FROM = 0  # so that this process does not decode
     spent = []
-    for k, few in enumerate((8, n // 4, n)):  # the first is for what is imported on the way
+    for k, few in enumerate((8, n // 4, n)):  # the first run only triggers imports
         some = replace(source, records=source.records[:few])
         start = time.process_time()
         packing.build(some, folder / f"full-{k}", size=None, on_error="stop", progress=None)
@@ -164,10 +163,10 @@ def full_size(n: int, folder: Path) -> dict[str, Any]:
 
 
 def estimate(costs: dict[str, Any]) -> dict[str, Any]:
-    """What drawing and packing the size of Severstal would take on many cores like these.
+    """Estimate the time to draw and pack a data set of Severstal's size on many cores like these.
 
-    As if the process in charge and the workers took turns, which they do not. Worker processes
-    start twice, in about 2 s. The disk is not counted: 5 GB of images, and as much of masks.
+    Assumes that the main process and the workers take turns, which they do not. Worker processes
+    start twice, in about 2 s. The disk is not included: 5 GB of images and 5 GB of masks.
     """
     drawing = SEVERSTAL * costs["drawing_core_ms"] / 1e3 / CORES
     decoding = SEVERSTAL * costs["decoding_core_ms"] / 1e3 / CORES
@@ -182,7 +181,7 @@ def estimate(costs: dict[str, Any]) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """What it was measured on."""
+    """Describe the machine."""
     models = [
         line.partition(": ")[2]
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -198,13 +197,13 @@ def machine() -> dict[str, Any]:
 
 
 def main() -> dict[str, Any]:
-    """Measure every number asked for, print a table, and keep it."""
+    """Measure each number of strips, print a table, and save it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--n", type=int, nargs="+", default=[10_000, 30_000, 100_000])
     parser.add_argument("--size", type=int, nargs=2, default=[32, 64], metavar=("H", "W"))
-    parser.add_argument("--full", type=int, default=256, help="strips of 256×1600 to measure on")
-    parser.add_argument("--out", type=Path, help="a JSON file")
-    parser.add_argument("--pack", type=Path, help="pack these strips and measure that")
+    parser.add_argument("--full", type=int, default=256, help="256×1600 strips to measure")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--pack", type=Path, help="only pack these strips and measure it")
     args = parser.parse_args()
     if args.pack:
         found = pack(args.pack)

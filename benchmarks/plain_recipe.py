@@ -1,10 +1,10 @@
-"""The recipe that tlunet is measured against: what one writes today for the Severstal images.
+"""The plain recipe that tlunet is compared with: typical code for the Severstal images.
 
-segmentation-models-pytorch for the network, albumentations for flips and normalisation, Lightning
-for the loop. JPEGs and run-length codes are decoded by worker processes, batches are pinned, the
-network runs in float32 with channels first (or in Lightning's bf16-mixed precision: its AMP form).
-The same network, loss, optimiser, batch and flips as tlunet's; written to be fast as it stands:
-OpenCV decodes, the table is read once, workers stay alive between epochs, zero_grad sets to None.
+It uses segmentation-models-pytorch for the network, albumentations for flips and normalisation, and
+Lightning for the loop. Worker processes decode JPEGs and run-length codes, batches are pinned, and
+the network runs in float32, channels first (or in Lightning's bf16-mixed precision: the AMP form).
+Network, loss, optimiser, batch and flips are the same as tlunet's. It is written to be fast: OpenCV
+decodes, the table is read once, workers persist between epochs, zero_grad sets gradients to None.
 
     python benchmarks/plain_recipe.py data/severstal [--epochs 1] [--precision bf16-mixed]
 """
@@ -28,11 +28,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 CLASSES = 4
-cv2.setNumThreads(0)  # each worker is one thread; OpenCV's own would fight over the cores
+cv2.setNumThreads(0)  # one thread per worker; OpenCV's threads would compete for the cores
 
 
 def decode_runs(runs: str, height: int, width: int) -> np.ndarray:
-    """A mask (H, W) of 0 and 1 from pairs of start and length, 1-based, column by column."""
+    """Decode pairs of start and length (1-based, column-major) to a mask (H, W) of 0 and 1."""
     numbers = np.array(runs.split(), dtype=np.int64)
     mask = np.zeros(height * width, np.uint8)
     for start, length in zip(numbers[::2] - 1, numbers[1::2], strict=True):
@@ -41,11 +41,11 @@ def decode_runs(runs: str, height: int, width: int) -> np.ndarray:
 
 
 class Strips(Dataset[dict[str, Any]]):
-    """Images and masks of ``train_images/*.jpg`` and ``train.csv``, decoded when asked for.
+    """Images and masks of ``train_images/*.jpg`` and ``train.csv``, decoded on access.
 
     Args:
-        root: the folder of the data, with a row a defect in its table.
-        names: the images' file names.
+        root: folder of the data; its table has one row per defect.
+        names: file names of the images.
         mean, std: grey levels 0…255, for normalisation.
         train: whether images are flipped at random.
     """
@@ -76,7 +76,7 @@ class Strips(Dataset[dict[str, Any]]):
 
 
 def loader(strips: Strips, batch_size: int, shuffle: bool, workers: int) -> DataLoader[Any]:
-    """Batches from worker processes, pinned where there is a GPU."""
+    """Make a loader with worker processes; batches are pinned if there is a GPU."""
     return DataLoader(
         strips,
         batch_size,
@@ -89,7 +89,7 @@ def loader(strips: Strips, batch_size: int, shuffle: bool, workers: int) -> Data
 
 
 class PlainRecipe(pl.LightningModule):
-    """U-Net with a classifier, the sums of eq. (1), Adam as the paper has it."""
+    """U-Net with a classifier, the summed loss of eq. (1), and Adam as in the paper."""
 
     def __init__(self, encoder: str) -> None:
         super().__init__()
@@ -102,11 +102,11 @@ class PlainRecipe(pl.LightningModule):
         self.loss = nn.BCEWithLogitsLoss(reduction="sum")
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """The loss of one batch."""
+        """Compute the loss of one batch."""
         return self._step(batch, "train")
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Loss, and the Dice of each image."""
+        """Compute the loss and the Dice of each image."""
         self._step(batch, "val")
 
     def _step(self, batch: dict[str, Any], stage: str) -> Tensor:
@@ -128,7 +128,7 @@ class PlainRecipe(pl.LightningModule):
 
 
 def main() -> None:
-    """Train on every image of a folder, to see that the recipe stands on its own."""
+    """Train on all images of a folder, to check that the recipe works on its own."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("root", type=Path)
     parser.add_argument("--encoder", default="resnet18")

@@ -1,11 +1,11 @@
-"""How long a report takes, and what it needs, as test images grow: seconds, memory, page.
+"""Measures time, memory and page size of a report as the number of test images grows.
 
     python benchmarks/report_scale.py [--images 1000 10000 100000] [--cells 40] [--out FILE.json]
 
-Writes a made-up study of each size (2 encoders × 2 initialisations × 2 fractions × seeds, four
+Writes an artificial study of each size (2 encoders × 2 initialisations × 2 fractions × seeds, four
 classes as frequent as Severstal's, a split.csv of a data set eight times as large), and its report
-in a process of its own, judged by the paper's claims. The made-up runs kept no masks: the pictures
-of at most 404 test images are no part of this.
+with the paper's claims in a separate process. The artificial runs have no masks, so the pictures of
+at most 404 test images are not included.
 """
 
 import argparse
@@ -31,10 +31,10 @@ import yaml
 ROOT = Path(__file__).parent.parent
 CLAIMS = ROOT / "experiments" / "tlunet_paper" / "claims.yaml"
 CLASSES = ("1", "2", "3", "4")
-SHARES = np.array([897, 247, 5150, 801]) / 12568  # of Severstal's images
+SHARES = np.array([897, 247, 5150, 801]) / 12568  # fractions of Severstal's images
 KEYS = list(product(("resnet", "densenet"), ("random", "imagenet"), (1.0, 0.5)))
 EPOCHS = 10
-#: Part → the functions of tlunet.report.report that it is made of.
+#: Part → its functions in tlunet.report.report.
 PARTS = {
     "read": ("collect",),
     "bootstrap": ("score_table", "compare", "judge"),
@@ -44,17 +44,17 @@ PARTS = {
 
 
 def write_study(folder: Path, images: int, cells: int) -> None:
-    """A study as the runner leaves it, of networks that do not exist.
+    """Write an artificial study in the format of a real one.
 
     Args:
-        folder: to write it to.
+        folder: the study folder.
         images: N test images.
-        cells: of 8 encoder × init × frac each, seed by seed.
+        cells: number of cells; 8 combinations of encoder × init × frac per seed.
     """
     rng = np.random.default_rng(0)
     ids = np.array([f"{name:09x}.jpg" for name in rng.permutation(8 * images)], dtype=object)
     groups = np.arange(len(ids))
-    groups[1 : len(ids) // 50 : 2] -= 1  # a fiftieth has a near-duplicate, beside it
+    groups[1 : len(ids) // 50 : 2] -= 1  # 1 in 50 has a near-duplicate, next to it
     subset = np.repeat(["test", "val", "train"], [images, images, 6 * images])
     split = pd.DataFrame({"image_id": ids, "subset": subset, "group": groups})
     label = rng.random((images, len(CLASSES))) < SHARES  # (N, M)
@@ -114,7 +114,7 @@ def write_report(study: Path) -> dict[str, Any]:
     """Write a study's report in this process.
 
     Returns:
-        Seconds in all and of each part, peak memory in GiB, megabytes of the page.
+        Seconds, total and of each part; peak memory in GiB; size of the page in MB.
     """
     start = time.perf_counter()
     from tlunet.report import report
@@ -146,7 +146,7 @@ def write_report(study: Path) -> dict[str, Any]:
 
 
 def measure(images: int, cells: int, folder: Path) -> dict[str, Any]:
-    """Write a study and, in a fresh process, its report."""
+    """Write a study, and its report in a new process."""
     study = folder / f"study_{images}"
     write_study(study, images, cells)
     command = [sys.executable, __file__, "--study", str(study)]
@@ -156,7 +156,7 @@ def measure(images: int, cells: int, folder: Path) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """What it was measured on."""
+    """Describe the machine."""
     models = [
         line.partition(": ")[2]
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -172,12 +172,12 @@ def machine() -> dict[str, Any]:
 
 
 def main() -> dict[str, Any]:
-    """Measure every size asked for, print a table, and keep it."""
+    """Measure each size, print a table, and save it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--images", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--cells", type=int, default=40)
-    parser.add_argument("--out", type=Path, help="a JSON file")
-    parser.add_argument("--study", type=Path, help="write this study's report and measure that")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--study", type=Path, help="only write this study's report and measure it")
     args = parser.parse_args()
     if args.study:
         found = write_report(args.study)

@@ -1,4 +1,4 @@
-"""The command ``tlunet``, as it is typed."""
+"""Test the ``tlunet`` command line."""
 
 import sys
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def tlunet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two cells; their report is written without figures, but for one that is not to be copied."""
+    """Two cells; their report is written without figures, except one that must not be copied."""
 
     def figures(*_: object) -> list[object]:
         (tmp_path / "study" / "figures").mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""What answers at once imports nothing that takes long: no seconds are measured here."""
+"""Fast commands import no heavy libraries; no times are measured here."""
 
 import subprocess
 import sys
@@ -9,6 +9,7 @@ import pytest
 from studies import make_truth, write_run
 
 ROOT = Path(__file__).parent.parent
+NETWORKS = ["torch", "pytorch_lightning", "timm", "segmentation_models_pytorch"]
 HEAVY = {
     "torch", "torchvision", "torchmetrics", "pytorch_lightning", "timm",
     "segmentation_models_pytorch", "albumentations", "cv2", "wandb", "matplotlib", "scipy",
@@ -48,3 +49,20 @@ def test_nothing_heavy_is_imported(
     assert done.returncode == code, done.stdout + done.stderr
     assert said in done.stdout + done.stderr
     assert done.stdout.endswith("imported: nothing\n"), done.stdout[-300:]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "tlunet.report.report",
+        "tlunet.deploy.stream",
+        *(
+            f"tlunet.runs.{file.stem}"
+            for file in sorted((ROOT / "src/tlunet/runs").glob("[!_]*.py"))
+        ),
+    ],
+)
+def test_reading_results_needs_no_torch(module: str) -> None:
+    program = f"import sys, {module}; print([m for m in {NETWORKS} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr

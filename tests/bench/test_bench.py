@@ -17,17 +17,18 @@ from tlunet.bench.turns import Clock, Side, Watched, ratios, take_turns
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.errors import ConfigError
 from tlunet.machine import device as hardware
+from tlunet.machine import memory
 from tlunet.report.render import render
 
 ROOT = Path(__file__).parents[2]
 
-# Of a part of the network that is compiled alone: dynamo looks at what its input is.
+# Raised by a separately compiled part of the network: dynamo inspects its input.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """A real one, the smallest there is."""
+    """The smallest real record."""
     machine = hardware.choose("cpu", threads=1)
     cache = tmp_path_factory.mktemp("cache")
     plan = Plan(
@@ -44,7 +45,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> dict:
         patch.setattr(bench, "start_up", lambda: start_up({"nothing": ["-c", ""]}, repeats=1))
         patch.setattr(DefectDataModule, "_loader", note)
         record = measure(plan, machine, cache, say=lambda text: None)
-    assert all(trainers)  # or the first turn would not know that there is a GPU
+    assert all(trainers)  # else the first turn would not know the GPU
     return record
 
 
@@ -52,7 +53,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> dict:
 @pytest.mark.filterwarnings("ignore:.*is smaller than what this DataLoader")
 @pytest.mark.filterwarnings("ignore:Trying to infer the `batch_size`")
 def test_a_record_says_what_was_measured(record: dict) -> None:
-    record = json.loads(json.dumps(record))  # plain values alone
+    record = json.loads(json.dumps(record))  # plain values only
     sides = record["sides"]
     assert set(sides) == {OURS, PLAIN, "torch.compile: heads"} | ({AMP} & set(sides))
     for side in sides.values():
@@ -64,8 +65,8 @@ def test_a_record_says_what_was_measured(record: dict) -> None:
         "input", "encoder", "decoder", "heads", "loss", "optimiser",
     ]  # fmt: skip
     arithmetic = sum(stage["gflop"] for stage in record["stages"]) / record["batch_size"]
-    # Forward and backward are three forward passes; the first layer needs no gradient of its
-    # input, and the decoder's small kernels save some.
+    # Forward and backward cost three forward passes; the first layer needs no gradient for its
+    # input, and the decoder's small kernels save FLOPs.
     assert 0.7 < arithmetic / (3 * record["forward_gflop"]) < 1
     tflop = record["images_per_second"] * 3 * record["forward_gflop"] / 1e3
     assert record["tflop_per_second"] == pytest.approx(tflop)
@@ -90,7 +91,7 @@ def test_the_page_shows_every_number_of_a_record(record: dict, tmp_path: Path) -
     for value in (record["images_per_second"], record["eval_images_per_second"]):
         assert f"| {value:.3g} |" in shown
     assert f"**{record['ratio_cpu_resnet18_32x64']:.2f}**" in shown
-    assert "| not measured |" in shown  # the recipe's AMP form
+    assert "| not measured |" in shown  # the recipe with AMP
     assert "| a b | c |\n| --- | ---: |\n| 1 | not measured |" in shown
 
 
@@ -100,7 +101,7 @@ def test_the_committed_page_is_rendered_from_the_records() -> None:
 
 
 class _Module:
-    """Stands for a trainer that sends 10 images a step."""
+    """Fake trainer with 10 images per step."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -114,7 +115,7 @@ class _Module:
 
 
 def test_sides_take_turns_and_the_warm_up_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "free_memory", lambda accelerator: None)  # seconds among tests
+    monkeypatch.setattr(memory, "free_memory", lambda accelerator: None)  # slow in a suite
     order = []
     sides = [
         Side(name, _Module(0.002), before=lambda name=name: order.append(name)) for name in "ab"
@@ -160,7 +161,7 @@ def test_the_console_shows_it(record: dict) -> None:
     ("words", "says"),
     [
         ({"size": "256"}, "--size 256: expected height x width"),
-        ({"size": "64x400", "variants": ("jpeg",)}, "--variant jpeg: allowed are layout"),
+        ({"size": "64x400", "variants": ("jpeg",)}, "--variant jpeg: expected layout"),
         ({"size": "64x400", "encoder": "resnt18"}, "encoder.name=resnt18: no such encoder"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A Slurm of one node, from Debian's packages, for as long as a block lasts; needs root.
+"""A one-node Slurm from Debian's packages, up for the duration of a block; needs root.
 
 apt install slurmctld slurmd slurm-client munge
 """
@@ -49,7 +49,7 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverTimeLimit=
 
 
 def lacking() -> str | None:
-    """Why there can be no Slurm here."""
+    """Return why Slurm cannot run here, or ``None``."""
     if os.getuid():
         return "Slurm's daemons must be started by root"
     missing = [name for name in NEEDED if not shutil.which(name)]
@@ -62,14 +62,14 @@ def lacking() -> str | None:
 
 @contextmanager
 def one_node(folder: Path, cpus: int = 2) -> Iterator[dict[str, str]]:
-    """Bring it up, and down again.
+    """Start the daemons, and stop them after the block.
 
     Args:
-        folder: for its state and logs; a short path, a socket is in it.
-        cpus: jobs of one core that run at a time.
+        folder: for state and logs; the path must be short, as it contains a socket.
+        cpus: number of concurrent one-core jobs.
 
     Yields:
-        The environment that makes ``sbatch`` and the like ask this Slurm.
+        The environment in which ``sbatch`` and related commands use this Slurm.
     """
     for name in ("state", "spool"):
         (folder / name).mkdir(parents=True)
@@ -78,7 +78,7 @@ def one_node(folder: Path, cpus: int = 2) -> Iterator[dict[str, str]]:
     key.write_bytes(os.urandom(128))
     settings = {
         "host": socket.gethostname().split(".")[0],
-        "first": int(time.time()) % 10**7,  # no job's number is that of an earlier one
+        "first": int(time.time()) % 10**7,  # job numbers differ from earlier ones
         "controller": _free_port(),
         "daemon": _free_port(),
     }
@@ -105,7 +105,7 @@ def one_node(folder: Path, cpus: int = 2) -> Iterator[dict[str, str]]:
         yield env
     finally:
         _said("scancel", "--user=root", env=env)
-        for _ in range(100):  # at most, until every job is over or killed
+        for _ in range(100):  # wait for jobs to end, with a limit
             if not _said("squeue", "--noheader", env=env):
                 break
             time.sleep(0.2)
@@ -132,5 +132,5 @@ def _until(is_so: Callable[[], bool], what: str, folder: Path) -> None:
     while not is_so():
         if time.monotonic() > deadline:
             logs = "\n".join(p.read_text(errors="replace")[-2000:] for p in folder.glob("*.log"))
-            raise RuntimeError(f"{what} does not come up:\n{logs}")
+            raise RuntimeError(f"{what} does not start:\n{logs}")
         time.sleep(0.2)

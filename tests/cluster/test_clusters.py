@@ -1,6 +1,6 @@
-"""A sweep through each launcher, for real: requeued, killed, typed again; the results are the same.
+"""A sweep with each real launcher: requeued, killed, resubmitted; the results stay the same.
 
-Minutes: `make cluster` runs these, `make test` says that it does not.
+These take minutes: `make cluster` runs them, `make test` skips them.
 """
 
 import json
@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import slurm  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
-    "TLUNET_CLUSTER" not in os.environ, reason="minutes of Slurm and Ray: make cluster"
+    "TLUNET_CLUSTER" not in os.environ, reason="takes minutes of Slurm and Ray: make cluster"
 )
 GRID = (
     "-m", "seed=0,1,2", "data=synthetic", "data.n=48", "data.size=[32,64]", "epochs=4",
@@ -36,18 +36,18 @@ SLURM = (
     "hydra/launcher=slurm", "hydra.launcher.gpus_per_node=0", "hydra.launcher.cpus_per_task=1",
     "hydra.launcher.mem_gb=null",
 )  # fmt: skip
-SECONDS = 400  # that a sweep may take
+SECONDS = 400  # time limit of a sweep
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where every line is typed; one study a launcher."""
+    """Working directory of all commands; one study per launcher."""
     return tmp_path_factory.mktemp("clusters")
 
 
 @pytest.fixture(scope="module")
 def truth(place: Path) -> Path:
-    """The study as a sweep in one process has it."""
+    """The same study, run as a sweep in one process."""
     done = Line(place, "study=local")
     assert done.end() == 0, done.said()
     return place / "runs/local"
@@ -55,7 +55,7 @@ def truth(place: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def end_of_lines() -> Iterator[None]:
-    """After a test that failed nothing goes on."""
+    """After a failed test, end its commands."""
     yield
     while Line.typed:
         process = Line.typed.pop().process
@@ -65,7 +65,7 @@ def end_of_lines() -> Iterator[None]:
 
 @pytest.fixture
 def one_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A Slurm of two cores that every command asks."""
+    """A Slurm with two cores, used by all commands."""
     if reason := slurm.lacking() or _not_installed("hydra_submitit_launcher"):
         pytest.skip(reason)
     with slurm.one_node(tmp_path) as env:
@@ -74,7 +74,7 @@ def one_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Line:
-    """A line that somebody typed, and what becomes of its cells."""
+    """A running command and its cells."""
 
     typed: ClassVar[list["Line"]] = []
 
@@ -90,15 +90,15 @@ class Line:
         self.typed.append(self)
 
     def end(self) -> int:
-        """Its exit code."""
+        """Wait for the command and return its exit code."""
         return self.process.wait(SECONDS)
 
     def said(self) -> str:
-        """What it printed."""
+        """Return the output so far."""
         return self.out.read_text()
 
     def cell(self, seed: int, epochs: int) -> dict:
-        """The status of a cell that has that many epochs behind it, and runs."""
+        """Wait until a running cell has finished so many epochs and return its status."""
         deadline = time.monotonic() + SECONDS
         while time.monotonic() < deadline:
             for file in self.study.glob(f"resnet-random-1.0-s{seed}-*/status.json"):
@@ -108,7 +108,7 @@ class Line:
                 if done >= epochs and status["state"] == "running":
                     return status | {"folder": file.parent}
             time.sleep(0.05)
-        raise AssertionError(f"seed {seed} does not come so far:\n{self.said()}")
+        raise AssertionError(f"seed {seed} did not reach epoch {epochs}:\n{self.said()}")
 
 
 def _not_installed(plugin: str) -> str | None:
@@ -119,7 +119,7 @@ def _not_installed(plugin: str) -> str | None:
 
 
 def assert_equal(study: Path, truth: Path) -> None:
-    """Bit for bit, but for the time it took."""
+    """Assert bitwise equality of the results, except for wall-clock columns."""
     folders = sorted(path.parent for path in study.glob("*/metrics.json"))
     assert [f.name for f in folders] == sorted(p.parent.name for p in truth.glob("*/metrics.json"))
     for ours in folders:
@@ -135,7 +135,7 @@ def assert_equal(study: Path, truth: Path) -> None:
 
 
 def told(line: Line, what: str) -> None:
-    """What is seen of a line, for whoever reads the test's log."""
+    """Print the status of a command's study to the test log."""
     table = subprocess.run(
         [sys.executable, "-m", "tlunet.cli", "status", str(line.study)],
         capture_output=True,
@@ -155,20 +155,20 @@ def test_slurm(one_node: None, truth: Path, place: Path) -> None:
     first = line.cell(seed=0, epochs=1)
     assert first["job"].startswith("slurm ")
     told(line, "running")
-    # Preempted, as by an administrator: SIGTERM, and back into the queue.
+    # Preempted, as by an administrator: SIGTERM, then requeued.
     job = first["job"].removeprefix("slurm ")
     subprocess.run(["scontrol", "requeue", job], check=True)
-    # The time limit comes near: submitit's signal, and back into the queue.
+    # Near the time limit: submitit's signal, then requeued.
     second = line.cell(seed=1, epochs=1)
     subprocess.run(["scancel", "--signal=USR2", second["job"].removeprefix("slurm ")], check=True)
-    # Killed: its job is lost, and launched again.
+    # Killed: its job is lost and relaunched.
     third = line.cell(seed=2, epochs=1)
     os.kill(third["pid"], signal.SIGKILL)
     told(line, "requeued, told to stop, killed")
     assert line.end() == 0, line.said()
     told(line, "at the end")
     assert "Traceback" not in line.said()
-    assert "launched again" in line.said()
+    assert "relaunching" in line.said()
     assert_equal(line.study, truth)
 
 
@@ -181,11 +181,12 @@ def test_slurm_without_its_login_node(one_node: None, truth: Path, place: Path) 
     assert again.end() == 0, again.said()
     assert_equal(again.study, truth)
     logs = [p.read_text() for p in (place / "runs/.hydra/.submitit").glob("*/*_log.out")]
-    assert sum("another process runs it" in log or "finished before" in log for log in logs) >= 3
+    skipped = ("already running in another process", "already finished")
+    assert sum(any(text in log for text in skipped) for log in logs) >= 3
 
 
 def heard_beyond() -> set[str]:
-    """Sockets of this machine that listen on more than the loopback."""
+    """Sockets of this machine that listen beyond the loopback interface."""
     found = set()
     for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
         for line in table.read_text().splitlines()[1:]:
@@ -215,7 +216,7 @@ def test_multi_gpu(truth: Path, place: Path) -> None:
     if reason := _not_installed("hydra_joblib_launcher"):
         pytest.skip(reason)
     line = kill_one(place, "multi_gpu", "hydra.launcher.n_jobs=2")
-    assert "launched again" in line.said()
+    assert "relaunching" in line.said()
     assert_equal(line.study, truth)
 
 

@@ -14,7 +14,8 @@ def test_draws_are_a_function_of_seed_epoch_and_image() -> None:
     rows = np.arange(500)
     draws = augment.draw(1, 2, rows)
     shuffled = np.random.default_rng(0).permutation(rows)
-    assert np.array_equal(augment.draw(1, 2, shuffled), draws[shuffled])  # neighbours play no part
+    # Draws do not depend on the rest of the batch.
+    assert np.array_equal(augment.draw(1, 2, shuffled), draws[shuffled])
     for other in (augment.draw(2, 2, rows), augment.draw(1, 3, rows)):
         assert 0.3 < (other == draws).mean() < 0.7
     assert draws.mean(0) == pytest.approx([0.5, 0.5], abs=0.08)

@@ -1,4 +1,4 @@
-"""Each kind of bad data, alone in a sound data set: named in one line, and left out on demand."""
+"""Each kind of bad data, alone in a valid data set: reported in one line, skipped on request."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ NOISE = RNG.integers(0, 255, (32, 64), np.uint8)
 
 
 def victim(root: Path) -> Path:
-    """The image of a data set that a fault is made in."""
+    """The image of a data set that a test damages."""
     return sorted((root / "train_images").iterdir())[0]
 
 
@@ -41,7 +41,7 @@ def saved(picture: Image.Image, kind: str, **options: object) -> Change:
 
 
 def row(text: str) -> Change:
-    """One more row; in it, {image} is the victim's name, which has no other row."""
+    """Append a row; in it, {image} is the victim's name, which has no other row."""
 
     def change(root: Path) -> None:
         name, table = victim(root).name, root / "train.csv"
@@ -63,7 +63,7 @@ def exif(path: Path) -> None:
 
 
 def bomb(path: Path) -> None:
-    """A small PNG that says it is 20,000 × 20,000."""
+    """A small PNG whose header says 20,000 × 20,000."""
     Image.new("L", (64, 64)).save(path, "PNG")
     content = bytearray(path.read_bytes())
     content[16:24] = (20_000).to_bytes(4) * 2
@@ -72,12 +72,12 @@ def bomb(path: Path) -> None:
 
 
 def deep_colour(path: Path) -> None:
-    """A TIFF of 16 bits a channel; Pillow itself would cut it down to 8."""
+    """A TIFF with 16 bits per channel; Pillow itself would reduce it to 8."""
     tags = ImageFileDirectory_v2()
     tags[258] = (16, 16, 16)
     Image.new("RGB", SIZE).save(path, "TIFF", tiffinfo=tags)
     content = path.read_bytes()
-    # Pillow writes 8 bits: the tag is changed in the file.
+    # Pillow writes 8 bits, so the tag is changed in the file.
     eight, sixteen = np.array([8, 8, 8], "<u2").tobytes(), np.array([16, 16, 16], "<u2").tobytes()
     assert content.count(eight) == 1
     path.write_bytes(content.replace(eight, sixteen) + bytes(64 * 32 * 3))
@@ -101,39 +101,39 @@ IMAGES = {
     "gif": (saved(Image.new("L", SIZE), "GIF"), "content is not JPEG or PNG or BMP or TIFF"),
     "eps": (image(lambda p: p.write_text("%!PS-Adobe-3.0 EPSF-3.0\n")), "content is not JPEG"),
     "other size": (saved(Image.new("L", (50, 40)), "JPEG"), "image of 40×50 (height × width), mo"),
-    "16 bits": (saved(Image.new("I;16", SIZE), "PNG"), "mode I;16; expected 8 bits a channel"),
-    "16 bits RGB": (image(deep_colour), "16 bits a channel; expected 8 bits a channel"),
-    "float": (saved(Image.new("F", SIZE), "TIFF"), "mode F; expected 8 bits a channel"),
-    "cmyk": (saved(Image.new("CMYK", SIZE), "JPEG"), "mode CMYK; expected 8 bits a channel"),
-    "alpha": (saved(Image.new("RGBA", SIZE, (9, 9, 9, 99)), "PNG"), "transparent in parts"),
+    "16 bits": (saved(Image.new("I;16", SIZE), "PNG"), "mode I;16; expected 8 bits per channel"),
+    "16 bits RGB": (image(deep_colour), "16 bits per channel; expected 8 bits per channel"),
+    "float": (saved(Image.new("F", SIZE), "TIFF"), "mode F; expected 8 bits per channel"),
+    "cmyk": (saved(Image.new("CMYK", SIZE), "JPEG"), "mode CMYK; expected 8 bits per channel"),
+    "alpha": (saved(Image.new("RGBA", SIZE, (9, 9, 9, 99)), "PNG"), "partly transparent"),
     "animated": (
         saved(Image.new("L", SIZE), "PNG", save_all=True, append_images=[Image.new("L", SIZE, 9)]),
-        "holds 2 pictures; expected one",
+        "contains 2 images; expected one",
     ),
     "pages": (
         saved(Image.new("L", SIZE), "TIFF", save_all=True, append_images=[Image.new("L", SIZE)]),
-        "holds 2 pictures; expected one",
+        "contains 2 images; expected one",
     ),
     "bomb": (image(bomb), "more than 89 million pixels"),
-    "turned": (image(exif), "EXIF orientation 6: viewers turn it"),
-    "link out": (image(link_out), "a link that leads out of "),
+    "turned": (image(exif), "EXIF orientation 6: viewers rotate it"),
+    "link out": (image(link_out), "a link out of "),
     "link to itself": (
         image(lambda p: (p.unlink(), p.symlink_to(p))),
-        "cannot be looked at",
+        "cannot be accessed",
     ),
     "broken link": (
         image(lambda p: (p.unlink(), p.symlink_to("gone.jpg"))),
-        "neither a file nor a link to one",
+        "not a file or a link to one",
     ),
-    "pipe": (image(lambda p: (p.unlink(), os.mkfifo(p))), "neither a file nor a link to one"),
+    "pipe": (image(lambda p: (p.unlink(), os.mkfifo(p))), "not a file or a link to one"),
 }  # fmt: skip
 
 ROWS = {
     "odd runs": ("{image},1,1 5 9", "3 values, an odd number (the last is 9)"),
     "start zero": ("{image},1,0 5", "starts before the image: pixels are counted from 1"),
     "negative start": ("{image},1,-3 5", "starts before the image"),
-    "length zero": ("{image},1,3 0", "is empty: a length is at least 1"),
-    "negative length": ("{image},1,3 -5", "is empty: a length is at least 1"),
+    "length zero": ("{image},1,3 0", "is empty: expected a length of at least 1"),
+    "negative length": ("{image},1,3 -5", "is empty: expected a length of at least 1"),
     "overlap": ("{image},1,1 5 3 5", "overlaps run 1"),
     "order": ("{image},1,9 2 1 2", "runs must be in ascending order"),
     "past the end": ("{image},1,2040 20", "ends at pixel 2059: the image of 32 x 64 has 2048"),
@@ -144,11 +144,11 @@ ROWS = {
     "exponent": ("{image},1,1e3 1", "value 1 is '1e3': expected an integer"),
     "huge": ("{image},1,1 " + "9" * 5000, "expected an integer of at most 16 digits"),
     "large": ("{image},1,1 9999999999999999", "ends at pixel 9999999999999999"),
-    "class 5": ("{image},5,1 5", "class '5'; allowed are 1 to 4"),
-    "class 0": ("{image},0,1 5", "class '0'; allowed are 1 to 4"),
-    "class 1.0": ("{image},1.0,1 5", "class '1.0'; allowed are 1 to 4"),
-    "class １": ("{image},１,1 5", "class '１'; allowed are 1 to 4"),
-    "no class": ("{image},,1 5", "class ''; allowed are 1 to 4"),
+    "class 5": ("{image},5,1 5", "class '5'; expected 1 to 4"),
+    "class 0": ("{image},0,1 5", "class '0'; expected 1 to 4"),
+    "class 1.0": ("{image},1.0,1 5", "class '1.0'; expected 1 to 4"),
+    "class １": ("{image},１,1 5", "class '１'; expected 1 to 4"),
+    "no class": ("{image},,1 5", "class ''; expected 1 to 4"),
     "twice": ("{image},1,1 5\n{image},1,9 5", "has class 1 twice (first in row"),
     "short": ("{image},1", "2 values; expected 3: ImageId,ClassId,EncodedPixels"),
     "long": ("{image},1,1 5,", "4 values; expected 3: ImageId,ClassId,EncodedPixels"),
@@ -166,7 +166,7 @@ STRAY_ROWS = {
 
 TABLES = {
     "empty": (b"", "row 1: columns (none); expected ImageId,ClassId,EncodedPixels or ImageId_Cl"),
-    "no row": (b"ImageId,ClassId,EncodedPixels\n", "no row below its columns; expected a row for"),
+    "no row": (b"ImageId,ClassId,EncodedPixels\n", "no rows below the header; expected one row"),
     "other columns": (b"a,b\n1,2\n", "row 1: columns a,b; expected ImageId,ClassId,EncodedPixels"),
     "a column missing": (b"ImageId,ClassId\na,1\n", "row 1: columns ImageId,ClassId; expected"),
     "a column more": (b"ImageId,ClassId,EncodedPixels,x\n", "EncodedPixels,x; expected"),
@@ -181,18 +181,18 @@ TABLES = {
     "nul": (b"ImageId,ClassId,EncodedPixels\na.jpg,1,1 1\nb\0.jpg,1,1 1", "row 3: not UTF-8 text"),
     "open quotes": (
         b'ImageId,ClassId,EncodedPixels\na,1,"1 5\nb,1,1 5\nc,1,1 5\n',
-        "row 2: not a row of a CSV table (its quotes are never closed)",
+        "row 2: not a valid CSV row (unclosed quote)",
     ),
     "quotes over rows": (
         b'ImageId,ClassId,EncodedPixels\na,1,"1 5\nb,1,1 5"\nc,1,1 5\n',
-        "row 2: a value in quotes goes on to row 3; expected a line a row",
+        "row 2: a quoted value continues in row 3; expected one line per row",
     ),
-    "quotes within": (b'ImageId,ClassId,EncodedPixels\na,1,"1 5"x\n', "row 2: not a row of a CSV"),
+    "quotes within": (b'ImageId,ClassId,EncodedPixels\na,1,"1 5"x\n', "row 2: not a valid CSV row"),
 }
 
 
 def few(strips: Path, root: Path, n: int = 6) -> Path:
-    """The first of the strips, all of them sound, to be spoilt."""
+    """Copy the first strips, which are valid, for a test to damage."""
     (root / "train_images").mkdir(parents=True)
     names = sorted(path.name for path in (strips / "train_images").iterdir())[:n]
     for name in names:
@@ -209,7 +209,7 @@ def root(strips: Path, tmp_path: Path) -> Path:
 
 
 def fault(source: Source, cache: Path) -> str:
-    """The one line that a run stops with."""
+    """The one line of the error that stops a run."""
     with pytest.raises(DataError) as caught:
         open_pack(source, cache)
     [line] = caught.value.lines
@@ -221,7 +221,7 @@ def fault(source: Source, cache: Path) -> str:
 def test_an_image(root: Path, tmp_path: Path, kind: str) -> None:
     change, says = IMAGES[kind]
     name = victim(root).name
-    row("{image},1,")(root)  # no defect, so that only the image is at fault
+    row("{image},1,")(root)  # no defect, so that only the image is invalid
     table = root / "train.csv"
     table.write_text(table.read_text().replace(f"{name},1,\n", ""))
     change(root)
@@ -262,7 +262,7 @@ def test_a_row_of_no_image(root: Path, tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", TABLES)
 def test_a_table_that_is_none_is_never_skipped(root: Path, kind: str) -> None:
-    """A row that is not understood could be any image's, which would then pass for sound."""
+    """A row that cannot be parsed could belong to any image, which would count as defect-free."""
     content, says = TABLES[kind]
     (root / "train.csv").write_bytes(content)
     with pytest.raises(DataError) as caught:
@@ -305,7 +305,7 @@ def test_columns_may_stand_in_any_order(root: Path) -> None:
 
 
 def test_a_long_mask_is_read(root: Path) -> None:
-    """More than the 131,072 characters at which Python's csv stops."""
+    """Longer than the 131,072 characters at which Python's csv stops."""
     big = np.zeros((512, 2048), bool)
     big[::2] = True
     Image.new("L", (2048, 512)).save(victim(root))
@@ -318,7 +318,7 @@ def test_a_long_mask_is_read(root: Path) -> None:
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_names_with_spaces_and_accents(root: Path, tmp_path: Path, form: str) -> None:
-    """The table has the accents in one form, the disk in the other: macOS does that."""
+    """The table has the accents in one form, the disk in the other, as on macOS."""
     other = {"NFC": "NFD", "NFD": "NFC"}[form]
     name = "é ü 日本 (1).jpg"
     path = victim(root)
@@ -337,7 +337,7 @@ def test_two_names_that_differ_in_the_form_of_an_accent(root: Path) -> None:
     for form in ("NFC", "NFD"):
         shutil.copy(victim(root), root / "train_images" / unicodedata.normalize(form, "é.jpg"))
     [problem] = severstal.read(root).problems
-    assert "another file has this name, accents written otherwise" in str(problem)
+    assert "another file has this name with accents encoded differently" in str(problem)
 
 
 def test_a_name_that_is_not_utf8(root: Path, tmp_path: Path) -> None:
@@ -347,7 +347,7 @@ def test_a_name_that_is_not_utf8(root: Path, tmp_path: Path) -> None:
     table.write_text(table.read_text().replace(f"{path.name},1,\n", ""))
     os.rename(path, os.fsencode(path.parent) + b"/caf\xe9.jpg")  # noqa: PTH104
     line = fault(severstal.read(root), tmp_path / "packs")
-    assert line.endswith(r"caf\udce9.jpg: its name is not UTF-8; rename it")
+    assert line.endswith(r"caf\udce9.jpg: file name is not UTF-8; rename it")
     pack = open_pack(severstal.read(root), tmp_path / "packs", on_error="skip")
     assert (len(pack), pack.left_out) == (5, [line])
 
@@ -356,7 +356,7 @@ def test_folders_hidden_files_and_others_are_ignored_and_listed(root: Path) -> N
     images = root / "train_images"
     (images / "folder.jpg").mkdir()
     (images / "notes.txt").write_text("")
-    (images / "._a.jpg").write_text("what macOS leaves behind")
+    (images / "._a.jpg").write_text("macOS metadata")
     (images / ".ipynb_checkpoints").mkdir()
     source = severstal.read(root)
     assert not source.problems
@@ -384,7 +384,7 @@ def test_all_faults_of_one_image_and_of_all_are_told_at_once(root: Path, tmp_pat
     kept = [x for x in table.read_text().splitlines() if x[:13] not in names[:3]]
     bad = [f"{names[0]},1,1 5 3", f"{names[0]},2,0 5", f"{names[1]},1,x", f"{names[2]},9,1 1"]
     table.write_text("\n".join([*kept, *bad]) + "\n")
-    cut(root / "train_images" / names[1])  # its row is read all the same
+    cut(root / "train_images" / names[1])  # its row is still read
     Image.new("L", (50, 40)).save(root / "train_images" / names[3])
     row_of = len(kept) + 1
     with pytest.raises(DataError) as caught:
@@ -398,7 +398,7 @@ def test_all_faults_of_one_image_and_of_all_are_told_at_once(root: Path, tmp_pat
         ]
     )
     table.write_text("\n".join([*kept, *bad[:3]]) + "\n")
-    with pytest.raises(DataError) as without:  # the same, where only files show it
+    with pytest.raises(DataError) as without:  # the same, with problems that only files show
         open_pack(severstal.read(root), tmp_path)
     assert {*without.value.lines} < {*caught.value.lines}
     assert len(without.value.lines) == 5
@@ -411,7 +411,7 @@ def test_more_faults_than_are_shown(strips: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         open_pack(severstal.read(root), tmp_path)
     assert len(caught.value.lines) == 21
-    assert caught.value.lines[-1] == "… and 4 more faults like these"
+    assert caught.value.lines[-1] == "… and 4 more problems"
 
 
 def pairs(root: Path, names: tuple[str, ...] = ("a", "b", "c")) -> Path:
@@ -440,28 +440,28 @@ MASKS = {
     "alpha": (mask_of("LA"), "mask of mode LA; expected one channel of class ids"),
     "id 2": (
         mask(lambda p: Image.new("L", SIZE, 2).save(p)),
-        "class id 2; allowed are 0 (background) to 1",
+        "class id 2; expected 0 (background) to 1",
     ),
     "id 255": (
         mask(lambda p: Image.fromarray((NOISE > 9).astype(np.uint8) * 255).save(p)),
-        "class id 255; allowed are 0 (background) to 1",
+        "class id 255; expected 0 (background) to 1",
     ),
     "id 300": (
         mask(lambda p: Image.fromarray(np.full((32, 64), 300, np.uint16)).save(p)),
-        "class id 300; allowed are 0 (background) to 1",
+        "class id 300; expected 0 (background) to 1",
     ),
-    "link out": (mask(link_out), "a link that leads out of "),
+    "link out": (mask(link_out), "a link out of "),
     "animated": (
         mask(
             lambda p: Image.new("L", SIZE).save(
                 p, save_all=True, append_images=[Image.new("L", SIZE, 1)]
             )
         ),
-        "holds 2 pictures; expected one",
+        "contains 2 images; expected one",
     ),
     "two images": (
         lambda root: Image.new("L", SIZE).save(root / "images/a.jpg"),
-        "2 images have its stem; one mask cannot belong to all of them",
+        "2 images have this stem, but a mask belongs to one image",
     ),
 }  # fmt: skip
 
@@ -531,11 +531,11 @@ UNPRIVILEGED = """
 import os, sys
 from pathlib import Path
 from PIL import Image
-from tlunet.data import folder, severstal
 from tlunet.data.pack.pack import open_pack
+from tlunet.data.readers import folder, severstal
 from tlunet.errors import DataError
 Image.init()
-os.setgid(65534); os.setuid(65534)  # once all is imported: the project may be root's alone
+os.setgid(65534); os.setuid(65534)  # after the imports: only root may be able to read the project
 for root in sys.argv[2:]:
     root = Path(root)
     try:
@@ -544,7 +544,7 @@ for root in sys.argv[2:]:
             else severstal.read(root),
             Path(sys.argv[1]),
         )
-        print("sound")
+        print("valid")
     except DataError as error:
         print(*error.lines, sep="\\n")
 """
@@ -557,11 +557,11 @@ def test_what_may_not_be_read(strips: Path, tmp_path: Path) -> None:
     (roots[1] / "train.csv").chmod(0)
     (roots[2] / "train_images").chmod(0)
     nested = pairs(tmp_path / "d", ("a", "b", "c", "in/d"))
-    (nested / "images/in").chmod(0o444)  # to be listed, not to be entered
+    (nested / "images/in").chmod(0o444)  # can be listed, but not entered
     (nested / "masks/in").chmod(0)
     closed = few(strips, tmp_path / "closed/e")
     closed.parent.chmod(0)
-    for path in (tmp_path, *tmp_path.parents):  # pytest's folders are for their owner alone
+    for path in (tmp_path, *tmp_path.parents):  # pytest's folders are readable only by their owner
         if path.stat().st_uid == os.getuid() and path != Path("/"):
             path.chmod(path.stat().st_mode | 0o011)
     cache = tmp_path / "cache"
@@ -579,10 +579,10 @@ def test_what_may_not_be_read(strips: Path, tmp_path: Path) -> None:
         f"{victim(roots[0])}: cannot be read as an image (Permission denied)",
         f"{roots[1]}/train.csv: cannot be read (Permission denied)",
         f"{roots[2]}/train_images: folder cannot be read (Permission denied)",
-        f"{nested}/images/in/d.png: cannot be looked at (Permission denied)",
+        f"{nested}/images/in/d.png: cannot be accessed (Permission denied)",
         f"{nested}/masks/in: folder cannot be read (Permission denied)",
-        f"{closed}: cannot be looked at (Permission denied); data.root names the folder of the "
-        "Severstal data: expected train_images/*.jpg and train.csv, as the Kaggle archive unpacks",
+        f"{closed}: cannot be accessed (Permission denied); set data.root to the folder of the "
+        "Severstal data: expected train_images/*.jpg and train.csv, as in the Kaggle archive",
     ]
 
 
@@ -594,12 +594,12 @@ LINE = ("data=severstal", "data.root=data", "epochs=1", "logger=csv", "trainer=c
     [
         (IMAGES["truncated"][0], (), "cannot be read as an image (image file is truncated"),
         (row("{image},1,2040 20"), (), "ends at pixel 2059"),
-        (lambda root: (root / "train.csv").write_text('ImageId,"'), (), "quotes are never closed"),
-        (lambda root: None, ("frac=1e-6",), "no image is left of the 18 training images"),
+        (lambda root: (root / "train.csv").write_text('ImageId,"'), (), "unclosed quote"),
+        (lambda root: None, ("frac=1e-6",), "frac=1e-06: keeps none of the 18 training images"),
         (
             lambda root: [p.unlink() for p in sorted((root / "train_images").iterdir())[2:]],
             ("data.on_error=skip",),
-            "2 images (2 groups to deal) are too few: no image is left for",
+            "2 images (2 groups) are too few: no image is left for",
         ),
     ],
 )

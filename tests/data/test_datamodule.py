@@ -11,7 +11,7 @@ from specks import SMALL, write_specks
 from tlunet.data.augment import Augment
 from tlunet.data.batches import unpack_bits
 from tlunet.data.datamodule import DefectDataModule, resolve_name
-from tlunet.data.residency import bring
+from tlunet.data.residency import to_device
 from tlunet.data.split import fingerprint
 from tlunet.errors import ConfigError, DataError
 
@@ -57,7 +57,7 @@ def test_a_label_is_kept_where_the_mask_vanishes(specks: Path, tmp_path: Path, p
     workers = 2 if path == "workers" else 0
     data = module(specks, tmp_path, size=SMALL, augment=augment, workers=workers)
     if path == "resident":
-        data._resident = bring(data.pack, torch.device("cpu"))
+        data._resident = to_device(data.pack, torch.device("cpu"))
     for batch in epoch(data):
         numbers = np.array([int(name[:2]) for name in batch["id"]])
         assert batch["label"][:, 0].tolist() == (numbers < 8).tolist()
@@ -70,7 +70,7 @@ def test_a_defect_moved_out_of_the_picture_loses_its_label(specks: Path, tmp_pat
     for batch in epoch(data):
         assert not batch["mask"].any()
         assert not batch["label"][:, 0].any()
-        kept = [int(name[:2]) % 2 == 0 for name in batch["id"]]  # had vanished before
+        kept = [int(name[:2]) % 2 == 0 for name in batch["id"]]  # already absent before
         assert batch["label"][:, 1].tolist() == kept
     for batch in epoch(data, "val"):
         assert torch.equal(batch["label"], torch.from_numpy(data.pack.labels[batch["index"]]))
@@ -109,8 +109,8 @@ def test_order_is_a_function_of_seed_and_epoch(strips: Path, tmp_path: Path) -> 
 def test_a_pack_on_the_device_gives_the_same_batches(strips: Path, tmp_path: Path) -> None:
     plain = epoch(module(strips, tmp_path, augment=Augment()), "train", 5)
     resident = module(strips, tmp_path, augment=Augment(), residency="gpu")
-    # Any device that is not the host: the accelerated path, as far as a CPU can show it.
-    resident._resident = bring(resident.pack, torch.device("cpu"))
+    # The code path for accelerators, as far as a CPU can test it.
+    resident._resident = to_device(resident.pack, torch.device("cpu"))
     for ours, theirs in zip(epoch(resident, "train", 5), plain, strict=True):
         assert ours["id"] == theirs["id"]
         for key in ("image", "mask", "label", "index"):
@@ -146,7 +146,7 @@ def test_workers_do_not_change_the_samples(
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")
 def test_workers_that_live_on_know_the_epoch(strips: Path, tmp_path: Path) -> None:
-    """A trainer asks one loader for every epoch, and after a resume for a later one first."""
+    """A trainer uses one loader for all epochs, and starts at a later one after a resume."""
     found = {}
     for workers in (0, 2):
         loader = module(strips, tmp_path, augment=Augment(), workers=workers).train_dataloader()
@@ -192,7 +192,7 @@ def test_auto_takes_severstal_where_it_is(strips: Path, tmp_path: Path) -> None:
 
 def test_what_is_not_possible_is_said(strips: Path, tmp_path: Path) -> None:
     misspelt = DefectDataModule("sevrstal", strips, tmp_path)
-    with pytest.raises(ConfigError, match="allowed are auto, synthetic, severstal"):
+    with pytest.raises(ConfigError, match="expected auto, synthetic, severstal"):
         misspelt.prepare_data()
     with pytest.raises(DataError, match="official"):
         module(strips, tmp_path, split="official")
@@ -208,7 +208,7 @@ def test_official_part_of_neu_seg(real: Path, tmp_path: Path) -> None:
     data.setup()
     sizes = {subset: len(rows) for subset, rows in data.rows.items()}
     assert sizes["test"] == 840
-    assert sizes["unused"] == 2466  # turned copies of test images
+    assert sizes["unused"] == 2466  # rotated copies of test images
     assert abs(sizes["val"] - (3630 - sizes["unused"]) / 8) < 4  # groups of four stay together
     assert sum(sizes.values()) == 4470
     assert not set(SimpleNamespace(**data.rows).test) & set(data.rows["train"])

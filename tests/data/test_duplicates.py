@@ -1,4 +1,4 @@
-"""Near-duplicates: what must be found, what must stay apart, on drawn and on real pictures."""
+"""Near-duplicates: what must and must not be grouped, on synthetic and real images."""
 
 import io
 from collections.abc import Callable
@@ -56,7 +56,7 @@ ALTERED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @pytest.fixture(scope="module")
 def drawn() -> list[np.ndarray]:
-    """Eight strips of one generator, none with a defect."""
+    """Eight defect-free strips from one generator."""
     return [draw(i, size=(128, 800), seed=1, classes=())[0] for i in range(8)]
 
 
@@ -106,7 +106,7 @@ def test_group_is_the_smallest_index(drawn: list[np.ndarray]) -> None:
 
 
 def test_groups_are_connected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ~ B and B ~ C make one group though A and C differ too much, across blocks as well."""
+    """A ~ B and B ~ C make one group although A and C differ too much, also across blocks."""
     texture = np.random.default_rng(0).integers(60, 200, (32, 32))
     slope = np.repeat(np.linspace(-1, 1, 32)[:, None], 32, axis=1)
     a, b, c = (np.clip(texture + s * 14 * slope, 0, 255).astype(np.uint8) for s in (0, 1, 2))
@@ -154,7 +154,7 @@ def test_blank_images_stay_alone() -> None:
 
 
 def test_smooth_images_do_not_merge() -> None:
-    """Slopes of light without texture: nothing says that they are one picture."""
+    """Brightness gradients without texture do not identify an image."""
     y, x = np.mgrid[-1:1:256j, -1:1:400j]
     images = [120 + 20 * np.cos(k) * y + 20 * np.sin(k) * x for k in range(12)]
     assert _group(*(image.astype(np.uint8) for image in images)) == [*range(12)]
@@ -188,7 +188,7 @@ EIGHT: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def _plain(thumbnails: np.ndarray) -> list[int]:
-    """Every pair in full, one at a time, in every view."""
+    """Compare every pair in full, one at a time, in every view."""
     described = duplicates._describe(thumbnails)
     groups = duplicates._identical(thumbnails)
     for view in EIGHT.values():
@@ -201,7 +201,7 @@ def _plain(thumbnails: np.ndarray) -> list[int]:
 
 
 def _worn(thumbnails: np.ndarray) -> np.ndarray:
-    """Copies with more and more noise: some beyond recognition, some at the limit."""
+    """Copies with increasing noise: some beyond the limit, some close to it."""
     rng = np.random.default_rng(3)
     spread = np.linspace(0, 12, len(thumbnails))[:, None, None]
     noisy = thumbnails + spread * rng.standard_normal(thumbnails.shape)
@@ -210,7 +210,7 @@ def _worn(thumbnails: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module", params=["small", "wide", "half dark", "patterned"])
 def many(request: pytest.FixtureRequest) -> np.ndarray:
-    """Thumbnails of pictures and their copies, from noise to a few waves."""
+    """Thumbnails of images and their copies, from noise to a few waves."""
     if request.param == "patterned":
         rng, waves = np.random.default_rng(4), np.arange(32) / 32 * 2 * np.pi
         mix = rng.standard_normal((150, 6))
@@ -232,7 +232,7 @@ def many(request: pytest.FixtureRequest) -> np.ndarray:
 
 def test_no_pair_is_lost_on_the_short_way(many: np.ndarray) -> None:
     expected = _plain(many)
-    assert 10 < len(set(expected)) < 270  # many are joined, many are not
+    assert 10 < len(set(expected)) < 270  # many are grouped, many are not
     assert group(many).tolist() == expected
 
 
@@ -246,7 +246,7 @@ def test_heads_bound_the_correlation(many: np.ndarray) -> None:
         assert (bound > correlation - candidates.ROUNDING / 10).all()
 
 
-# --- real pictures ----------------------------------------------------------------------------
+# --- real images ------------------------------------------------------------------------------
 
 
 def test_different_strips_stay_apart(steel: list[np.ndarray]) -> None:
@@ -268,7 +268,7 @@ def test_finds_real(steel: list[np.ndarray], how: str) -> None:
 
 
 def test_neu_seg(real: Path) -> None:
-    """The counts of the module's text: 1,110 pictures in four orientations, and 30 others."""
+    """The counts in the module docstring: 1,110 scenes in four orientations, and 30 others."""
     images = real / "neu_seg" / "images"
     paths = [*sorted((images / "training").glob("*.jpg")), *sorted((images / "test").glob("*.jpg"))]
     groups = group(np.stack([thumbnail(np.asarray(Image.open(p).convert("L"))) for p in paths]))
@@ -279,6 +279,6 @@ def test_neu_seg(real: Path) -> None:
     assert len(spans) == 779
     assert np.isin(groups[:n], [*spans]).sum() == 2466
     assert np.isin(groups[n:], [*spans]).sum() == 810
-    # Pairs picked by eye: the same picture, and two with another defect blended in.
+    # Pairs picked by eye: the same scene, and two with another defect blended in.
     for one, other in ((3182, 3672), (332, 4352), (586, 4386), (1142, 3224)):
         assert groups[one] == groups[other]

@@ -1,4 +1,4 @@
-"""A user's own folder, from images and masks to a report: the lines of docs/data.md, typed."""
+"""A user's own folder, from images and masks to a report: the commands of docs/data.md."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ CLASSES = "scratch,rolled in"
 
 
 def write_folder(root: Path) -> None:
-    """32 colour images; scratches and patches of the synthetic strips as the ids 1 and 2."""
+    """32 colour images; scratches and patches of the synthetic strips have ids 1 and 2."""
     kinds = ((), (3,), (4,), (3, 4))
     for k in range(32):
         picture, masks = draw(k, size=(32, 64), seed=0, classes=kinds[k % 4])
@@ -47,7 +47,7 @@ def test_from_images_and_masks_to_a_report(
     monkeypatch.setattr("tlunet.report.report.figures", lambda *_: [])  # test_report draws them
     monkeypatch.chdir(tmp_path)
     write_folder(Path("my_steel"))
-    assert "sound: no fault" in tlunet("data", "check", "my_steel", "--classes", CLASSES)
+    assert "no problems found" in tlunet("data", "check", "my_steel", "--classes", CLASSES)
     line = ["data=folder", "data.root=my_steel", 'data.classes=[scratch,"rolled in"]']
     small = ["encoder.name=mobilenet_v2", "epochs=1", "logger=csv", "trainer.threads=1"]
     done = run_here(*line, "study=my_steel", *small, cwd=tmp_path)

@@ -12,7 +12,7 @@ from tlunet.errors import ConfigError, DataError
 
 
 def severstal_data(root: Path, csv: str, images: int = 2) -> Path:
-    """``images`` grey images of 4×6, named a.jpg, b.jpg, …, and a table."""
+    """Write ``images`` grey images of 4×6, named a.jpg, b.jpg, …, and a table."""
     (root / "train_images").mkdir(parents=True)
     for name in "abcdef"[:images]:
         Image.new("L", (6, 4), 99).save(root / "train_images" / f"{name}.jpg")
@@ -35,7 +35,7 @@ def test_both_column_forms_say_the_same(tmp_path: Path) -> None:
         assert not source.problems
         assert [r.image_id for r in source.records] == ["a.jpg", "b.jpg"]
         assert [run[:2] for run in source.records[0].runs] == [(2, "1 3 9 2"), (4, "24 1")]
-        assert source.records[1].runs == ()  # no row, or empty ones: free of defects
+        assert source.records[1].runs == ()  # no row, or empty rows: defect-free
     bits = read_mask(sources[0].records[0], (4, 6), 4)
     # Column-major, 1-based: pixels 1-3 are the top of column 0, 9 and 10 of column 2.
     expected = np.zeros((4, 6), np.uint32)
@@ -54,9 +54,9 @@ def test_byte_order_mark_and_crlf_are_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ("a.jpg,5,1 2", "class '5'; allowed are 1 to 4"),
-        ("a.jpg,0,1 2", "class '0'; allowed are 1 to 4"),
-        ("a.jpg,x,1 2", "class 'x'; allowed are 1 to 4"),
+        ("a.jpg,5,1 2", "class '5'; expected 1 to 4"),
+        ("a.jpg,0,1 2", "class '0'; expected 1 to 4"),
+        ("a.jpg,x,1 2", "class 'x'; expected 1 to 4"),
         ("z.jpg,1,1 2", "image 'z.jpg' is not in"),
         ("../a.jpg,1,1 2", "expected the name of a file in train_images"),
         ("/etc/passwd,1,1 2", "expected the name of a file in train_images"),
@@ -133,7 +133,7 @@ def test_folder_faults(tmp_path: Path) -> None:
     Image.new("L", (9, 9)).save(root / "masks/c.png")
     source = folder.read(root, classes=["scratch", "dent"])
     assert "b.jpg: has no mask" in str(source.problems[0])
-    with pytest.raises(DataError, match=r"class id 3; allowed are 0 \(background\) to 2"):
+    with pytest.raises(DataError, match=r"class id 3; expected 0 \(background\) to 2"):
         read_mask(source.records[0], (2, 3), 2)
     with pytest.raises(DataError, match=r"mask of 9×9 .* for an image of 2×2"):
         read_mask(source.records[2], (2, 2), 2)
@@ -184,13 +184,13 @@ def test_links_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
     ("holds", "name"),
     [
         (["train_images/", "train.csv"], "severstal"),
-        (["train.csv", "notes/"], "severstal"),  # what is missing is then said by its name
+        (["train.csv", "notes/"], "severstal"),  # the reader then reports what is missing
         (["images/", "masks/"], "folder"),
         (["images/", "annotations/"], "neu_seg"),
         (["images/", "masks/", "annotations/"], "folder"),
         (["masks/"], "folder"),
-        (["images/"], None),  # of two layouts
-        (["images", "masks"], None),  # files
+        (["images/"], None),  # part of two layouts
+        (["images", "masks"], None),  # files, not folders
         ([], None),
     ],
 )
@@ -202,5 +202,5 @@ def test_a_layout_is_recognised_by_its_parts(
     if name:
         assert recognise(tmp_path) == name
         return
-    with pytest.raises(DataError, match=r"no data set of a known layout in it; expected train_im"):
+    with pytest.raises(DataError, match=r"contains no known data set layout; expected train_im"):
         recognise(tmp_path)

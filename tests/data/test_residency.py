@@ -9,7 +9,7 @@ from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.synthetic.generate import generate
 from tlunet.errors import ConfigError
 
-CPU = torch.device("cpu")  # any device will do to see that rows arrive whole and in order
+CPU = torch.device("cpu")  # any device can show that rows arrive complete and in order
 
 
 @pytest.fixture(autouse=True)
@@ -29,20 +29,20 @@ def test_every_row_arrives_whatever_the_chunk(
 ) -> None:
     pack = module(strips, tmp_path).pack
     monkeypatch.setattr(residency, "CHUNK", 7)  # 24 = 3 · 7 + 3
-    images, bits = residency.bring(pack, CPU)
+    images, bits = residency.to_device(pack, CPU)
     assert np.array_equal(images[:, 0], pack.images)
     assert np.array_equal(bits, pack.masks)
-    assert residency.bring(pack, CPU).nbytes == pack.images.nbytes + pack.masks.nbytes
+    assert residency.to_device(pack, CPU).nbytes == pack.images.nbytes + pack.masks.nbytes
 
 
 def test_cells_share_one_copy_and_another_pack_takes_its_place(
     strips: Path, tmp_path: Path
 ) -> None:
     first, second = module(strips, tmp_path, frac=0.5), module(strips, tmp_path, seed=1)
-    shared = residency.bring(first.pack, CPU)
-    assert residency.bring(second.pack, CPU).images is shared.images
+    shared = residency.to_device(first.pack, CPU)
+    assert residency.to_device(second.pack, CPU).images is shared.images
     generate(tmp_path / "other", n=16, size=(32, 64), seed=9, workers=1)
-    residency.bring(module(tmp_path / "other", tmp_path).pack, CPU)
+    residency.to_device(module(tmp_path / "other", tmp_path).pack, CPU)
     assert [len(kept.images) for kept in residency._kept.values()] == [16]
 
 
@@ -55,7 +55,7 @@ def test_auto_asks_how_much_is_free(
     for free, lives in ((2 * needed, False), (2 * needed + 1, True)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 10 * needed))
         assert data.lives_on(cuda) is lives
-    for reserved, lives in ((needed, True), (needed + 1, False)):  # as much beside it, or more
+    for reserved, lives in ((needed, True), (needed + 1, False)):  # as much as is left, or more
         data.reserved = reserved
         assert data.lives_on(cuda) is lives
     assert not data.lives_on(CPU)
@@ -69,16 +69,16 @@ def test_a_pack_makes_way_for_training(
     strips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = module(strips, tmp_path)
-    size = residency.bring(data.pack, CPU).nbytes
-    assert residency.held() == size == data.pack.nbytes
-    # With the pack there nothing else would fit beside it; what it takes counts as free.
+    size = residency.to_device(data.pack, CPU).nbytes
+    assert residency.resident_bytes() == size == data.pack.nbytes
+    # The memory that the resident pack uses counts as free.
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2 * size, 10 * size))
     data.reserved = 2 * size - 1
     assert data.lives_on(torch.device("cuda", 0))
     data.reserved = 2 * size
     assert not data.lives_on(torch.device("cuda", 0))
-    data.train_dataloader()  # on a CPU it lives nowhere else
-    assert residency.held() == 0
+    data.train_dataloader()  # on a CPU, the pack is not resident
+    assert residency.resident_bytes() == 0
 
 
 def test_a_pack_that_was_asked_there_and_is_too_large(
@@ -89,8 +89,8 @@ def test_a_pack_that_was_asked_there_and_is_too_large(
 
     pack = module(strips, tmp_path).pack
     monkeypatch.setattr(torch, "empty", full)
-    with pytest.raises(ConfigError, match=r"data\.residency=gpu: images and masks take 0\.0 GiB"):
-        residency.bring(pack, CPU)
+    with pytest.raises(ConfigError, match=r"data\.residency=gpu: images and masks need 0\.0 GiB"):
+        residency.to_device(pack, CPU)
 
 
 def test_workers_only_where_they_help(strips: Path, tmp_path: Path) -> None:
@@ -99,5 +99,5 @@ def test_workers_only_where_they_help(strips: Path, tmp_path: Path) -> None:
     assert data._workers(CPU, data.augment) == 0
     assert data._workers(cuda, data.augment) >= 1
     assert module(strips, tmp_path, workers=3)._workers(CPU, data.augment) == 3
-    data._resident = residency.bring(data.pack, CPU)
+    data._resident = residency.to_device(data.pack, CPU)
     assert data._workers(cuda, data.augment) == 0

@@ -1,4 +1,4 @@
-"""The run-length code: hand-computed tables, random masks, the real masks, every fault."""
+"""Run-length encoding: hand-computed tables, random masks, real masks, every error."""
 
 import csv
 from pathlib import Path
@@ -75,8 +75,8 @@ def test_agrees_with_a_loop(mask: np.ndarray) -> None:
         ("9" * 30 + " 1", "value 1 is '9+': expected an integer of at most 16 digits"),
         ("0 2", r"run 1 \(start 0, length 2\) starts before the image"),
         ("2 1 -4 2", r"run 2 \(start -4, length 2\) starts before the image"),
-        ("3 0", r"run 1 \(start 3, length 0\) is empty: a length is at least 1"),
-        ("3 -1", r"run 1 \(start 3, length -1\) is empty: a length is at least 1"),
+        ("3 0", r"run 1 \(start 3, length 0\) is empty: expected a length of at least 1"),
+        ("3 -1", r"run 1 \(start 3, length -1\) is empty: expected a length of at least 1"),
         ("11 3", "ends at pixel 13: the image of 3 x 4 has 12 pixels"),
         ("13 1", "ends at pixel 13: the image of 3 x 4 has 12 pixels"),
         (
@@ -102,7 +102,7 @@ def test_real_masks(real: Path) -> None:
     with (real / "severstal_sample" / "rle_900.csv").open() as file:
         masks = [row["EncodedPixels"] for row in csv.DictReader(file)]
     assert len(masks) == 1286
-    for runs in masks:  # all of them are in canonical form
+    for runs in masks:  # all are in canonical form
         mask = decode(runs, (256, 1600))
         assert mask.sum() == sum(int(length) for length in runs.split()[1::2])
         assert encode(mask) == runs

@@ -1,4 +1,4 @@
-"""The split: shares, strata, groups, nested fractions, and nothing but the seed decides."""
+"""The split: sizes, strata, groups, nested fractions, and dependence on the seed only."""
 
 from pathlib import Path
 
@@ -19,13 +19,13 @@ def _names(n: int) -> list[str]:
 
 
 def _part(split: pd.DataFrame, name: str) -> np.ndarray:
-    """Rows of a part; training images that a fraction leaves out belong to train."""
+    """Rows of a subset; training images that a fraction excludes belong to train."""
     subset = split["subset"].replace("unused", "train")
     return (subset == name).to_numpy()
 
 
 def _excess(split: pd.DataFrame, traits: np.ndarray) -> np.ndarray:
-    """Count of each trait in each part, less its exact share: (parts, traits)."""
+    """Count of each trait in each subset minus its exact target: (subsets, traits)."""
     rows = [
         traits[_part(split, p)].sum(0) - f * traits.sum(0)
         for p, f in zip(PARTS, FRACTIONS, strict=True)
@@ -46,7 +46,7 @@ def severstal(real: Path) -> tuple[list[str], np.ndarray]:
 
 @st.composite
 def tables(draw: st.DrawFn, groups: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    """Labels of 24 to 90 images, classes of any rarity; groups of conflicting labels."""
+    """Labels of 24 to 90 images, with classes of any rarity and groups of conflicting labels."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     n = draw(st.integers(24, 90))
     labels = rng.random((n, draw(st.integers(1, 5)))) < rng.random()
@@ -66,7 +66,7 @@ def test_real_shares(severstal: tuple[list[str], np.ndarray], seed: int) -> None
     assert list(split.columns) == ["image_id", "subset", "group"]
     assert split["image_id"].tolist() == ids
     assert split["subset"].value_counts().to_dict() == {"train": 9426, "val": 1571, "test": 1571}
-    assert np.abs(_excess(split, labels)).max() <= 1  # far inside 5 %: class 2 has 247 images
+    assert np.abs(_excess(split, labels)).max() <= 1  # far less than 5%: class 2 has 247 images
     _, stratum = np.unique(labels, axis=0, return_inverse=True)
     assert np.abs(_excess(split, np.eye(stratum.max() + 1)[stratum])).max() <= 1.5
 
@@ -102,7 +102,7 @@ def test_real_fractions(severstal: tuple[list[str], np.ndarray]) -> None:
         before = images
 
 
-# --- on drawn ones ----------------------------------------------------------------------------
+# --- on random tables -------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=25, derandomize=True)
@@ -137,7 +137,7 @@ def test_fractions_are_nested(
     train = (large["subset"] == "train").to_numpy()
     assert train.sum() == max(1, round(max(one, other) * _part(large, "train").sum()))
     assert set(ids[small["subset"] == "train"]) <= set(ids[train])
-    for name in PARTS:  # only the training part gives anything up
+    for name in PARTS:  # only the training set gets smaller
         np.testing.assert_array_equal(_part(small, name), _part(large, name))
     assert set(large["subset"][_part(large, "train")]) <= {"train", "unused"}
     assert fingerprint(small) == fingerprint(large)
@@ -153,7 +153,7 @@ def test_order_does_not_matter(
     new = np.random.default_rng(random.randint(0, 999)).permutation(len(ids))  # type: ignore[attr-defined]
     kwargs = {"frac": 0.5, "seed": 3}
     split = make_split(ids, labels, groups=group if grouped else None, **kwargs)
-    # Other names for the groups too: only who is with whom counts.
+    # Groups are also renamed: only membership matters.
     renamed = (1000 - group)[new] if grouped else None
     turned = make_split(ids[new], labels[new], groups=renamed, **kwargs)
     assert turned["image_id"].tolist() == ids[new].tolist()
@@ -172,7 +172,7 @@ def test_the_seed_decides() -> None:
 
 
 def test_a_frozen_split() -> None:
-    """The same on every machine and for ever: results of old runs stay comparable."""
+    """The same on every machine and in every version, so that old results stay comparable."""
     labels = np.arange(48).reshape(-1, 1) % 3 == 0
     split = make_split(_names(48), labels, frac=0.5, seed=0)
     assert fingerprint(split) == "ff6ed947480e98c779e01ba0b3692455b170bea0c6d677222787e6b9c9f4fc85"
@@ -188,15 +188,15 @@ def test_other_fractions() -> None:
     assert [int(_part(split, p).sum()) for p in PARTS] == [50, 20, 30]
 
 
-# --- the data set's own test part -------------------------------------------------------------
+# --- the published test set -------------------------------------------------------------------
 
 
 def test_official_part() -> None:
     labels = np.arange(100).reshape(-1, 1) % 2 == 0
     official = ["test" if i >= 80 else "train" for i in range(100)]
     group = np.arange(100)
-    group[[90, 3, 4]] = 90  # two training images nearly duplicate a test image
-    group[[5, 6]] = 5  # these only each other
+    group[[90, 3, 4]] = 90  # two training images are near-duplicates of a test image
+    group[[5, 6]] = 5  # these only of each other
     split = make_split(_names(100), labels, frac=1.0, seed=0, groups=group, official=official)
     subset = split["subset"].to_numpy()
     assert set(np.flatnonzero(subset == "test")) == set(range(80, 100))
@@ -234,26 +234,26 @@ def test_fingerprint_sees_every_column(column: str, row: int, value: object) -> 
     assert fingerprint(changed) != fingerprint(split)
 
 
-# --- faults -----------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"frac": 0}, "frac=0: expected a share above 0 and up to 1"),
+        ({"frac": 0}, "frac=0: expected a fraction above 0 and at most 1"),
         ({"frac": 1.1}, "frac=1.1: expected"),
         ({"frac": float("nan")}, "frac=nan: expected"),
-        ({"fractions": (0.5, 0.2, 0.2)}, r"fractions=\(0.5, 0.2, 0.2\): expected three shares"),
-        ({"fractions": (1.0, 0.0, 0.0)}, "expected three shares above 0 that sum to 1"),
+        ({"fractions": (0.5, 0.2, 0.2)}, r"fractions=\(0.5, 0.2, 0.2\): expected three fractions"),
+        ({"fractions": (1.0, 0.0, 0.0)}, "expected three fractions above 0 that sum to 1"),
         ({"labels": np.ones((15, 1))}, "15 labels for 16 images"),
         ({"labels": np.ones(16)}, r"labels of shape \(16,\): expected \(images, classes\)"),
         ({"groups": [1, 2]}, "2 groups for 16 images"),
         ({"official": ["test"]}, "1 official for 16 images"),
-        ({"image_ids": ["a", *_names(14), "a"]}, "image 'a' is given 2 times"),
-        ({"groups": [0] * 16}, r"16 images \(1 groups to deal\) are too few: .* for val"),
+        ({"image_ids": ["a", *_names(14), "a"]}, "image 'a' is listed 2 times"),
+        ({"groups": [0] * 16}, r"16 images \(1 groups\) are too few: .* for val"),
         ({"official": ["train"] * 16}, "the official split has no test images"),
         ({"official": ["test"] * 16}, "the official split has no train images"),
-        ({"official": ["train"] * 8 + ["Test"] * 8}, "official part 'Test': expected 'train'"),
+        ({"official": ["train"] * 8 + ["Test"] * 8}, "official subset 'Test': expected 'train'"),
     ],
 )
 def test_faults(changed: dict[str, object], said: str) -> None:

@@ -1,4 +1,4 @@
-"""`tlunet data synth`: strips that every reader knows for what they are."""
+"""`tlunet data synth`: strips that every reader recognises as synthetic."""
 
 import sys
 from collections.abc import Callable
@@ -40,9 +40,9 @@ def test_what_was_written_is_said_and_read(synth: Run) -> None:
     plan = plan_classes(24, seed=3)
     counts = [sum(m in classes for classes in plan) for m in (1, 2, 3, 4)]
     assert out.splitlines()[1:] == [
-        "strips: 24 synthetic strips of 32x64, which are not steel",
-        f"images with class: pits {counts[0]}, fine lines {counts[1]}, scratches {counts[2]}, "
-        f"patches {counts[3]}; no defect {plan.count(())}",
+        "strips: 24 synthetic strips of 32x64 (not steel)",
+        f"images per class: pits {counts[0]}, fine lines {counts[1]}, scratches {counts[2]}, "
+        f"patches {counts[3]}; defect-free {plan.count(())}",
         "train on it: python run.py data=severstal data.root=strips",
     ]
     source = read_source(Path("strips"), "auto")
@@ -69,7 +69,7 @@ def test_a_note_that_names_nothing_known_is_a_fault(synth: Run) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["."], ".: exists already; remove it or choose another folder"),
+        (["."], ".: already exists; remove it or choose another folder"),
         (["out", "--balance", "odd"], "tlunet data synth: balance='odd': expected one of even"),
         (["out", "--size", "10x10"], "tlunet data synth: size=(10, 10): expected (height, width)"),
         (["out", "--size", "64"], "--size 64: expected height x width"),

@@ -1,4 +1,4 @@
-"""Procedural strips: deterministic, true to their plan, written whole or not at all."""
+"""Synthetic strips: deterministic, according to plan, written atomically."""
 
 import csv
 import os
@@ -73,8 +73,8 @@ def test_the_mask_lies_generously_around_what_changed(family, class_id):
         contrast.append(np.percentile(change[mask] / (plain[mask] + 10.0), 90))
         # As an annotator's outline: nothing thinner than three pixels.
         assert ndimage.binary_opening(mask, np.ones((3, 3))).sum() > 0.9 * mask.sum()
-    assert min(shares) > (0.8 if family == "strips" else 0.55)  # blobs without an edge fade out
-    assert np.median(contrast) > 0.2  # plain to the eye
+    assert min(shares) > (0.8 if family == "strips" else 0.55)  # blobs have soft edges
+    assert np.median(contrast) > 0.2  # clearly visible
 
 
 def test_the_shape_of_a_defect_does_not_depend_on_the_others():
@@ -86,7 +86,7 @@ def test_the_shape_of_a_defect_does_not_depend_on_the_others():
 
 @pytest.mark.parametrize("size", [(32, 64), (256, 1600)])
 def test_pits_show_on_dark_patches(size):
-    """Where a patch darkens the steel, pits on it are bright: dark ones could not be seen."""
+    """Where a patch darkens the steel, pits on it are bright; dark ones would be invisible."""
     contrast = []
     for index in range(40):
         patch, masks = draw(index, size=size, seed=0, classes=(4,))
@@ -104,7 +104,7 @@ def test_strips_sometimes_end_and_no_defect_lies_beside_them():
     for index in range(40):
         plain, _ = draw(index, size=SMALL, seed=4, classes=())
         _, masks = draw(index, size=SMALL, seed=4, classes=(1, 2, 3, 4))
-        beside = (plain < 20).all(0)  # columns of darkness
+        beside = (plain < 20).all(0)  # dark columns
         ends += bool(beside.any())
         assert not masks[:, :, beside].any()
     assert 2 <= ends <= 14  # one in six: 6.7 expected
@@ -142,7 +142,7 @@ def test_strips_lie_where_real_images_lie():
 
 
 def test_the_families_differ_in_texture():
-    """Streaks run up a strip: its pixels resemble those above more than those beside."""
+    """Streaks are vertical: pixels are more similar to those above than to those at the side."""
 
     def streaks(family):
         values = []
@@ -182,11 +182,11 @@ def test_even_gives_eight_test_images_of_every_class(n):
     counts = Counter(plan_classes(n, seed=0))
     assert sum(counts.values()) == n
     assert 0.16 <= counts[()] / n <= 0.18
-    assert max(map(len, counts)) == 2  # a third or fourth class would cover the others
+    assert max(map(len, counts)) == 2  # a third or fourth class would cover other classes
     for class_id in (1, 2, 3, 4):
         share = sum(c for classes, c in counts.items() if class_id in classes) / n
         assert 0.32 <= share <= 0.35
-        # A stratified part keeps at least the whole images of each set's 12.5 %.
+        # A stratified subset keeps at least floor(12.5%) of the images of each set.
         assert sum(c // 8 for classes, c in counts.items() if class_id in classes) >= 8
 
 
@@ -246,7 +246,7 @@ def test_the_reader_finds_what_was_drawn(tmp_path):
         assert tuple(class_id for class_id, *_ in record.runs) == plan[index]
         for class_id, runs, *_ in record.runs:
             np.testing.assert_array_equal(rle.decode(runs, SMALL), masks[class_id - 1])
-    assert order != sorted(order)  # a listing is not in the order of drawing
+    assert order != sorted(order)  # the listing is not in the order of drawing
 
 
 def test_bytes_do_not_depend_on_the_number_of_workers(tmp_path):
@@ -281,7 +281,7 @@ def test_a_crash_leaves_nothing_and_the_next_run_works(tmp_path):
 
 def test_an_existing_folder_is_left_alone(tmp_path):
     (tmp_path / "mine").mkdir()
-    with pytest.raises(DataError, match="mine: exists already; remove it"):
+    with pytest.raises(DataError, match="mine: already exists; remove it"):
         generate(tmp_path / "mine", n=2, size=SMALL, seed=0)
     assert list((tmp_path / "mine").iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""A run made up in a moment: a network that was never trained, and the data it says it was."""
+"""Fixtures: artificial runs with untrained networks, and their data."""
 
 import io
 import sys
@@ -20,7 +20,7 @@ SIZE = (32, 64)
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run's folder; read it, do not write to it."""
+    """Folder of a finished run; read-only."""
     from deploy.networks import write_checkpoint
 
     return write_checkpoint(tmp_path_factory.mktemp("runs") / "resnet-random-1.0-s0-0123")
@@ -28,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def network(run: Path) -> "TLUNet":
-    """The run's network, as it was trained."""
+    """The run's network."""
     from tlunet.model.task import load_network
 
     return load_network(run)
@@ -36,7 +36,7 @@ def network(run: Path) -> "TLUNet":
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Grey and in colour, of the run's size and of others, two of one name, one that is broken."""
+    """Grey and colour, the run's size and others, two with one name, one broken."""
     root = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     shapes = {
@@ -52,7 +52,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with its data: synthetic strips, and the scores that it was tested with."""
+    """A run with its data (synthetic strips) and its test scores."""
     from deploy.networks import write_run
 
     return write_run(tmp_path_factory.mktemp("whole"))
@@ -60,14 +60,14 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tlunet(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Type a line; its exit code."""
+    """Run a command and return its exit code."""
     from tlunet.machine import device as hardware
 
     def call(*args: str | Path, stdin: str = "") -> int:
         monkeypatch.setattr(sys, "argv", ["tlunet", *map(str, args)])
         monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        # Test processes with two threads each wait for one another all the time.
-        monkeypatch.setattr(hardware, "_cores", lambda: 1)
+        # With two threads each, parallel test processes block one another.
+        monkeypatch.setattr(hardware, "cores", lambda: 1)
         with pytest.raises(SystemExit) as end:
             cli.main()
         return int(end.value.code or 0)

@@ -1,4 +1,4 @@
-"""Networks that were never trained, in folders that look as if they were."""
+"""Untrained networks in folders that look like those of finished runs."""
 
 import json
 from pathlib import Path
@@ -8,12 +8,13 @@ import torch
 import yaml
 from torch import nn
 
+from tlunet.data.augment import Augment
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.split import fingerprint
 from tlunet.model.metrics import DefectMetrics
 from tlunet.model.network import TLUNet
 from tlunet.model.task import DefectTask, load_network
-from tlunet.study.training.resolve import datamodule
+from tlunet.runs.data import datamodule
 
 CLASSES = ("pits", "lines", "dents", "<b>x</b>")
 SIZE = (32, 64)
@@ -21,7 +22,7 @@ THRESHOLD = 0.45
 
 
 def lively(network: TLUNet) -> TLUNet:
-    """Statistics as after a training, and answers on both sides of the threshold."""
+    """Set statistics as after training, with outputs on both sides of the threshold."""
     torch.manual_seed(0)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -35,7 +36,7 @@ def lively(network: TLUNet) -> TLUNet:
 def write_checkpoint(
     folder: Path, encoder: str = "resnet18", size: tuple[int, int] = SIZE, arch: str = "unet"
 ) -> Path:
-    """A run's folder, as far as predictions need it."""
+    """Write the files of a run that prediction needs."""
     folder.mkdir(parents=True)
     torch.manual_seed(0)
     network = lively(TLUNet(encoder, len(CLASSES), [90.0], [50.0], arch))
@@ -49,7 +50,7 @@ def write_checkpoint(
 
 
 def write_run(root: Path) -> Path:
-    """A run with its data: synthetic strips, and the scores that it was tested with."""
+    """Write a run with its data (synthetic strips) and its test scores."""
     folder = write_checkpoint(root / "runs" / "synthetic" / "resnet-random-1.0-s0-0123")
     config: dict[str, Any] = {
         "data": {
@@ -61,7 +62,7 @@ def write_run(root: Path) -> Path:
         "frac": 1.0, "batch_size": 8, "seed": 0,
         "augment": {"_target_": "tlunet.data.augment.Augment"},
     }  # fmt: skip
-    data = datamodule(config)
+    data = datamodule(config, Augment())
     data.prepare_data()
     data.setup()
     config["data"]["root"] = str(data.root)
@@ -77,7 +78,7 @@ def write_run(root: Path) -> Path:
 
 
 def tested(network: TLUNet, data: DefectDataModule) -> dict[str, object]:
-    """The scores of the test part."""
+    """Compute the test scores."""
     metrics = DefectMetrics(THRESHOLD)
     with torch.no_grad():
         for batch in data.batches("test"):

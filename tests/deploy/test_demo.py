@@ -1,4 +1,4 @@
-"""The page in a real browser: an image is dropped, and what both networks find stands there."""
+"""Test the page in a real browser: drop an image and see the results of both networks."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from deploy.networks import CLASSES, SIZE
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from deploy.networks import CLASSES, SIZE
 from tlunet.deploy.predict import Predictor
 
 Line = Callable[..., int]
 
-# Gradio 6.31 with pandas 3: what it uses to tell queues is deprecated.
+# Gradio 6.31 with pandas 3 uses deprecated options.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*future.no_silent_downcasting"),
     pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
@@ -26,7 +26,7 @@ def browser() -> Iterator[Browser]:
     names = ("chromium", "chromium-browser", "google-chrome")
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
-        pytest.skip(f"none of {', '.join(names)} is on the PATH: no browser to look with")
+        pytest.skip(f"none of {', '.join(names)} is on the PATH: needs a browser")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield browser
@@ -46,7 +46,7 @@ def address(run: Path) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    """The page; at the end nothing was asked of any other machine."""
+    """The page; teardown checks that no other machine was contacted."""
     assert address.startswith("http://127.0.0.1:")
     asked: list[str] = []
     tab = browser.new_page(viewport={"width": 1400, "height": 1100})
@@ -71,7 +71,7 @@ def test_a_dropped_image_is_looked_at_by_both(page: Page, images: Path, tmp_path
     names = [b.get_attribute("aria-label") or "" for b in page.locator("button").all()]
     assert "Fullscreen" in " ".join(names)
     assert not [name for name in names if "share" in name.lower()]
-    assert not list(Path(demo.__file__).parent.glob("*.pyi"))  # Gradio writes some
+    assert not list(Path(demo.__file__).parent.glob("*.pyi"))  # Gradio writes such files
     page.screenshot(path=tmp_path / "page.png")
     with Image.open(tmp_path / "page.png") as file:
         assert len(file.convert("RGB").getcolors(1 << 24) or []) > 100
@@ -88,7 +88,7 @@ def test_an_image_that_cannot_be_read_is_said_so(page: Page, images: Path) -> No
 
 
 def test_no_other_machine_can_ask(address: str) -> None:
-    """It listens on the loopback alone."""
+    """The server listens on loopback only."""
     port = int(address.rstrip("/").rsplit(":", 1)[1])
     listening = [
         line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
@@ -104,7 +104,7 @@ def test_no_other_machine_can_ask(address: str) -> None:
         (["nowhere"], "nowhere: no such checkpoint"),
         (["RUN", "nowhere"], "nowhere: no such checkpoint"),
         (["RUN", "--device", "gpu"], "--device gpu"),
-        (["RUN", "--tuned"], "was not tuned"),
+        (["RUN", "--tuned"], ": not tuned; before --tuned, run tlunet tune"),
     ],
 )
 def test_a_mistake_is_a_line_and_exit_code_2(
@@ -119,12 +119,14 @@ def test_a_port_that_is_taken(
 ) -> None:
     port = address.rstrip("/").rsplit(":", 1)[1]
     assert tlunet("demo", run, "--no-browser", "--port", port) == 2
-    assert f"--port {port}: another program listens there" in capsys.readouterr().err
+    assert f"--port {port}: port in use, choose another" in capsys.readouterr().err
 
 
 def test_without_gradio(
     run: Path, tlunet: Line, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("tlunet.cli.opening.find_spec", lambda name: None)
+    monkeypatch.setattr("tlunet.machine.versions.find_spec", lambda name: None)
     assert tlunet("demo", run) == 2
-    assert capsys.readouterr().err == ("gradio is not installed: pip install '.[demo]' has it\n")
+    assert capsys.readouterr().err == (
+        "tlunet demo: gradio is not installed; pip install '.[demo]'\n"
+    )

@@ -1,4 +1,4 @@
-"""An exported network says what the original says, and works where torch is not."""
+"""Exported networks match the original and work without torch."""
 
 import json
 import subprocess
@@ -11,10 +11,10 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from deploy.networks import CLASSES, SIZE, THRESHOLD, write_checkpoint
 from onnx import TensorProto, helper
 from packaging.version import Version
 
-from deploy.networks import CLASSES, SIZE, THRESHOLD, write_checkpoint
 from tlunet.deploy.card import Card
 from tlunet.deploy.export import TOLERANCE, compare, export
 from tlunet.deploy.predict import Predictor
@@ -31,7 +31,7 @@ RULES = Rules((0.4, 0.5, 0.6, 0.5), (0, 60, 0, 0), (0.0, 0.0, 0.0, 0.5), (0.3,) 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small run that was tuned and exported: the folder, with model.onnx in it."""
+    """Folder of a small run that was tuned and exported, with model.onnx."""
     folder = write_checkpoint(tmp_path_factory.mktemp("runs") / "small", "resnet18")
     (folder / "tuned.json").write_text(json.dumps({"rules": RULES.as_dict()}))
     strips = list(np.random.default_rng(1).integers(0, 256, (3, *SIZE), dtype=np.uint8))
@@ -46,7 +46,7 @@ def test_one_input_two_outputs_and_what_it_says_of_itself(exported: Path) -> Non
     session = onnxruntime.InferenceSession(exported / "model.onnx")
     [image], outputs = session.get_inputs(), session.get_outputs()
     assert (image.name, image.type, len(image.shape)) == ("image", "tensor(float)", 4)
-    assert all(isinstance(side, str) for side in image.shape)  # none of them is fixed
+    assert all(isinstance(side, str) for side in image.shape)  # no dimension is fixed
     assert [one.name for one in outputs] == ["masks", "labels"]
     said = session.get_modelmeta().custom_metadata_map
     known = {key: json.loads(text) for key, text in said.items()}
@@ -84,7 +84,7 @@ def test_both_predict_the_same(exported: Path, images: Path, tuned: bool) -> Non
         assert (type(a), a.path) == (type(b), b.path)
         if isinstance(a, Prediction) and isinstance(b, Prediction):
             np.testing.assert_allclose(a.probabilities, b.probabilities, atol=TOLERANCE)
-            assert (a.bits == b.bits).mean() > 0.995  # a probability may lie on a threshold
+            assert (a.bits == b.bits).mean() > 0.995  # a probability may be at a threshold
             assert a.labels.tolist() == b.labels.tolist()
 
 
@@ -115,14 +115,17 @@ def without_torch(*line: str | Path) -> subprocess.CompletedProcess[str]:
 def test_what_needs_more_says_so(line: tuple[str, ...], exported: Path) -> None:
     done = without_torch(*(exported if word == "RUN" else word for word in line))
     assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
-    assert " is not installed; without the whole package (pip install ." in done.stderr
+    assert (
+        " is not installed; this command needs the full package (pip install . in a checkout)"
+        in done.stderr
+    )
 
 
 def test_predict_works_without_torch(exported: Path, images: Path, tmp_path: Path) -> None:
     line = "predict", exported / "model.onnx", images, "--out", tmp_path, "--tuned"
     more = "--overlay", "outline", "--submission"
     done = without_torch(*line, *more)
-    assert done.stdout.startswith("7 predicted, 1 could not be read"), done.stderr
+    assert done.stdout.startswith("7 images predicted, 1 unreadable → "), done.stderr
     assert done.returncode == 1
     assert len(list((tmp_path / "masks").rglob("*.png"))) == 7
     assert len(list((tmp_path / "overlays").rglob("*.jpg"))) == 7
@@ -182,12 +185,12 @@ def test_what_differs_is_refused(network: TLUNet, apart: float) -> None:
             masks, labels = network(torch.from_numpy(images))
         return masks.sigmoid().numpy(), labels.sigmoid().numpy() + np.float32(apart)
 
-    with pytest.raises(ConfigError, match=r"differs by .* nothing is written"):
+    with pytest.raises(ConfigError, match=r"probabilities differ by .* nothing was written"):
         compare(network, other, Card(CLASSES, 0.5, SIZE, "resnet18"), [])
 
 
 def write_onnx(path: Path, name: str = "image", metadata: bool = False) -> Path:
-    """Somebody's own network: it gives back what it takes."""
+    """Write a foreign network that returns its input."""
     value = helper.make_tensor_value_info(name, TensorProto.FLOAT, [1])
     out = helper.make_tensor_value_info("masks", TensorProto.FLOAT, [1])
     labels = helper.make_tensor_value_info("labels", TensorProto.FLOAT, [1])
@@ -202,10 +205,10 @@ def write_onnx(path: Path, name: str = "image", metadata: bool = False) -> Path:
     ("name", "message"),
     [
         ("nowhere.onnx", r"nowhere\.onnx: no such file; tlunet export RUN writes"),
-        ("text.onnx", r"text\.onnx: cannot be run as an ONNX file"),
-        ("cut.onnx", r"cut\.onnx: cannot be run as an ONNX file"),
-        ("other.onnx", r"other\.onnx: takes x and gives masks, labels, expected image"),
-        ("bare.onnx", r"bare\.onnx: has none of the metadata that tlunet export writes"),
+        ("text.onnx", r"text\.onnx: cannot be read as an ONNX file"),
+        ("cut.onnx", r"cut\.onnx: cannot be read as an ONNX file"),
+        ("other.onnx", r"other\.onnx: input x, output masks, labels; expected input image, output"),
+        ("bare.onnx", r"bare\.onnx: metadata of tlunet export is missing"),
     ],
 )
 def test_a_strangers_file_is_a_line(
@@ -227,9 +230,9 @@ def test_a_strangers_file_is_a_line(
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["nowhere"], "nowhere: no such folder; expected a finished run's"),
+        (["nowhere"], "nowhere: no such folder; expected a finished run"),
         (["RUNNING"], "its state is 'running', not finished"),
-        (["RUN", "--format", "tensorrt"], "--format tensorrt: allowed are onnx and torch"),
+        (["RUN", "--format", "tensorrt"], "--format tensorrt: expected onnx and torch"),
         (["RUN", "--out", "nowhere/m.onnx"], "nowhere/m.onnx: cannot be written"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Names, tables, pictures: everything that is written about what was found."""
+"""Test names, tables and images of the output."""
 
 import csv
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def test_images_are_named_below_what_holds_them_all(images: Path, tmp_path: Path
     assert len(listing.images) == 2
     assert listing.faults == [Unreadable(images / "nowhere", "no such file or folder")]
     [fault] = list_paths([images, tmp_path / "empty"]).faults
-    assert fault.reason == "no image in this folder"
+    assert fault.reason == "no images in this folder"
     with pytest.raises(DataError, match="no such file or folder"):
         list_paths([tmp_path / "nowhere"])
 
@@ -52,7 +52,7 @@ def test_a_name_that_is_not_utf8_is_passed_over(tmp_path: Path) -> None:
         path.touch()
     listing = list_paths(names)
     assert list(listing.images) == [names[0]]
-    assert listing.faults == [Unreadable(names[1], "its name is not UTF-8; rename it")]
+    assert listing.faults == [Unreadable(names[1], "file name is not UTF-8; rename it")]
 
 
 def test_masks_of_one_stem_have_files_of_their_own() -> None:
@@ -65,7 +65,7 @@ def test_masks_of_one_stem_have_files_of_their_own() -> None:
 
 
 def test_a_long_list_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thousands of paths come as they are typed, and go as they are asked for."""
+    """Thousands of paths are read lazily and returned lazily."""
     monkeypatch.setattr(Path, "is_file", lambda self: True)
     monkeypatch.setattr(Path, "is_dir", lambda self: False)
     listing = list_paths(tmp_path / f"{k}.png" for k in range(5_000))
@@ -107,7 +107,7 @@ def test_an_overlay_shows_each_class_in_its_colour() -> None:
     outline = overlay(image, masks, "outline")
     assert outline[5, 5].tolist() == [100, 100, 100]
     assert outline[2, 2].tolist() == [230, 159, 0]
-    masks[0] = True  # no rim: the image's edge is none of the mask's
+    masks[0] = True  # no rim: the image's edge is not an edge of the mask
     assert (overlay(image, masks, "outline") == 100).all()
     names = ["a" * 60, "\u2028<b>"]
     drawn = picture(image, masks, names, np.array([0.5, 0.5]))
@@ -178,7 +178,7 @@ def test_a_folder_where_a_mask_should_go_is_a_line(
     (tmp_path / "masks" / "a.png").mkdir(parents=True)
     assert tlunet("predict", run, images / "a.png", "--out", tmp_path) == 2
     assert capsys.readouterr().err == (
-        f"{tmp_path}/masks/a.png: Is a directory; no table is written\n"
+        f"{tmp_path}/masks/a.png: Is a directory; no table was written\n"
     )
 
 
@@ -187,4 +187,4 @@ def test_pictures_of_no_such_style(
 ) -> None:
     line = "predict", run, images, "--out", tmp_path / "out", "--overlay", "glow"
     assert tlunet(*line) == 2
-    assert capsys.readouterr().err == "--overlay glow: allowed are tint and outline\n"
+    assert capsys.readouterr().err == "--overlay glow: expected tint and outline\n"

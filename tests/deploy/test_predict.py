@@ -1,4 +1,4 @@
-"""The network that predicts is made up in a moment; what it says is compared with itself, plain."""
+"""Compare predictions of an untrained network with a plain implementation."""
 
 import csv
 import re
@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from deploy.networks import CLASSES, SIZE
 from PIL import Image
 from torch import nn
 
-from deploy.networks import CLASSES, SIZE
 from tlunet.deploy.predict import Prediction, Predictor, Unreadable
 from tlunet.errors import DataError
 from tlunet.model.network import Logits, TLUNet
@@ -26,7 +26,7 @@ def predictor(run: Path) -> Predictor:
 
 
 def plainly(network: TLUNet, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Label probabilities and masks of one image, the straight way."""
+    """Compute label probabilities and masks of one image without batching."""
     with Image.open(path) as file:
         resized = file.resize(SIZE[::-1], Image.Resampling.BILINEAR)
         own = file.height, file.width
@@ -57,14 +57,14 @@ def test_batches_give_what_the_network_gives_one_by_one(
         np.testing.assert_allclose(one.probabilities, probabilities, atol=1e-4)
         assert one.masks.shape == masks.shape
         assert 0.02 < masks.mean() < 0.98
-        assert (one.masks == masks).mean() > 0.999  # a probability may lie on the threshold
+        assert (one.masks == masks).mean() > 0.999  # a probability may be at the threshold
         assert one.areas.tolist() == one.masks.sum((1, 2)).tolist()
 
 
 def test_order_is_kept_and_no_image_waits_for_long(
     predictor: Predictor, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A shape that comes once goes through before the stream ends."""
+    """A shape that occurs once is processed before the stream ends."""
     taken = 0
 
     def stream() -> object:
@@ -119,13 +119,13 @@ def test_without_a_training_size_each_image_keeps_its_own(
     with Image.open(images / "c.png") as file:
         masks, _ = predictor.probabilities(torch.tensor(np.asarray(file))[None, None])
     assert np.array_equal(found.masks, (masks > 0.45)[0].numpy())
-    assert low.reason == "image of 20×64; the network takes 32×32 or more"
+    assert low.reason == "image is 20×64; the network needs at least 32×32"
 
 
 @pytest.mark.parametrize(("classes", "itemsize"), [(1, 1), (8, 1), (9, 2), (17, 4), (32, 4)])
 def test_any_number_of_classes_fits_its_bits(classes: int, itemsize: int, images: Path) -> None:
     class Levels(nn.Module):
-        """Class m is where the grey level is above 7·m."""
+        """Class m covers pixels with a grey level above 7·m."""
 
         def forward(self, image: torch.Tensor) -> Logits:
             masks = image.float() - 7 * torch.arange(classes).view(-1, 1, 1)
@@ -156,7 +156,7 @@ def test_the_verb_writes_a_table_and_masks(
     assert code == 1
     assert err.startswith(f"{images / 'broken.jpg'}: cannot be read as an image")
     assert err.count("\n") == 1
-    assert out.startswith("7 predicted, 1 could not be read")
+    assert out.startswith("7 images predicted, 1 unreadable → ")
     with (tmp_path / "out" / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     names = ["a.png", "b.jpg", "c.png", "d.png", "e.png", "sub/a.png", "sub/z.png"]
@@ -193,10 +193,10 @@ def test_a_list_on_standard_input(
     [
         (["nowhere", "IMAGES"], "nowhere: no such checkpoint"),
         (["RUN", "nowhere.png"], "nowhere.png: no such file or folder"),
-        (["RUN", "-"], "no image is named"),
-        (["model.pt2", "IMAGES"], "model.pt2: a program for torch.export.load; take the run's"),
-        (["RUN", "IMAGES", "--device", "gpu"], "--device gpu .*allowed are auto, cuda"),
-        (["RUN", "IMAGES", "--device", "mps"], "--device mps: there is none here"),
+        (["RUN", "-"], "no images given; expected files"),
+        (["model.pt2", "IMAGES"], "model.pt2: a torch.export program; use the run folder"),
+        (["RUN", "IMAGES", "--device", "gpu"], "--device gpu .*expected auto, cuda"),
+        (["RUN", "IMAGES", "--device", "mps"], "--device mps: not available here; use auto or cpu"),
     ],
 )
 def test_a_mistake_is_a_line_and_exit_code_2(

@@ -1,4 +1,4 @@
-"""The rules that turn probabilities into masks, against a plain loop; and files of strangers."""
+"""Compare the rules with a plain loop; test untrusted files."""
 
 import dataclasses
 import json
@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tlunet.deploy.card import Card, check_finished, read_tuned
+from tlunet.deploy.card import Card, read_tuned
 from tlunet.deploy.rules import FLIPS, Rules, bit_field, class_masks
 from tlunet.errors import DataError
+from tlunet.runs.folder import check_finished
 
 RULES = Rules((0.3, 0.5, 0.7), (0, 6, 2), (0.0, 0.0, 0.4), (0.5, 0.2, 0.9), "both")
 CARD = Card(("a", "b", "ü"), 0.45, (32, 64), "resnet18", "fpn", "0123", RULES)
@@ -37,7 +38,7 @@ def test_plain_rules_are_one_threshold() -> None:
     assert not dataclasses.replace(plain, flips="both").is_plain
     bits = np.array([[3, 1]], np.uint8)
     assert plain.settle(bits, np.zeros(2, np.float32)) is bits
-    # The threshold itself is not above it: as float32, in which probabilities are.
+    # The threshold itself does not count as above, compared in float32 like the probabilities.
     assert plain.present(np.float32([0.45, 0.4500001])).tolist() == [False, True]
 
 
@@ -63,28 +64,36 @@ def test_a_card_goes_there_and_back() -> None:
     assert Card.from_metadata(bare.as_metadata(), "m") == bare
     assert CARD.rules(False, Path()) == Rules.plain(3, 0.45)
     assert CARD.rules(True, Path()) == RULES
-    with pytest.raises(DataError, match="was not tuned"):
+    with pytest.raises(DataError, match=r"^m: not tuned; before --tuned, run tlunet tune"):
         bare.rules(True, Path("m"))
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("format", "tlunet-9", "its metadata is 'tlunet-9', this version reads tlunet-1"),
-        ("classes", [], "wrong classes"),
-        ("classes", ["x"] * 33, "wrong classes"),
-        ("classes", [1, 2, 3], "wrong classes"),
-        ("threshold", 1.5, "wrong classes, threshold"),
-        ("threshold", None, "wrong classes, threshold"),
-        ("size", [32], "wrong classes, threshold or size"),
-        ("size", [32, 10**9], "wrong classes, threshold or size"),
-        ("size", "64", "wrong classes, threshold or size"),
-        ("tuned", [], "holds no tuned rules"),
-        ("tuned", RULES.as_dict() | {"flips": "sideways"}, "holds no tuned rules"),
+        ("format", "tlunet-9", "metadata format is 'tlunet-9', expected tlunet-1"),
+        ("classes", [], "invalid classes"),
+        ("classes", ["x"] * 33, "invalid classes"),
+        ("classes", [1, 2, 3], "invalid classes"),
+        ("threshold", 1.5, "invalid classes, threshold"),
+        ("threshold", None, "invalid classes, threshold"),
+        ("size", [32], "invalid classes, threshold or size"),
+        ("size", [32, 10**9], "invalid classes, threshold or size"),
+        ("size", "64", "invalid classes, threshold or size"),
+        ("tuned", [], "contains no tuned rules"),
+        ("tuned", RULES.as_dict() | {"flips": "sideways"}, "contains no tuned rules"),
         ("tuned", RULES.as_dict() | {"gates": [0.1]}, "gates: expected 3 numbers"),
         ("tuned", RULES.as_dict() | {"gates": [0.1, 0.2, 3]}, "above 1"),
-        ("tuned", RULES.as_dict() | {"min_areas": [1, 2, "3"]}, "min_areas: expected 3 numbers"),
-        ("tuned", RULES.as_dict() | {"thresholds": [-1, 0, 0]}, "thresholds: expected 3 numbers"),
+        (
+            "tuned",
+            RULES.as_dict() | {"min_areas": [1, 2, "3"]},
+            "min_areas: expected 3 non-negative numbers",
+        ),
+        (
+            "tuned",
+            RULES.as_dict() | {"thresholds": [-1, 0, 0]},
+            "thresholds: expected 3 non-negative numbers",
+        ),
     ],
 )
 def test_a_strangers_card_is_a_line(key: str, value: Any, message: str) -> None:
@@ -98,7 +107,7 @@ def test_a_strangers_card_is_a_line(key: str, value: Any, message: str) -> None:
 def test_a_card_that_is_not_json_is_a_line(text: str) -> None:
     with pytest.raises(DataError, match=r"^m: "):
         Card.from_metadata(CARD.as_metadata() | {"classes": text}, "m")
-    with pytest.raises(DataError, match="none of the metadata"):
+    with pytest.raises(DataError, match="metadata of tlunet export is missing"):
         Card.from_metadata({"author": text}, "m")
 
 
@@ -110,7 +119,7 @@ def test_what_a_run_folder_says(tmp_path: Path) -> None:
         (tmp_path / "tuned.json").write_text(text)
         with pytest.raises(DataError, match=r"tuned\.json"):
             read_tuned(tmp_path, 3)
-    check_finished(tmp_path)  # a network that was brought here alone says nothing of a run
+    check_finished(tmp_path)  # a network copied without status.json has no state to check
     (tmp_path / "status.json").write_text('{"state": "running"}')
     with pytest.raises(DataError, match="its state is 'running', not finished"):
         check_finished(tmp_path)

@@ -1,4 +1,4 @@
-"""What the pages of docs/ have in fences."""
+"""The fenced code blocks of the pages in docs/."""
 
 import os
 import re
@@ -14,7 +14,7 @@ FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.M | re.S)
 
 @pytest.fixture
 def one_core() -> Iterator[None]:
-    """This process and what it starts on one core: as many threads, on a busy machine too."""
+    """Pin this process and its children to one core, for a fixed number of threads."""
     mine = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(mine)})
     yield
@@ -23,18 +23,18 @@ def one_core() -> Iterator[None]:
 
 class Fenced(NamedTuple):
     language: str
-    title: str  # the file that it is, or is a change of
+    title: str  # the file that it contains or changes
     code: str
-    line: int  # of the page
+    line: int  # line of the page
 
     def compiled(self, page: str) -> object:
-        """So that a failure names the page and its line."""
+        """Compile it such that a failure names the page and its line."""
         return compile("\n" * self.line + self.code, page, "exec")
 
 
 @pytest.fixture(scope="session")
 def fenced() -> Callable[[str], list[Fenced]]:
-    """The code of a page, in its order."""
+    """Return a function that reads the code blocks of a page, in order."""
 
     def read(page: str) -> list[Fenced]:
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")

@@ -1,7 +1,8 @@
 """docs/extend.md: its files are put in place, its changes made, and the result runs."""
 
-import runpy
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from PIL import Image
@@ -25,13 +27,15 @@ PAGE = "docs/extend.md"
 
 @pytest.fixture
 def checkout(fenced: Callable, tmp_path: Path) -> Path:
-    """run.py and conf/, with the page's configuration files."""
+    """run.py and conf/, with the page's own files."""
     shutil.copy(ROOT / "run.py", tmp_path)
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     for block in fenced("extend.md"):
-        if block.language == "yaml":
-            assert not (tmp_path / block.title).exists()
-            (tmp_path / block.title).write_text(block.code)
+        if block.language == "yaml" or block.title == "my_steel.py":
+            file = tmp_path / block.title
+            assert not file.exists()
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(block.code)
     return tmp_path
 
 
@@ -88,19 +92,39 @@ def _name(file: str) -> str:
     return file.removeprefix("src/").removesuffix(".py").replace("/", ".")
 
 
+def run(checkout: Path, *line: str) -> Path:
+    """Run a cell of the page and return its folder."""
+    path = os.pathsep.join([str(checkout), str(ROOT / "src")])
+    done = subprocess.run(
+        [sys.executable, "run.py", *line],
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return max(checkout.glob("runs/*/*/status.json"), key=lambda file: file.stat().st_mtime).parent
+
+
 @pytest.mark.slow
-def test_an_encoder_and_a_loss(
-    page: Page, checkout: Path, tiny: tuple[str, ...], capfd: pytest.CaptureFixture
-) -> None:
-    page.add("src/tlunet/model/losses.py")
-    page.patch.chdir(checkout)
-    page.patch.setattr(sys, "argv", ["run.py", "encoder=mobilenet", "loss=tversky", *tiny])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(checkout / "run.py"), run_name="__main__")
-    assert end.value.code == 0, capfd.readouterr()
-    [folder] = (checkout / "runs/synthetic").glob("mobilenet_v2-random-1.0-s0-*")
+@pytest.mark.parametrize("line", [["-cd", "studies", "-cn", "mine"], ["encoder=mobilenet"]])
+def test_own_classes(checkout: Path, tiny: tuple[str, ...], line: list[str]) -> None:
+    line = line if line[0] == "-cd" else [*line, "loss=tversky", "loss.missed=0.6"]
+    folder = run(checkout, *line, "augment._target_=my_steel.Rotate180", *tiny)
+    is_mine = line[0] == "-cd"
+    assert folder.name.startswith("TinyEncoder-" if is_mine else "mobilenet_v2-")
     config = OmegaConf.load(folder / "config.yaml")
-    assert config.loss == {"_target_": "tlunet.model.losses.TverskyLoss", "missed": 0.7}
+    assert config.loss == {"_target_": "my_steel.TverskyLoss", "missed": 0.6}
+    assert config.augment["_target_"] == "my_steel.Rotate180"
+
+
+def test_a_decoder(page: Page) -> None:
+    network = page.change("src/tlunet/model/network.py")
+    masks, labels = network.TLUNet("resnet18", classes=2, arch="linknet").eval()(
+        torch.zeros(1, 1, 64, 96)
+    )
+    assert (masks.shape, labels.shape) == ((1, 2, 64, 96), (1, 2))
 
 
 def test_a_data_set(page: Page, checkout: Path, tmp_path: Path) -> None:
@@ -111,10 +135,10 @@ def test_a_data_set(page: Page, checkout: Path, tmp_path: Path) -> None:
         Image.fromarray(image).save(steel / f"{k:02}.png")
         ids = np.where(masks[1], 2, masks[0]).astype(np.uint8)
         Image.fromarray(ids).save(steel / f"{k:02}_mask.png")
-    page.add("src/tlunet/data/beside.py")
-    page.change("src/tlunet/data/layouts.py")
+    page.add("src/tlunet/data/readers/beside.py")
+    page.change("src/tlunet/data/readers/layouts.py")
     datamodule = page.anew("src/tlunet/data/datamodule.py")
-    rules = page.anew("src/tlunet/study/rules.py")
+    rules = page.anew("src/tlunet/study/config/values.py")
     choice = OmegaConf.load(checkout / "conf/data/beside.yaml")
     assert rules.check(OmegaConf.create({"data": choice})) == []
 
@@ -133,8 +157,8 @@ def test_a_data_set(page: Page, checkout: Path, tmp_path: Path) -> None:
 
 
 def test_a_figure(page: Page, tmp_path: Path) -> None:
-    page.add("src/tlunet/report/plots.py")
-    drawings = page.change("src/tlunet/report/drawings.py")
+    page.add("src/tlunet/report/figures/scores.py")
+    drawings = page.change("src/tlunet/report/figures/figures.py")
     study = write_grid(tmp_path / "study", 24, encoders=("resnet",), fracs=(1.0,), seeds=(0,))
     block = Resampled(collect(study).blocks[0], replicates=20)
     drawn = {}
@@ -144,7 +168,7 @@ def test_a_figure(page: Page, tmp_path: Path) -> None:
 
     drawings.figures(block, score_table([block]), draw)
     title, caption, figure = drawn["shares_up_to"]
-    assert (title, caption) == ("Share of images up to a Dice", "Further right is better.")
+    assert (title, caption) == ("Fraction of images up to a Dice", "Further right is better.")
     assert len(figure.axes[0].lines) == 2  # random, imagenet
     Drawing(tmp_path, "", set())("shares_up_to", title, caption, figure)
     assert (tmp_path / "figures/shares_up_to.png").stat().st_size > 5000

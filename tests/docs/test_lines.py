@@ -1,4 +1,4 @@
-"""Every line that the documents say to type is one that the programs take; nothing is run."""
+"""Every command in the documentation is valid; nothing is run."""
 
 import re
 import shlex
@@ -25,7 +25,7 @@ LINE = re.compile(
 
 
 def typed(program: str) -> list[str]:
-    """The arguments of every such line; where a … stands for something, none can be taken."""
+    """Return the arguments of every such command, except those with a placeholder (…)."""
     found = [match for page in PAGES for match in LINE.finditer(page.read_text("utf-8"))]
     lines = [match[2].replace("\\\n", " ") for match in found if match[1] == program]
     return list(dict.fromkeys(line for line in lines if "…" not in line))
@@ -33,21 +33,23 @@ def typed(program: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def compose(fenced: Callable, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable]:
-    """Hydra's, over the configuration and the files that docs/extend.md adds."""
+    """Hydra's compose, over the configuration plus the files that docs/extend.md adds."""
     root = tmp_path_factory.mktemp("conf")
     shutil.copytree(ROOT / "conf", root / "conf")
     for block in fenced("extend.md"):
         if block.language == "yaml":
-            (root / block.title).write_text(block.code)
+            file = root / block.title
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(block.code)
     with hydra.initialize_config_dir(str(root / "conf"), version_base="1.3"):
         yield hydra.compose
 
 
 @pytest.mark.parametrize("line", [line for line in typed("python run.py") if "-cd" not in line])
 def test_run_py_takes_it(line: str, compose: Callable) -> None:
-    """Each value of each key once; tests/study composes studies' files (-cd) and launchers."""
+    """Check each value of each key once; tests/study covers study files (-cd) and launchers."""
     line = line.partition(" && ")[0]
-    line = line.replace("data=beside", "data=folder data.classes=[a]")  # whose reader is not there
+    line = line.replace("data=beside", "data=folder data.classes=[a]")  # its reader does not exist
     words = [word for word in shlex.split(line, comments=True) if word != "-m"]
     for group, choice in (word.split("=") for word in words if word.startswith("hydra/")):
         assert (ROOT / "conf" / group / f"{choice}.yaml").exists()

@@ -1,4 +1,4 @@
-"""The notebook runs whole, and is committed without what it printed."""
+"""The notebook runs from start to end, and is committed without outputs."""
 
 from pathlib import Path
 
@@ -22,8 +22,8 @@ def test_it_has_no_outputs() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_core")
 def test_it_runs_from_images_to_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a kernel of its own, the only way there is."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where the notebook makes its folder
+    """Run it in a separate kernel, the only possibility."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # the notebook creates its folder here
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     notebook = nbformat.read(FILE, as_version=4)

@@ -1,4 +1,4 @@
-"""The files that a project has beside its code agree with one another."""
+"""The project files other than code are consistent."""
 
 import tomllib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""docs/python.md and docs/metrics.md do what they say."""
+"""The code in docs/python.md and docs/metrics.md runs."""
 
 import doctest
 from collections.abc import Callable

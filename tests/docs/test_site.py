@@ -80,7 +80,7 @@ def test_every_command_is_there(site: Path) -> None:
 def test_every_exported_name_is_there(site: Path) -> None:
     page = (site / "reference.html").read_text(encoding="utf-8")
     for name in tlunet.__all__:
-        assert f'id="{tlunet._HOME_OF[name]}.{name}"' in page
+        assert f'id="{getattr(tlunet, name).__module__}.{name}"' in page
     assert ":class:" not in page
 
 

@@ -1,8 +1,8 @@
-"""Command lines by the hundred."""
+"""Fixtures for tests with hundreds of command lines."""
 
 import pytest
 
 
 @pytest.fixture(scope="module", autouse=True)
 def quickly(composed_once: None) -> None:
-    """What the files alone say is composed once."""
+    """Compose the configuration of the files only once."""

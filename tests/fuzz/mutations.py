@@ -1,16 +1,16 @@
-"""What befalls files: bytes that flip, vanish, come twice or come from elsewhere."""
+"""Mutations of files: bytes that are flipped, dropped, repeated or inserted."""
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
-#: The same examples every time: a failure is a change of the code, not luck.
+#: The same examples every time, so that a failure is due to a change of the code.
 fuzz = settings(derandomize=True, max_examples=80, deadline=None, database=None)
 
 
 @st.composite
 def spoilt(draw: DrawFn, originals: list[bytes]) -> bytes:
-    """One of the originals after one to four mishaps."""
+    """One of the originals after one to four mutations."""
     content = bytearray(draw(st.sampled_from(originals)))
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(content)))

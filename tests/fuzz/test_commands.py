@@ -1,15 +1,15 @@
-"""Any command line: cells, or lines that say what is wrong with it, and nothing else."""
+"""Any command line gives either cells or lines that describe its problems."""
 
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fuzz.mutations import fuzz
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from fuzz.mutations import fuzz
 from tlunet.errors import ConfigError
 from tlunet.study.config.command import read_command
 from tlunet.study.config.values import check
@@ -23,7 +23,7 @@ LINES = [
 
 
 def read(line: list[str]) -> list[DictConfig] | None:
-    """The cells, all of them right; or a ConfigError of lines that can be shown."""
+    """Return valid cells, or raise a ConfigError with printable lines."""
     try:
         cells = read_command(line, CONF)
     except ConfigError as error:
@@ -46,7 +46,7 @@ def test_the_corpus(line: str) -> None:
 
 @pytest.mark.parametrize("line", ["--experimental-rerun {}", "-cp {}", "--config-path={}"])
 def test_what_would_go_round_the_checks(tmp_path: Path, line: str) -> None:
-    """Hydra would unpickle the first, and compose from another folder than is checked."""
+    """Hydra would unpickle the first; the others would use a folder that is not checked."""
     with pytest.raises(ConfigError, match="not used here"):
         read(line.format(tmp_path).split())
 
@@ -60,7 +60,7 @@ def keys(node: DictConfig, where: str = "") -> Iterator[str]:
 
 BASE = read_command([], CONF)[0]  # type: ignore[index]
 KEYS = list(keys(BASE))
-#: Nothing that any key takes, and what only some take.
+#: Values that no key accepts, and values that only some keys accept.
 WRONG = [{"a": 1}, [[1]], [None], [{"a": 1}], "a\0b", "\x1b[2J", -(10**400), -1.5, "x" * 5000]
 ODD = [None, True, 0, 1, 10**400, 0.5, float("nan"), float("inf"), "", " ", "..", "é", [], [1, 2]]
 GROUPS = {key for key in KEYS if isinstance(OmegaConf.select(BASE, key), DictConfig)}

@@ -1,15 +1,15 @@
-"""Any bytes for an image or a mask: pixels, or one line that says what is wrong."""
+"""Any bytes as an image or a mask give either pixels or a one-line error."""
 
 import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fuzz.mutations import fuzz, spoilt
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fuzz.mutations import fuzz, spoilt
 from tlunet.data.readers.pixels import read_image, read_mask, read_size
 from tlunet.data.source import Record
 from tlunet.errors import DataError

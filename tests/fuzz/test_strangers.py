@@ -1,4 +1,4 @@
-"""Files from strangers: nothing in them is run, whichever way they come in."""
+"""Untrusted files: no code in them is ever executed, whichever way they are loaded."""
 
 import os
 import pickle
@@ -12,9 +12,9 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
+from fuzz.mutations import fuzz, spoilt
 from hypothesis import given, settings
 
-from fuzz.mutations import fuzz, spoilt
 from tlunet import cli
 from tlunet.deploy.listing import list_paths
 from tlunet.deploy.predict import Predictor
@@ -24,14 +24,14 @@ from tlunet.model.task import DefectTask, load_network
 from tlunet.model.weights import read_weights
 from tlunet.study.config.command import read_command
 from tlunet.study.config.instantiate import instantiate
-from tlunet.study.training.resolve import datamodule, resolve
+from tlunet.study.training.resolve import resolve
 
 CONF = Path(__file__).parents[2] / "conf"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 class Code:
-    """Pickled, it makes a file when it is read."""
+    """An object whose pickle creates a folder when it is loaded."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = str(marker)
@@ -42,7 +42,7 @@ class Code:
 
 @pytest.fixture
 def marker(tmp_path: Path) -> Path:
-    """What is made when a stranger's code runs."""
+    """A folder that exists only if untrusted code was executed."""
     return tmp_path / "executed"
 
 
@@ -74,7 +74,7 @@ def test_weights_and_checkpoints_that_would_run_code(
                 read(file)
             [line] = caught.value.lines
             assert line.startswith(str(file))
-            assert suffix == ".safetensors" or "refused, it wants to run code" in line
+            assert suffix == ".safetensors" or "refused, loading it would execute code" in line
             assert len(line) < 400
     assert not marker.exists()
 
@@ -93,7 +93,7 @@ def test_predict_with_a_run_that_would_run_code(
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 2
-    assert capsys.readouterr().err.startswith(f"{tmp_path}/best.ckpt: refused, it wants to run co")
+    assert capsys.readouterr().err.startswith(f"{tmp_path}/best.ckpt: refused, loading it would ex")
     assert not marker.exists()
 
 
@@ -121,7 +121,7 @@ def test_starting_weights_that_would_run_code(run_here: Run, tmp_path: Path, mar
     file = write_code(tmp_path / "stranger.ckpt", marker, "zip")
     done = run_here(*TINY, "init=checkpoint", f"init.path={file}", cwd=tmp_path)
     assert done.returncode == 1
-    assert f"{file}: refused, it wants to run code when it is read" in done.stderr
+    assert f"{file}: refused, loading it would execute code" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert not marker.exists()
 
@@ -148,7 +148,7 @@ def test_a_run_beside_secrets_goes_on_from_a_strangers_checkpoint(
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
-    """A checkpoint of ours, less its weights: what is damaged is the frame."""
+    """One of our checkpoints without most weights, so that damage hits its structure."""
     folder = tmp_path_factory.mktemp("sound")
     spec = TLUNet("mobilenet_v2", classes=2).spec
     few = {"encoder.a": torch.zeros(2, 3), "encoder.b": torch.ones(4)}
@@ -159,7 +159,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     return [(folder / name).read_bytes() for name in ("zip", "legacy", "safe")]
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, about protocols and storages
+@pytest.mark.filterwarnings("ignore::UserWarning")  # from torch, about protocols and storages
 @pytest.mark.parametrize(("original", "suffix"), [(0, ".ckpt"), (1, ".pth"), (2, ".safetensors")])
 def test_damaged_weights(
     sound: list[bytes], tmp_path_factory: pytest.TempPathFactory, original: int, suffix: str
@@ -188,7 +188,7 @@ def test_damaged_checkpoints(sound: list[bytes], tmp_path_factory: pytest.TempPa
     @given(spoilt(sound[:2]))
     def look(content: bytes) -> None:
         path.write_bytes(content)
-        with pytest.raises(UserError) as caught:  # even whole, it lacks weights
+        with pytest.raises(UserError) as caught:  # even undamaged, it lacks weights
             load_network(path)
         assert_one_line(caught.value, path)
 
@@ -225,7 +225,7 @@ def test_names_that_do_not_fit_the_network(tmp_path: Path) -> None:
     for odd in ({"classes": ["a"]}, {"classes": "ab"}, {"classes": 3}, {"threshold": "0.5"}):
         known = dict(task.hparams) | odd
         torch.save({"state_dict": state, "hyper_parameters": known}, path)
-        with pytest.raises(UserError, match="classes or its threshold do not fit its network"):
+        with pytest.raises(UserError, match="classes or threshold do not match its network"):
             Predictor.load(path)
 
 
@@ -241,14 +241,14 @@ def assert_one_line(error: UserError, path: Path) -> None:
 TARGETS = {
     "os.system": "not allowed",
     "builtins.eval": "not allowed",
-    "torchx.Code": "not allowed",
+    "torchx.Code": "no such class",
     "hydra.utils.call": "not allowed",
-    "torch.os.system": "no such class",  # by way of what a module imports
+    "torch.os.system": "no such class",  # through an import of a module
     "torch.serialization.os.system": "no such class",
     "tlunet.study.training.record.subprocess.run": "no such class",
     "tlunet.data.pack.pack.os.mkdir": "no such class",
-    "torch.": "no such class",
-    "torch..nn.L1Loss": "no such class",
+    "torch.": "not allowed",
+    "torch..nn.L1Loss": "not allowed",
     "torch.load": "not a loss, an augmentation or a transform",
     "torch.hub.load": "not a loss, an augmentation or a transform",
     "torch.utils.data.DataLoader": "not a loss, an augmentation or a transform",
@@ -278,9 +278,9 @@ def test_a_target_that_may_not_be_made(target: str, place: str, marker: Path) ->
 def test_what_is_made_of_wrong_arguments_is_one_line() -> None:
     for config, says in (
         ({"_target_": "torch.nn.L1Loss", "reductoin": "sum"}, "unexpected keyword argument"),
-        ({"_target_": "tlunet.data.augment.Augment", "horizontal": 2}, "augment.horizontal=2: all"),
-        ({"_target_": "tlunet.data.augment.Augment", "vertical": "x"}, "cannot be made of what is"),
-        ({"_target_": "torch.nn.L1Loss", "_partial_": True}, "_partial_: not allowed beside"),
+        ({"_target_": "tlunet.data.augment.Augment", "horizontal": 2}, "augment.horizontal=2: exp"),
+        ({"_target_": "tlunet.data.augment.Augment", "vertical": "x"}, "cannot be created with"),
+        ({"_target_": "torch.nn.L1Loss", "_partial_": True}, "_partial_: not allowed with"),
     ):
         with pytest.raises(ConfigError, match=says) as caught:
             instantiate(config)
@@ -296,7 +296,7 @@ def test_a_run_folders_configuration_is_data(tmp_path: Path, marker: Path) -> No
     config: Any = OmegaConf.to_container(cells[0])
     config["augment"] = {"_target_": "os.mkdir", "path": str(marker)}
     with pytest.raises(ConfigError, match=r"_target_=os\.mkdir: not allowed"):
-        datamodule(config)
+        instantiate(config["augment"])
     assert not marker.exists()
 
 
@@ -334,24 +334,6 @@ FILES: dict[str, tuple[dict[str, Any], str]] = {
         {"augment": {"transform": "${oc.decode:'{_target_: os.mkdir, path: executed}'}"}},
         "os.mkdir: not allowed",
     ),
-    "a secret": ({"study": "${oc.env:MY_API_KEY}"}, "study: holds the environment's MY_API_KEY"),
-    "a secret by detour": (
-        {"study": "MY_API_KEY", "logger": {"project": "p ${oc.env:${study}}"}},
-        "logger.project: holds the environment's MY_API_KEY",
-    ),
-    "a secret as a folder": (
-        {"hydra": {"sweep": {"dir": "x/${oc.env:MY_API_KEY}"}}},
-        "hydra.sweep.dir: holds the environment's MY_API_KEY",
-    ),
-    "a secret that is swept": (
-        {
-            "hydra": {
-                "mode": "MULTIRUN",
-                "sweeper": {"params": {"study": "${oc.env:MY_API_KEY}"}},
-            }
-        },
-        "study: holds the environment's MY_API_KEY",
-    ),
     "a key that nobody reads": ({"epoch": 3}, "epoch: no such key, did you mean epochs?"),
     "a key below that nobody reads": ({"data": {"sise": 3}}, "data.sise: no such key, did you me"),
     "an endless detour": ({"study": "${study}"}, "Recursive interpolation"),
@@ -363,12 +345,10 @@ FILES: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_strangers_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     content, says = FILES[name]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MY_API_KEY", "4b1d-a-secret")
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(HEAD | content))
     with pytest.raises(ConfigError) as caught:
         read_command(["-cd", str(tmp_path), "-cn", "sweep"], CONF)
     assert says in str(caught.value)
-    assert "4b1d-a-secret" not in str(caught.value)
     assert not (tmp_path / "executed").exists()
 
 
@@ -380,11 +360,3 @@ def test_an_experiment_that_is_no_yaml(tmp_path: Path, content: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read_command(["-cd", str(tmp_path), "-cn", "sweep"], CONF)
     assert all(len(line) < 1000 for line in caught.value.lines)
-
-
-def test_a_secret_may_be_typed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MY_API_KEY", "4b1d-a-secret")
-    [cell] = read_command(["study=${oc.env:MY_API_KEY}"], CONF) or []
-    assert cell.study == "4b1d-a-secret"
-    [cell] = read_command(["study=4b1d-a-secret"], CONF) or []
-    assert cell.study == "4b1d-a-secret"

@@ -1,14 +1,14 @@
-"""Any table and any run-length code: read, or named row by row, and nothing else."""
+"""Any table and any run-length code is either read or reported row by row."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fuzz.mutations import fuzz, spoilt
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fuzz.mutations import fuzz, spoilt
 from tlunet.data.checks.examine import examine
 from tlunet.data.readers import severstal
 from tlunet.data.rle import decode, encode, parse
@@ -29,7 +29,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def look(root: Path, table: bytes) -> None:
-    """A table gives sound images and lines about the others; both together are all images."""
+    """Check that a table gives valid images and problems, which together cover all images."""
     (root / "train.csv").write_bytes(table)
     try:
         source = severstal.read(root)
@@ -115,7 +115,7 @@ def test_any_runs(runs: str) -> None:
 @fuzz
 @given(st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), max_size=6))
 def test_sound_runs_are_read_as_they_were_meant(steps: list[tuple[int, int]]) -> None:
-    """Gaps and lengths in turn: ascending by construction."""
+    """Alternating gaps and lengths, ascending by construction."""
     runs, pixels, at = [], np.zeros(160, bool), 0
     for gap, length in steps:
         at += gap

@@ -5,7 +5,7 @@ import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
 
-from tlunet.model.decoder import Stage, upsampled_conv
+from tlunet.model.decoder import FastDecoderBlock, upsampled_conv
 from tlunet.model.network import TLUNet, library_network
 
 
@@ -23,7 +23,7 @@ def test_it_is_the_convolution_of_the_enlarged_map(layout: torch.memory_format) 
         results.append((out, *torch.autograd.grad(out, (x, weight), upstream)))
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
-    # Layout in is layout out: no hidden copy between the stages.
+    # The memory format is kept: no hidden copy between stages.
     assert results[0][0].is_contiguous(memory_format=layout)
 
 
@@ -42,12 +42,12 @@ def test_16_products_instead_of_36() -> None:
         upsampled_conv(x, weight)
     with FlopCounterMode(display=False) as plain:
         F.conv2d(F.interpolate(x, scale_factor=2), weight, padding=1)
-    small_pixels = 17 / 16 * 17 / 16  # one more row and column than the small map has
+    small_pixels = 17 / 16 * 17 / 16  # one row and column more than the small map
     assert ours.get_total_flops() / plain.get_total_flops() == pytest.approx(16 / 36 * small_pixels)
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "densenet121", "tu-convnext_tiny"])
-@pytest.mark.parametrize("size", [(64, 96), (50, 70)])  # a multiple of 32, and none
+@pytest.mark.parametrize("size", [(64, 96), (50, 70)])  # a multiple of 32, and not
 def test_the_network_is_the_librarys(encoder: str, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     ours = TLUNet(encoder, mean=[0.0], std=[1.0]).double().eval()
@@ -64,7 +64,7 @@ def test_the_network_is_the_librarys(encoder: str, size: tuple[int, int]) -> Non
 def test_a_stage_trains_as_the_librarys_block_does() -> None:
     torch.manual_seed(0)
     block = smp.Unet("resnet18", encoder_weights=None).decoder.blocks[3].double()
-    stage = Stage(copy.deepcopy(block))
+    stage = FastDecoderBlock(copy.deepcopy(block))
     x = torch.rand(2, 64, 8, 6, dtype=torch.float64)
     skip = torch.rand(2, 64, 16, 12, dtype=torch.float64)
     for module in (block, stage):

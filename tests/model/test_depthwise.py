@@ -1,4 +1,4 @@
-"""Depthwise convolutions leave bf16 autocast on a CPU."""
+"""Depthwise convolutions stay in float32 under bf16 autocast on a CPU."""
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -6,7 +6,7 @@ import torch
 from timm.layers import Conv2dSame
 from torch import nn
 
-from tlunet.model.depthwise import speed_up_depthwise
+from tlunet.model.encoder import speed_up_depthwise
 from tlunet.model.network import TLUNet
 
 

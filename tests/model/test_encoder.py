@@ -1,4 +1,4 @@
-"""Encoders compute what their ImageNet weights were trained in, without stochastic depth."""
+"""Encoders compute the same features as the networks their weights come from."""
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -16,10 +16,10 @@ def test_efficientnet_lite_gives_the_features_of_the_classifier(
 ) -> None:
     torch.manual_seed(0)
     classifier = timm.create_model(f"tf_efficientnet_lite{k}", pretrained=False).eval()
-    for module in classifier.modules():  # running statistics of a trained network: not 0 and 1
+    for module in classifier.modules():  # running statistics as of a trained network, not 0 and 1
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(1e-4, 1e-2)  # so small that the added 1e-3 counts
+            module.running_var.uniform_(1e-4, 1e-2)  # so small that the added 1e-3 matters
     encoder = library_network(f"timm-tf_efficientnet_lite{k}", classes=4).encoder.eval()
     load_encoder(encoder, classifier.state_dict(), source="timm")
     image = torch.randn(2, 3, *size)
@@ -38,7 +38,7 @@ def test_two_passes_in_training_mode_are_equal(name: str) -> None:
 
 
 def test_the_library_alone_differs() -> None:
-    """If this fails, the library has been mended, and `adapt_encoder` has less to do."""
+    """If this fails, the library has been fixed and `adapt_encoder` can be simplified."""
     encoder = smp.encoders.get_encoder("timm-tf_efficientnet_lite0", weights=None)
     assert encoder.bn1.eps == 1e-5
     assert encoder.conv_stem.padding == (1, 1)

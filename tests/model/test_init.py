@@ -1,4 +1,4 @@
-"""Starting weights: every spelling loads, every fault is said, nothing is run."""
+"""Starting weights: all naming schemes load, all problems are reported, no code is run."""
 
 import importlib.util
 import os
@@ -21,28 +21,29 @@ from torch import nn
 
 from tlunet.errors import ConfigError, UserError, WeightsError
 from tlunet.model import init
-from tlunet.model.init import imagenet_source, load_encoder, read_weights
+from tlunet.model.init import imagenet_source
 from tlunet.model.names import canonical
+from tlunet.model.weights import load_encoder, read_weights
 
 RESNET18 = ("smp-hub/resnet18.imagenet", "3f2325ff978283d47aa6a1d6878ca20565622683")
 IMAGE = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 def _serve_hub(files):
-    spec = importlib.util.spec_from_file_location("hub", Path(__file__).parents[1] / "hub.py")
+    spec = importlib.util.spec_from_file_location("hub", Path(__file__).parents[1] / "fakes/hub.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.serve_hub(files)
 
 
 def _shuffled(model: nn.Module) -> nn.Module:
-    """Every weight and statistic at random, so that none is right by being left at its default."""
+    """Randomise every weight and statistic, so that no default value is correct by chance."""
     generator = torch.Generator().manual_seed(0)
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point():
             if tensor.ndim < 2:
                 tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
-            else:  # features neither vanish nor explode
+            else:  # keep the scale of the features
                 noise = torch.randn(tensor.shape, generator=generator)
                 tensor.copy_(noise / tensor[0].numel() ** 0.5)
         elif name.endswith("num_batches_tracked"):
@@ -51,7 +52,7 @@ def _shuffled(model: nn.Module) -> nn.Module:
 
 
 def _made(make, *args, **kwargs) -> nn.Module:
-    """A network without the costly initialisation that is overwritten anyway."""
+    """Make a network without the expensive initialisation, which is overwritten anyway."""
     with torch.device("meta"):
         model = make(*args, **kwargs)
     return model.to_empty(device="cpu")
@@ -70,7 +71,7 @@ def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """The networks are small: beside other tests, threads wait for one another more than work."""
+    """Use one thread: the networks are too small to benefit from more."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -96,14 +97,14 @@ def resnet_file(resnet18, tmp_path):
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch):
-    """The machine's own settings have no say here."""
+    """Ignore the settings of the machine."""
     for name in (init.FOLDER_VARIABLE, "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
 def hub_client(monkeypatch, tmp_path):
-    """Point the hub's client somewhere; it reads the variables once, when it is imported."""
+    """Point the hub client to an endpoint; it reads its variables only on import."""
     constants = huggingface_hub.constants
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -116,7 +117,7 @@ def hub_client(monkeypatch, tmp_path):
     return point
 
 
-# ------------------------------------------------------------------ names: the features are equal
+# --- names: the features are equal
 
 
 def _last_torchvision_resnet(model, x):
@@ -157,7 +158,7 @@ def test_densenet121(spelling, densenet121, tmp_path):
         source.load_state_dict(densenet121.state_dict())
         source.eval()
     weights = _tensors(source)
-    if spelling == "old":  # of torchvision before 0.4, which is what its files still hold
+    if spelling == "old":  # torchvision before 0.4; its files still use these names
         weights = {
             re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", name): tensor
             for name, tensor in weights.items()
@@ -171,7 +172,7 @@ def test_densenet121(spelling, densenet121, tmp_path):
     for name in ["densenet121", "tu-densenet121"]:
         encoder = _encoder(name)
         loaded = load_encoder(encoder, read_weights(file), source=spelling)
-        # timm's last normalisation has its ReLU built in, torchvision's forward applies it later
+        # timm's last normalisation includes the ReLU, torchvision's forward applies it later
         torch.testing.assert_close(encoder(IMAGE)[-1].relu(), expected.relu(), rtol=1e-5, atol=1e-6)
         assert loaded.dropped == ("classifier.weight", "classifier.bias")
         # 120 convolutions, and 121 normalisations of four tensors and a counter each
@@ -243,7 +244,7 @@ def test_canonical_names_stay_apart():
         assert len({canonical(name) for name in names}) == len(names)
 
 
-# --------------------------------------------------------------------- faults in the tensors
+# --- problems with tensors
 
 
 def _without(weights):
@@ -267,14 +268,14 @@ def _twice(weights):
     [
         (
             _without,
-            [r"x: without 2 \(bn1.running_mean, layer4.1.conv1.weight\) of the encoder's 120"],
+            [r"x: lacks 2 \(bn1.running_mean, layer4.1.conv1.weight\) of the encoder's 120"],
         ),
-        (_with, [r"x: holds 1 \(layer4.2.conv1.weight\) that the encoder does not have"]),
+        (_with, [r"x: has 1 \(layer4.2.conv1.weight\) that the encoder does not have"]),
         (_narrow, [r"x: .* 1 \(conv1.weight is 64×1×7×7, not 64×3×7×7\)"]),
-        (_twice, [r"x: conv1.weight and encoder.conv1.weight are the same"]),
+        (_twice, [r"x: conv1.weight and encoder.conv1.weight name the same"]),
         (
             lambda weights: (_without(weights), _with(weights), _narrow(weights)),
-            ["x: without 2", "x: holds 1", "x: other shapes"],
+            ["x: lacks 2", "x: has 1", "x: shapes differ"],
         ),
     ],
 )
@@ -295,15 +296,15 @@ def test_faults_are_named(spoil, lines, resnet18):
 
 
 def test_weights_of_another_encoder(densenet121):
-    with pytest.raises(WeightsError, match=r"without 100 \(conv1.weight, .*, …\).*\n.*holds 604"):
+    with pytest.raises(WeightsError, match=r"lacks 100 \(conv1.weight, .*, …\).*\n.*has 604"):
         load_encoder(_encoder("resnet18"), densenet121.state_dict(), source="x")
 
 
-# --------------------------------------------------------------------------- faults in the file
+# --- problems with the file
 
 
 class Malice:
-    """Pickled, it is a command: to create a file."""
+    """Creates a file when unpickled."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -321,11 +322,11 @@ def test_nothing_in_a_file_is_run(form, tmp_path):
     else:
         torch.save(content, file, _use_new_zipfile_serialization=form == "zip")
 
-    with pytest.raises(WeightsError, match=r"weights.pth: refused, it wants to run .* safetensors"):
+    with pytest.raises(WeightsError, match=r"weights.pth: refused, loading .* code .* safetensors"):
         read_weights(file)
 
     assert not mark.exists()
-    # and it would have been: the trap is a working one
+    # the trap works: unsafe loading does run the code
     pickle.loads(file.read_bytes()) if form == "pickle" else torch.load(file, weights_only=False)
     assert mark.exists()
 
@@ -341,7 +342,7 @@ def test_broken_off(suffix, kept, tmp_path):
         safetensors.torch.save_file(tensors, file)
     content = file.read_bytes()
     file.write_bytes(content[: int(len(content) * kept)])
-    with pytest.raises(WeightsError, match="fetch it again") as error:
+    with pytest.raises(WeightsError, match="download it again") as error:
         read_weights(file)
     assert "\n" not in str(error.value)
 
@@ -350,8 +351,8 @@ def test_broken_off(suffix, kept, tmp_path):
     ("name", "content", "message"),
     [
         ("gone.pth", None, "no such weights file"),
-        ("page.pth", b"<html>not found</html>" * 9, "no weights file"),
-        ("page.safetensors", b"<html>not found</html>" * 9, "no weights file"),
+        ("page.pth", b"<html>not found</html>" * 9, "truncated or not a weights file"),
+        ("page.safetensors", b"<html>not found</html>" * 9, "truncated or not a weights file"),
         ("weights.h5", b"x", r"expected one of .safetensors .pth"),
     ],
 )
@@ -366,7 +367,7 @@ def test_not_a_weights_file(name, content, message, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [([1, 2], "holds a list"), ({}, "holds a dict"), ({"epoch": 3}, "'epoch' is a int")],
+    [([1, 2], "contains a list"), ({}, "contains a dict"), ({"epoch": 3}, "'epoch' is a int")],
 )
 def test_no_named_tensors(content, message, tmp_path):
     torch.save(content, tmp_path / "x.pt")
@@ -385,7 +386,7 @@ def test_envelopes(envelopes, tmp_path):
     assert read_weights(tmp_path / "x.bin").keys() == {"fc.weight"}
 
 
-# -------------------------------------------------------------------------------- where from
+# --- sources
 
 
 def _touch(file: Path, content: bytes = b"x") -> Path:
@@ -419,7 +420,7 @@ def test_folder_without_or_with_several(tmp_path):
     _touch(tmp_path / "resnet18-f37072fd.pth")
     _touch(tmp_path / "resnet18-5c106cde.pth")
     with pytest.raises(
-        WeightsError, match=r"several for resnet18: resnet18-5c106cde.pth, resnet18-f"
+        WeightsError, match=r"several files for resnet18: resnet18-5c106cde.pth, resnet18-f"
     ):
         imagenet_source("resnet18", str(tmp_path))
 
@@ -431,7 +432,7 @@ def test_order_of_places(tmp_path, monkeypatch):
     assert imagenet_source("resnet18", str(typed)).path == typed
     assert imagenet_source("resnet18").path == found
     with pytest.raises(WeightsError, match=r"folder: no weights for resnet34"):
-        imagenet_source("resnet34")  # and not on to the hub
+        imagenet_source("resnet34")  # the hub is not tried
     monkeypatch.setenv(init.FOLDER_VARIABLE, str(tmp_path / "gone"))
     with pytest.raises(ConfigError, match=r"TLUNET_WEIGHTS=.*gone: does not exist"):
         imagenet_source("resnet18")
@@ -472,14 +473,14 @@ def test_run_without_checkpoint(tmp_path):
     ],
 )
 def test_hub_source(name, repo, revision):
-    expected = init.Source(f"{repo}@{revision}", "model.safetensors", None, repo, revision)
+    expected = init.WeightsSource(f"{repo}@{revision}", "model.safetensors", None, repo, revision)
     assert imagenet_source(name) == expected
 
 
 @pytest.mark.parametrize(
     ("name", "near"),
     [
-        ("resnext101_32x4d", "resnext101_32x8d"),  # it has others, not ImageNet's
+        ("resnext101_32x4d", "resnext101_32x8d"),  # it has other weights, not ImageNet's
         ("resnet81", "resnet18"),
         ("tu-resnet18.nope", "tu-resnet18.a1_in1k"),
         ("tu-sam2_hiera_tiny", "tu-hiera_tiny_224"),  # pre-trained, but not on ImageNet
@@ -490,7 +491,7 @@ def test_no_imagenet_weights(name, near):
         imagenet_source(name)
 
 
-# ---------------------------------------------------------------------------------- the hub
+# --- the hub
 
 
 def test_fetch_once_then_offline(hub_client, resnet18):
@@ -504,7 +505,7 @@ def test_fetch_once_then_offline(hub_client, resnet18):
     assert reason.startswith("densenet121: ")
     assert "/smp-hub/densenet121.imagenet is not available (404" in reason
     assert "\n" not in reason
-    assert init.fetch(source).read_bytes() == content  # the hub is gone by now
+    assert init.fetch(source).read_bytes() == content  # the hub is down now
     assert load_encoder(_encoder("resnet18"), read_weights(init.fetch(source)), source="").loaded
 
 
@@ -514,11 +515,11 @@ def test_unpinned_repository(hub_client):
         path = init.fetch(imagenet_source("tu-resnet18"))
     assert path.read_bytes() == b"abc"
     assert init.fetch(imagenet_source("tu-resnet18")) == path
-    assert "resnet18: " in init.why_unavailable(["tu-resnet18"])  # the file holds no weights
+    assert "resnet18: " in init.why_unavailable(["tu-resnet18"])  # the file contains no weights
 
 
 def _silent() -> socket.socket:
-    """A server that takes connections and never answers."""
+    """A server that accepts connections and never answers."""
     server = socket.create_server(("127.0.0.1", 0))
     server.listen(8)
     return server
@@ -526,7 +527,7 @@ def _silent() -> socket.socket:
 
 @pytest.mark.parametrize("fault", ["404", "refused", "silent", "offline"])
 def test_hub_cannot_give(fault, hub_client, monkeypatch):
-    monkeypatch.setattr(init, "PATIENCE", 0.5)  # 5 s, but for the test
+    monkeypatch.setattr(init, "PATIENCE", 0.5)  # 5 s outside of tests
     began = time.monotonic()
     with _silent() as silent, _serve_hub({}) as url:
         if fault == "refused":
@@ -546,11 +547,11 @@ def test_hub_cannot_give(fault, hub_client, monkeypatch):
     assert reason[fault] in message
     assert all(way in message for way in ["init.path=", "TLUNET_WEIGHTS", "random", "synthetic"])
     assert "\n" not in message
-    assert time.monotonic() - began < 3  # the client alone would try for 23 s
+    assert time.monotonic() - began < 3  # the client alone retries for 23 s
 
 
 def test_hub_that_never_resolves(hub_client, monkeypatch):
-    monkeypatch.setattr(init, "PATIENCE", -1.5)  # half a second in all
+    monkeypatch.setattr(init, "PATIENCE", -1.5)  # half a second in total
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: time.sleep(2))
     hub_client("http://hub.invalid")
     began = time.monotonic()
@@ -561,7 +562,7 @@ def test_hub_that_never_resolves(hub_client, monkeypatch):
 
 @pytest.mark.slow
 def test_main_in_its_own_process(tmp_path):
-    """The variables as a user sets them, read by the client when it is imported."""
+    """The variables are set by the user and read by the client on import."""
     settings = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
     run = subprocess.run(
         [sys.executable, "-m", "tlunet.model.init", "resnet18", "densenet121"],

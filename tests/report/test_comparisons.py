@@ -1,4 +1,4 @@
-"""Comparisons against plain pandas, scipy, and a bootstrap written with loops."""
+"""Check comparisons with plain pandas, scipy, and a bootstrap written with loops."""
 
 import runpy
 import shutil
@@ -54,7 +54,7 @@ def counts_of(study: Path, init: str, frac: float = 1.0) -> list[PixelCounts]:
 
 
 def flat(counts: PixelCounts) -> dict[str, float | None]:
-    """``summarise`` with a name a number: ``dice_class`` the mean, ``dice_class_1`` class 1's."""
+    """Flatten ``summarise``: ``dice_class`` is the mean, ``dice_class_1`` the score of class 1."""
     out: dict[str, float | None] = {}
     for name, score in summarise(counts).items():
         if isinstance(score, dict) and "per_class" in score:
@@ -123,7 +123,7 @@ def test_encoders_are_compared_with_those_before_them(tmp_path: Path) -> None:
 
 
 def tiny(block: Block, cells: dict[tuple[str, int], list[int]]) -> Resampled:
-    """A block of one class and images with 10 defect pixels, of which a cell finds so many."""
+    """A block of one class; each cell finds the given number of 10 defect pixels per image."""
     n = len(next(iter(cells.values())))
     truth, label = np.full((n, 1), 10), np.ones((n, 1), bool)
     counts, rows = [], []
@@ -212,7 +212,7 @@ def plain_accuracy(counts: PixelCounts) -> float:
 def by_loops(
     a: list[PixelCounts], b: list[PixelCounts], score: Callable[[PixelCounts], float], R: int
 ) -> tuple[float, float]:
-    """Draw seeds, draw groups, repeat rows, score anew: DESIGN's words in Python's loops."""
+    """Draw seeds, draw groups, repeat rows, score again: the definition in plain loops."""
     rng, groups = np.random.default_rng(123), np.asarray(GROUPS)
     of_group = [np.flatnonzero(groups == g) for g in range(groups.max() + 1)]
     found = []
@@ -241,9 +241,9 @@ def test_the_interval_is_that_of_a_crossed_bootstrap(
 ) -> None:
     """Within Monte Carlo error.
 
-    The standard error of an end is sqrt(p (1 - p) / R) over the density there: of a normal
-    distribution 2.2 % of the interval's width at 1000 replicates and 1.5 % at 2000. Four of both
-    together are 11 %.
+    The standard error of an end is sqrt(p (1 - p) / R) divided by the density there: for a normal
+    distribution 2.2% of the interval's width with 1000 replicates and 1.5% with 2000. Four times
+    both combined is 11%.
     """
     a, b = (counts_of(grid, init) for init in ("imagenet", "random"))
     low, high = by_loops(a, b, score, 600)
@@ -259,7 +259,7 @@ def test_the_interval_is_that_of_a_crossed_bootstrap(
 
 
 def test_under_three_seeds_the_interval_is_of_images_only(block: Resampled) -> None:
-    """Two seeds that differ by a constant: no spread of images, so no interval at all."""
+    """Two seeds that differ by a constant: no spread over images, so the interval has no width."""
     cells = {("random", 0): [5] * 6, ("random", 1): [5] * 6,
              ("imagenet", 0): [6] * 6, ("imagenet", 1): [9] * 6}  # fmt: skip
     found = row(compare([tiny(block.block, cells)]), factor="init", metric="dice_image")
@@ -340,7 +340,7 @@ def test_nothing_to_compare() -> None:
     assert score_table([]).empty
 
 
-# What share of intervals hold the truth. δ + a_s + b_i + e_si, as in experiments/interval_coverage.
+# Interval coverage for δ + a_s + b_i + e_si, as in experiments/interval_coverage.
 IMAGES, TRIALS = 40, 300
 
 
@@ -361,13 +361,13 @@ def held(n_seeds: int, seed_sd: float) -> dict[str, float]:
 
 @pytest.mark.parametrize("n_seeds", [1, 3, 5])
 def test_intervals_hold_the_truth_as_often_as_they_say(n_seeds: int) -> None:
-    """Without a spread of seeds. Of 300 trials, 0.95 ± three standard errors is 0.91 to 0.99."""
+    """Without seed variance. For 300 trials, 0.95 ± three standard errors is 0.91 to 0.99."""
     assert 0.88 <= held(n_seeds, 0.0)["crossed"] <= 0.99
 
 
 @pytest.mark.parametrize("n_seeds", [3, 5])
 def test_intervals_over_images_only_hold_less_where_seeds_matter(n_seeds: int) -> None:
-    """With a spread of seeds as large as the standard error of the images, and twice that."""
+    """With a seed variance equal to the standard error over images, and twice that."""
     for times, gap in ((1, 0.01), (2, 0.05)):
         found = held(n_seeds, times * 0.15 / np.sqrt(IMAGES))
         assert found["crossed"] >= found["images only"] + gap
@@ -386,16 +386,16 @@ def test_the_recorded_coverage_is_what_the_report_relies_on(recorded: pd.DataFra
     assert no_spread.between(0.90, 0.98).all()
     one = recorded.xs(1, level="seeds")
     assert (one["crossed"] == one["images_only"]).all()
-    assert one.loc[(840, 0.03), "crossed"] < 0.5  # one seed says nothing of training anew
+    assert one.loc[(840, 0.03), "crossed"] < 0.5  # one seed says nothing about retraining
     several = recorded.drop(index=1, level="seeds")
     assert (several["crossed"] > several["images_only"]).all()
     assert (several["width_crossed"] > several["width_images_only"]).all()
     spread = several.xs(0.03, level="seed_sd")["crossed"].unstack("seeds")
-    assert (spread.diff(axis=1).iloc[:, 1:] > -0.02).all(axis=None)  # more seeds, truer intervals
+    assert (spread.diff(axis=1).iloc[:, 1:] > -0.02).all(axis=None)  # more seeds, better coverage
 
 
 def test_the_recorded_coverage_can_be_had_again(recorded: pd.DataFrame) -> None:
-    """Within four standard errors of both simulations."""
+    """Agreement within four standard errors of both simulations."""
     coverage, trials = runpy.run_path(str(EXPERIMENT / "simulate.py"))["coverage"], 250
     coverage.__globals__.update({"TRIALS": trials, "REPLICATES": 500})
     found = coverage(3, 60, 0.03, np.random.default_rng(5))

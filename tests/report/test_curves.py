@@ -1,4 +1,4 @@
-"""Curves against scikit-learn, areas against the scores, calibration by hand."""
+"""Compare curves with scikit-learn, areas with the scores, and calibration with hand results."""
 
 from pathlib import Path
 
@@ -119,7 +119,7 @@ def test_a_class_without_positives_or_negatives_is_undefined() -> None:
     assert roc.get_title().endswith("mean AUC undefined")
     assert precision.lines[0].get_label() == "1.00"
     assert precision.lines[2].get_label() == "undefined"
-    assert precision.get_title().endswith("mean AP 1.00")  # of the defined ones
+    assert precision.get_title().endswith("mean AP 1.00")  # over the defined ones
     curves.reliability(table).draw_without_rendering()
 
 

@@ -1,4 +1,4 @@
-"""`tlunet data show`: the page and the picture, as they are typed and as they are read."""
+"""`tlunet data show`: the page and the image it writes."""
 
 import re
 import shutil
@@ -27,7 +27,7 @@ Run = Callable[..., tuple[int, str, str]]
 def show(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Run:
-    """Run the command in this process and in an empty folder."""
+    """Run the command in this process, in an empty folder."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
 
@@ -50,7 +50,7 @@ def facts(strips: Path) -> Facts:
 
 
 def user_folder(root: Path, classes: int = 2) -> Path:
-    """Twelve coloured images of two sizes; the last two are one picture, labelled differently."""
+    """Twelve colour images of two sizes; the last two are identical but labelled differently."""
     rng = np.random.default_rng(0)
     texture = rng.integers(0, 255, (40, 40, 3), np.uint8)
     for kind in ("images", "masks"):
@@ -71,10 +71,10 @@ def test_the_page_says_what_is_in_the_data(strips: Path, show: Run) -> None:
     assert out.splitlines()[-1] == "24 images: data.html"
     page = Path("data.html").read_text()
     assert "24 images of 32×64 pixels (height × width), grey, 4 classes" in page
-    for title in ("Images", "Classes", "Classes that meet", "Defect sizes", "Near-duplicates"):
+    for title in ("Images", "Classes", "Co-occurring classes", "Defect sizes", "Near-duplicates"):
         assert f">{title}</h2>" in page
     assert page.count('class="mask"') == page.count("image/jpeg") >= 8
-    assert not re.search(r'(src|href)="(?!data:|#)', page)  # nothing beside the file
+    assert not re.search(r'(src|href)="(?!data:|#)', page)  # the file is self-contained
     assert [path.name for path in Path().iterdir()] == ["data.html"]
 
 
@@ -98,10 +98,10 @@ def test_a_users_folder_of_all_sizes_in_colour(tmp_path: Path, show: Run) -> Non
     assert (code, err) == (0, "")
     page = Path("deep/mine.html").read_text()
     assert "12 images of 40×40 (8), 24×60 (4) pixels (height × width), in colour, 2 classes" in page
-    assert "images of 2 sizes: training needs one, as data.size=[40,40]" in page
+    assert "images have 2 sizes; training needs one: data.size=[40,40]" in page
     assert "a&lt;b" in page
     assert "a<b" not in page
-    assert "1 of the 1 pictures that are there more than once are labelled with different" in page
+    assert "1 of 1 groups of duplicated images have conflicting labels" in page
 
 
 def test_masks_that_vanish_at_a_size(tmp_path: Path, show: Run) -> None:
@@ -112,7 +112,7 @@ def test_masks_that_vanish_at_a_size(tmp_path: Path, show: Run) -> None:
     said = "At 32×64 the masks of class 2 vanish in 8 of 8 images; the images keep their label."
     assert said in page
     assert "class 1 32 px, class 2 0 px" in page
-    show(root, "--size", "10x10", "--out", "specks.html")  # nothing is left of any mask
+    show(root, "--size", "10x10", "--out", "specks.html")  # all masks vanish
     assert "of the images show a defect" in Path("specks.html").read_text()
 
 
@@ -124,7 +124,7 @@ def test_faults_are_named_and_the_others_shown(strips: Path, tmp_path: Path, sho
     assert code == 1
     assert "23 images: data.html" in out
     assert err.startswith(f"{broken}: cannot be read as an image")
-    assert "1 images are left out of this page" in Path("data.html").read_text()
+    assert "1 images are excluded from this page" in Path("data.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,8 @@ def test_faults_are_named_and_the_others_shown(strips: Path, tmp_path: Path, sho
     [
         (["nowhere"], "nowhere: no such folder; expected train_images/"),
         (["--out", "sheet.pdf"], "--out sheet.pdf: expected a name that ends in .html or .png"),
-        (["--kind", "coco"], "coco: no such kind of data set"),
-        (["--split", "mine"], "--split mine: allowed are random, official"),
+        (["--kind", "coco"], "coco: unknown kind of data set"),
+        (["--split", "mine"], "--split mine: expected random, official"),
         (["--frac", "0"], "--frac 0.0: expected a number above 0"),
         (["--size", "big"], "--size big: expected height x width"),
         (["--out", "data.html/x.html"], "data.html/x.html: cannot be written"),
@@ -159,7 +159,7 @@ def test_too_few_images_for_a_split_are_shown_all_the_same(tmp_path: Path) -> No
     assert found.split is None
     assert found.warnings[-1].startswith("no split: ")
     assert headline(found) == ["No image of this data set shows a defect."]
-    assert "There are too few images to be split." in markdown.render(document(found))
+    assert "There are too few images for a split." in markdown.render(document(found))
 
 
 def test_every_class_is_shown(facts: Facts) -> None:
@@ -203,6 +203,4 @@ def test_the_real_sample(real: Path) -> None:
     assert found.survey.labels.sum(0).tolist() == [2, 0, 6, 4]
     assert found.named(found.combinations[0].classes) == "no defect"
     assert len(found.combinations[0].rows) == 18
-    assert (
-        "class 2: no image has it: it cannot be learnt, and its scores are null" in found.warnings
-    )
+    assert "class 2: absent from the data, cannot be learned, no scores" in found.warnings

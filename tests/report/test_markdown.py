@@ -38,7 +38,7 @@ def test_whole_document() -> None:
     document = Document(
         "Steel <b>",
         "8 cells",
-        ("It helps.", "By 5 %."),
+        ("It helps.", "By 5%."),
         (Alarm("class_2 is _dead_"), Alarm("2 of 3 failed")),
         (
             Section("Results", (Text("- no list\nbut text"), TABLE)),
@@ -57,10 +57,10 @@ def test_whole_document() -> None:
 
 > **It helps.**
 >
-> **By 5 %.**
+> **By 5%.**
 
-- ⚠ **Alarm** class_2 is \_dead\_
-- ⚠ **Alarm** 2 of 3 failed
+- ⚠ **Warning** class_2 is \_dead\_
+- ⚠ **Warning** 2 of 3 failed
 
 ## Results
 
@@ -84,7 +84,7 @@ def test_whole_document() -> None:
 
 *Dice \[all\]* Median red.
 
-- ⚠ **Alarm** few seeds
+- ⚠ **Warning** few seeds
 
 </details>
 """

@@ -1,4 +1,4 @@
-"""The page in a real browser: what a reader sees, and that nothing leaves the file."""
+"""The page in a real browser: what the reader sees, and that nothing is loaded."""
 
 import base64
 import io
@@ -41,7 +41,7 @@ RANDOM, IMAGENET, FULL = "ResNet (random)", "ResNet (ImageNet)", "DenseNet (Imag
 
 
 def masks(rng: np.random.Generator, size: tuple[int, int]) -> list[NDArray[np.bool_]]:
-    """One mask a class: two ellipses that may overlap those of other classes, or nothing."""
+    """One mask per class: up to two ellipses, which may overlap those of other classes."""
     y, x = np.mgrid[: size[0], : size[1]]
     out = []
     for _ in CLASSES:
@@ -95,13 +95,13 @@ def picture(name: str, title: str, caption: str) -> Picture:
 
 def demo(size: tuple[int, int] = (64, 400)) -> Document:
     claims = Table(
-        "The paper's claims beside what was measured",
+        "The paper's claims",
         (
             Column("Claim"),
             Column("Paper", is_number=True, meaning="The number in Section III-D."),
-            Column("Measured", is_number=True, meaning="Mean difference and its 95 % interval."),
-            Column("Direction", meaning="Supported where the interval leaves zero out."),
-            Column("Size", meaning="Supported where the interval holds the paper's number."),
+            Column("Measured", is_number=True, meaning="Mean difference and its 95% interval."),
+            Column("Direction", meaning="Supported if the interval excludes zero."),
+            Column("Size", meaning="Supported if the interval includes the paper's number."),
         ),
         (
             (
@@ -131,7 +131,7 @@ def demo(size: tuple[int, int] = (64, 400)) -> Document:
     values = {"resnet random": 0.41, "resnet imagenet": 0.63, "densenet random": None}
     values |= {"densenet imagenet": 0.58, "densenet synthetic": 1.0}
     cells = Table(
-        "Scores of every cell on the test part",
+        "Scores of every cell on the test set",
         (Column("Cell"), *(Column(name, is_number=True, meaning=name * 2) for name in numbers)),
         tuple(
             (Entry(cell), *(Entry(f"{v:.3f}" if v else "–", v) for _ in numbers))
@@ -155,9 +155,9 @@ def demo(size: tuple[int, int] = (64, 400)) -> Document:
         "Synthetic strips: encoder × initialisation × labels",
         "8 cells, 3 seeds, 125 test images",
         (
-            "Transfer from ImageNet raises Dice by +0.22 (95 % interval +0.15 to +0.29) with all "
+            "Transfer from ImageNet raises Dice by +0.22 (95% interval +0.15 to +0.29) with all "
             "labels.",
-            "With half of them it gains +0.31; whether the gain grows as labels shrink remains "
+            "With half of the labels it gains +0.31; whether the gain grows with fewer labels is "
             "inconclusive.",
         ),
         (
@@ -218,7 +218,7 @@ def write(path: Path, document: Document) -> Path:
 
 @pytest.fixture
 def visit(chromium: Chromium) -> Iterator[Callable[..., Page]]:
-    """Open a file; at the end nothing was asked of the network and the console has no error."""
+    """Open a file; finally check that nothing was requested and the console has no errors."""
     faults: list[str] = []
     pages: list[Page] = []
 
@@ -273,7 +273,7 @@ def test_all_that_the_document_says_is_on_the_page(
     assert tab.locator("h2").all_text_contents() == [s.title for s in document.sections]
     alarms = tab.locator(".alarms li").all_text_contents()
     assert alarms == [
-        f"⚠ Alarm {a.text}" for a in (*document.alarms, document.sections[1].parts[2])
+        f"⚠ Warning {a.text}" for a in (*document.alarms, document.sections[1].parts[2])
     ]
     badge = tab.get_by_text("contradicted", exact=True)
     assert "✗" in badge.evaluate("e => getComputedStyle(e, '::before').content")
@@ -379,7 +379,7 @@ def test_painted_pixels_are_the_decoded_masks(
         canvases = row.locator("canvas").all()
         for canvas, runs in zip(canvases, expected, strict=True):
             png = base64.b64decode(canvas.evaluate("c => c.toDataURL()").partition(",")[2])
-            painted = np.asarray(Image.open(io.BytesIO(png)))  # (H, W, 4), without loss
+            painted = np.asarray(Image.open(io.BytesIO(png)))  # (H, W, 4), lossless
             decoded = np.stack([rle.decode(code, image.size) for code in runs])  # (M, H, W)
             rim = (painted[..., :3] == 0).all(-1)
             np.testing.assert_array_equal((painted[..., 3] > 0) & ~rim, decoded.any(0))
@@ -409,7 +409,7 @@ def test_pictures_lie_by_their_proportions(
         figures = tab.locator(".sample").first.locator("figure").all()
         return {figure.bounding_box()["y"] for figure in figures}
 
-    assert len(tops(visit(file))) == 4  # strips: one below another
+    assert len(tops(visit(file))) == 4  # strips: one below the other
     squares = write(tmp_path / "squares.html", demo((64, 64)))
     assert len(tops(visit(squares))) == 1  # side by side
     assert len(tops(visit(squares, width=360))) == 2
@@ -428,7 +428,7 @@ def test_small_pictures_are_enlarged_and_crisp(
             assert box["width"] == pytest.approx(2 * box["height"], abs=1)
     image = tab.locator(".sample img").first
     assert image.evaluate("e => getComputedStyle(e).imageRendering") == "pixelated"
-    # A mask is painted finer than the image, so that its edge hides little of it.
+    # A mask is painted at a higher resolution than the image, so that its edge is thin.
     name = tab.locator(".sample h4").first.text_content()
     truth = next(i.truth for i in browser_of(demo(size)).images if i.image_id == name)
     mask = np.stack([rle.decode(code, size) for code in truth]).any(0)

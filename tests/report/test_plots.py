@@ -1,4 +1,4 @@
-"""What is drawn is read back from the artists and compared with numbers computed apart."""
+"""Read drawn values back from the artists and compare them with independent results."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,7 +43,7 @@ def images(cells: pd.DataFrame, n: int = 30) -> pd.DataFrame:
     draw = np.random.default_rng(0)
     table = cells.merge(pd.DataFrame({"image_id": [f"{k}.jpg" for k in range(n)]}), how="cross")
     dice = draw.random(len(table))
-    dice[table["image_id"] == "0.jpg"] = np.nan  # no defect in it
+    dice[table["image_id"] == "0.jpg"] = np.nan  # without a defect
     return table.assign(dice_image=dice, iou_image=dice / (2 - dice))
 
 
@@ -72,7 +72,7 @@ def costs(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def lacking(table: pd.DataFrame) -> pd.DataFrame:
-    """Without one cell of the grid."""
+    """The table without one cell of the grid."""
     cell = (table["encoder"] == "densenet") & (table["init"] == "imagenet") & (table["frac"] == 0.5)
     return table[~cell]
 
@@ -82,7 +82,7 @@ def texts(figure: Figure) -> list[str]:
 
 
 def notes(figure: Figure) -> list[str]:
-    """What is written in the panels, without the columns' bold headers."""
+    """Texts inside the panels, without the bold headers of the columns."""
     return [
         text.get_text()
         for ax in figure.axes
@@ -128,7 +128,7 @@ def test_looks_do_not_depend_on_what_else_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_an_empty_table_is_an_error(name: str) -> None:
-    with pytest.raises(ValueError, match=r"no rows|expected another"):
+    with pytest.raises(ValueError, match=r"no rows|other than random"):
         DRAWN[name](grid().iloc[:0])
 
 
@@ -142,7 +142,7 @@ def test_boxes_are_quartiles_with_95_percent_whiskers() -> None:
         assert len(values) == 3 * 29  # images with a defect × seeds
         expected = np.percentile(values, [2.5, 25, 50, 75, 97.5])
         box = ax.patches[2].get_path().vertices  # third of four: densenet (random)
-        lines = ax.lines[6 * 2 :]  # two boxes before; per box 2 whiskers, 2 caps, median, mean
+        lines = ax.lines[6 * 2 :]  # after two boxes; per box 2 whiskers, 2 caps, median, mean
         low, high, _, _, median, mean = (np.asarray(line.get_ydata()) for line in lines[:6])
         drawn = [low.min(), box[:, 1].min(), median[0], box[:, 1].max(), high.max()]
         np.testing.assert_allclose(drawn, expected)
@@ -275,7 +275,7 @@ def test_label_efficiency_draws_means_and_intervals_beside_their_fraction() -> N
     np.testing.assert_allclose(segments(ax)[:3], own[["low", "high"]])
     assert [label.get_text() for label in ax.get_xticklabels()] == ["100%", "50%", "25%"]
     names = [text.get_text() for text in ax.figure.legends[0].get_texts()]
-    assert names == [  # column by column: a row holds an encoder's initialisations
+    assert names == [  # column by column: a row shows an encoder's initialisations
         "resnet · random", "densenet · random", "resnet · ImageNet", "densenet · ImageNet",
     ]  # fmt: skip
     with pytest.raises(ValueError, match="no rows"):

@@ -1,4 +1,4 @@
-"""Documents rendered from recorded results: no number is typed."""
+"""Rendering documents from recorded results."""
 
 import json
 import sys
@@ -50,7 +50,7 @@ def study(tmp_path: Path) -> Path:
     pd.DataFrame([compared]).to_csv(tmp_path / "comparisons.csv", index=False)
     claim = {"block": "d", "id": "c", "says": "It helps", "where": "Fig. 5", "kind": "difference",
              "number": 0.05, "value": 0.2, "low": 0.1, "high": 0.3, "n_seeds": 3,
-             "interval": "seeds and images", "case": "a against b", "direction": "supported",
+             "interval": "seeds and images", "case": "a vs. b", "direction": "supported",
              "size": "contradicted", "note": None}  # fmt: skip
     pd.DataFrame([claim]).to_csv(tmp_path / "claims.csv", index=False)
     (tmp_path / "claims.yaml").write_text(f"claims: [{CLAIM % CELLS}]")
@@ -74,8 +74,8 @@ def test_results(study: Path) -> None:
     text = rendered(study, "results results.csv")
     assert "| resnet | random | 1.0 | 0 | 0.500 |" in text
     assert "| *never finds a defect* |  |  |  | 0.000 |" in text
-    assert "imagenet" not in text  # it failed
-    assert "d data, 9 test images, seed 0, h (32-true), 12 s of training in all." in text
+    assert "imagenet" not in text  # its cell failed
+    assert "d data, 9 test images, seed 0, h (32-true), 12 s of training in total." in text
 
 
 @pytest.mark.parametrize("key", ["split_fingerprint", "dataset"])
@@ -91,7 +91,7 @@ def test_scores(study: Path) -> None:
     assert "| encoder | init | frac | seeds | MLA | AUC |" in text
     assert "| resnet | random | 1.0 | 3 | 0.500 \\[0.250, 0.750\\] | 0.600" in text
     assert text.index("| random |") < text.index("| imagenet |")  # as recorded
-    assert "95 % interval over seeds and images" in text
+    assert "95% interval over seeds and images" in text
     cells = pd.read_csv(study / "results.csv")
     empty = cells[cells["state"] == "finished"]["empty_mla"].iloc[0]
     assert f"| *never finds a defect* |  |  |  | *{empty:.3f}* |" in text
@@ -118,7 +118,7 @@ def test_claims_of_a_study_that_was_not_run(study: Path) -> None:
     text = rendered(study, "claims claims.yaml")
     assert text.count("| It helps |") == 2
     assert "| not measured | not measured |" in text
-    assert "| not measured | no number |" in text
+    assert "| not measured | no size claimed |" in text
     (study / "claims.yaml").write_text("claims: [{}]")
     with pytest.raises(ConfigError):
         render.claims(study / "claims.yaml")
@@ -200,7 +200,7 @@ def test_the_command(
         path
         for path in ROOT.rglob("*.md")
         if not path.relative_to(ROOT).parts[0].startswith(".")
-        and path.parent.name != "benchmarks"  # blocks of another kind: tests/bench
+        and path.parent.name != "benchmarks"  # other kinds of blocks: tests/bench
     ],
     ids=lambda p: str(p.relative_to(ROOT)),
 )
@@ -208,4 +208,4 @@ def test_every_number_in_the_docs_is_the_recorded_one(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert render.render(path) == text
     for match in render.BLOCK.finditer(text):
-        assert match[0].count("\n") >= 2  # something stands in it
+        assert match[0].count("\n") >= 2  # the block is not empty

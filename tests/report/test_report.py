@@ -1,4 +1,4 @@
-"""From a study folder to its report: what it says of studies that are made up in a moment."""
+"""The report of a study folder, for quickly generated studies."""
 
 import html
 import re
@@ -13,6 +13,7 @@ import yaml
 
 from studies import make_truth, set_state, write_grid, write_run
 from tlunet.data.datamodule import DefectDataModule
+from tlunet.data.split import fingerprint
 from tlunet.errors import ConfigError, DataError
 from tlunet.report import report as module
 from tlunet.report.analysis.blocks import Key, collect
@@ -42,14 +43,14 @@ def _light(init: Any) -> Any:
 
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests that do not look at them: drawing is what takes long."""
+    """Skip the slow drawing in tests that do not need figures."""
     for name in ("figures", "pictures"):
         monkeypatch.setattr(f"tlunet.report.report.{name}", lambda *_: [])
 
 
 @pytest.fixture
 def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests that look only at which figures there are: drawn, but not saved."""
+    """Draw figures without saving them, for tests that only check which ones exist."""
 
     def put(figure: object, stem: Path) -> str:
         stem.parent.mkdir(parents=True, exist_ok=True)
@@ -60,13 +61,13 @@ def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def contents(study: Path) -> dict[str, bytes]:
-    """What a report writes, byte by byte."""
+    """The content of every file that a report writes."""
     files = [p for p in study.iterdir() if p.is_file()] + list((study / "figures").glob("*"))
     return {str(p.relative_to(study)): p.read_bytes() for p in files}
 
 
 def text_of(study: Path) -> str:
-    """The text of the page, without marks."""
+    """The text of the page without tags."""
     page = (study / "report.html").read_text(encoding="utf-8")
     page = re.sub(r"<(script|style|svg)\b.*?</\1>", "", page, flags=re.S)
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
@@ -74,7 +75,7 @@ def text_of(study: Path) -> str:
 
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ResNet's half of the paper's grid: a cell failed, one missing, class 4 dead in a third."""
+    """ResNet's half of the paper's grid: one cell failed, one missing, one never finds class 4."""
     study = tmp_path_factory.mktemp("studies") / "grid"
     write_grid(study, 60, encoders=("resnet",), gain=0.3)
     set_state(next(study.glob("resnet-imagenet-0.5-s2-*")), "failed", "out of memory")
@@ -103,20 +104,20 @@ def test_every_file_is_there_and_no_other(grid: Path) -> None:
 def test_it_says_what_is_wrong(grid: Path) -> None:
     found = [alarm.text for alarm in alarms(collect(grid))]
     assert found[0] == "resnet · imagenet · 0.5 · seed 2: failed (out of memory)"
-    assert found[1] == "1 cells of the grid are not there: resnet · random · 0.5 · seed 1"
+    assert found[1] == "1 grid cell is missing: resnet · random · 0.5 · seed 1"
     dead = "class 4 (patches) is not found by resnet · random · 1.0 (1 of 3 seeds)"
     assert f"{dead}: pooled Dice below 0.01" in found
     few = [text for text in found if text.startswith("fewer than 3 seeds")]
     assert len(few) == 1
-    assert "(2 of 4 rows)" in few[0]
+    assert "in 2 of 4 rows" in few[0]
     markdown = (grid / "report.md").read_text(encoding="utf-8")
     for text in found:
         assert text in text_of(grid)
-    assert markdown.count("**Alarm**") == len(found)
+    assert markdown.count("**Warning**") == len(found)
 
 
 def test_the_headline_is_that_of_the_verdicts(grid: Path) -> None:
-    """Two cells have two seeds, of which one is common: the growth is over seed 0 alone."""
+    """Two cells have two seeds with one in common: the growth is over seed 0 only."""
     block = Resampled(collect(grid).blocks[0])
     sentences = answer(block)
     assert len(sentences) == 2
@@ -127,12 +128,13 @@ def test_the_headline_is_that_of_the_verdicts(grid: Path) -> None:
     low, high = np.quantile(mean[1:], [0.025, 0.975])
     assert low > 0
     assert sentences[0].startswith(
-        f"Pre-training (imagenet) raises Dice by {with_interval(mean[0], low, high)}: mean over "
-        "resnet with 100 %, 50 % of the training data, 1 seed, 95 % interval over images only"
+        f"Pre-training (ImageNet) raises Dice by {with_interval(mean[0], low, high)}: mean over "
+        "resnet with 100%, 50% of the training data, 1 seed, 95% interval over images only"
     )
     low, high = np.quantile(growth[1:], [0.025, 0.975])
-    word = "is larger" if low > 0 else "is smaller" if high < 0 else "is not measurably different"
-    assert sentences[1].startswith(f"With 50 % of the training data the gain {word} than with 100")
+    words = "is larger than" if low > 0 else "is not clearly different from that"
+    words = "is smaller than" if high < 0 else words
+    assert sentences[1].startswith(f"With 50% of the training data the gain {words} with 100%: ")
     assert with_interval(growth[0], low, high, "{:+.3f}") in sentences[1]
     assert " ".join(sentences) in text_of(grid)
     assert sentences[0][:40] in (grid / "answer.md").read_text(encoding="utf-8")
@@ -181,7 +183,7 @@ def test_figures_are_in_the_page(grid: Path) -> None:
     markdown = (grid / "report.md").read_text(encoding="utf-8")
     for file in (grid / "figures").glob("*.png"):
         assert f"](figures/{file.name})" in markdown
-    assert "No pictures: the runs kept no masks" in text_of(grid)
+    assert "No images shown: the runs have no saved masks" in text_of(grid)
 
 
 @pytest.mark.slow
@@ -221,9 +223,9 @@ def test_several_protocols(tmp_path: Path, no_figures: None) -> None:
     for title in ("synthetic · loss=BalancedLoss", "synthetic · loss=PaperLoss"):
         assert f"{title}: Test scores" in text
         assert f"{title}: Runs" in text
-    assert "Protocol against protocol" in text
+    assert "Settings compared" in text
     answer = (study / "answer.md").read_text(encoding="utf-8")
-    start = "synthetic · loss=BalancedLoss against synthetic · loss=PaperLoss: Dice +"
+    start = "synthetic · loss=BalancedLoss vs. synthetic · loss=PaperLoss: Dice +"
     assert answer.startswith(start)
     assert answer.count("(higher)") == 3
     assert "3 seeds" in answer
@@ -245,7 +247,7 @@ def test_a_failed_cell_of_one_block_hides_no_missing_one_of_another(tmp_path: Pa
     set_state(write_run(study, truth, seed=1, init="imagenet"), "failed", "why")
     write_run(study, truth, seed=1, loss=BALANCED)
     said = [alarm.text for alarm in alarms(collect(study))]
-    missing = "1 cells of the grid are not there: resnet · imagenet · 1.0 · seed 1"
+    missing = "1 grid cell is missing: resnet · imagenet · 1.0 · seed 1"
     assert f"synthetic · loss=BalancedLoss: {missing}" in said
     assert "resnet · imagenet · 1.0 · seed 1: failed (why)" in said
 
@@ -265,7 +267,7 @@ def test_no_finished_cell(tmp_path: Path, state: str, no_figures: None) -> None:
     (study / "claims.yaml").write_bytes(PAPER.read_bytes())
     write_report(study)
     text = text_of(study)
-    assert "No cell is finished." in text
+    assert "No finished cells." in text
     assert f"resnet · random · 1.0 · seed 0: {state} (out of memory)" in text
 
 
@@ -287,8 +289,8 @@ def test_one_cell(tmp_path: Path, quick_figures: None) -> None:
     write_report(study)
     text = text_of(study)
     assert "No initialisation was compared with random weights" in text
-    assert "The highest Dice is that of resnet · random · 1.0" in text
-    assert "No pictures: there is one cell only" in text
+    assert "resnet · random · 100% has the highest Dice" in text
+    assert "No images shown: there is only one cell" in text
     assert (study / "figures" / "figure_4.svg").exists()
     assert not (study / "figures" / "figure_9.svg").exists()
     assert pd.read_csv(study / "comparisons.csv").empty
@@ -318,7 +320,7 @@ def test_hostile_names_are_shown_as_they_are(tmp_path: Path) -> None:
 
 
 def test_a_name_is_no_formula(tmp_path: Path) -> None:
-    """Between two dollar signs matplotlib reads a formula, and stops at a faulty one."""
+    """Matplotlib parses text between dollar signs as math, and fails if it is invalid."""
     rows = [("resnet", "$x^$", 1.0, 0, str(k), 1, "$y^$", k % 2 == 0, k / 9) for k in range(9)]
     names = ("encoder", "init", "frac", "seed", "image_id", "class_id", "class_name", "label")
     curve = curves.roc(pd.DataFrame(rows, columns=[*names, "prob"]))
@@ -395,7 +397,7 @@ def test_tables_show_a_dash_and_a_minus_sign(tmp_path: Path) -> None:
     dice, auc = (dict(zip(names, (e.text for e in row), strict=True)) for row in table.rows)
     assert dice["first - second"].startswith("−0.")
     assert dice["verdict"] == "lower"
-    # No shares and no test of what is no mean over images.
+    # No fractions and no test for scores that are not a mean over images.
     assert (auc["improved / tied / worse"], auc["p (Holm)"]) == ("–", "–")
     assert comparison_table("t", compare([block]), "gain", ("dice_image",)) is None
     main, _ = score_tables(score_table([block]), block.block)
@@ -419,7 +421,7 @@ def test_claims_in_a_table() -> None:
         "a (seeds and images)",
     ]  # fmt: skip
     assert [e.text for e in rows[1]] == [
-        "s", "", "–", "–", "not measured", "no number", "–", "not finished: x",
+        "s", "", "–", "–", "not measured", "no size claimed", "–", "not finished: x",
     ]  # fmt: skip
 
 
@@ -428,16 +430,20 @@ def test_claims_in_a_table() -> None:
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two cells on strips that lie on the disk, with the masks that they found."""
+    """Two cells on strips on disk, with their predicted masks."""
     home = tmp_path_factory.mktemp("strips")
     cache, study = home / "data", home / "runs" / "strips"
     data = DefectDataModule("synthetic", cache=cache, n=40, size=(32, 64))
     data.prepare_data()
+    data.setup()
     bits = np.asarray(data.pack.masks)
     layers = (bits[:, None] >> np.arange(4, dtype=bits.dtype)[:, None, None]) & 1 == 1
     truth = dict(zip(data.pack.index["image_id"], layers, strict=True))
     about = {"root": str(data.root), "cache": str(cache), "data": {"size": [32, 64]}}
-    facts = {"data_fingerprint": data.pack.fingerprint}
+    facts = {
+        "data_fingerprint": data.pack.fingerprint,
+        "split_fingerprint": fingerprint(data.split),
+    }
     for init, skill in (("random", 0.5), ("imagenet", 0.8)):
         write_run(study, truth, init=init, skill=skill, with_masks=True, facts=facts,
                   classes=data.pack.classes, **about)  # fmt: skip
@@ -452,7 +458,7 @@ def test_pictures_and_browser(real: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert page.count("data:image/jpeg;base64,") == 40
     text = text_of(real)
     assert "Figure 7: resnet · ImageNet · 100% vs. resnet · random · 100%" in text
-    assert "No pictures" not in text
+    assert "No images shown" not in text
     before = contents(real)
     write_report(real)
     assert contents(real) == before
@@ -498,19 +504,19 @@ def test_why_there_are_no_pictures(real: Path, tmp_path: Path) -> None:
         return reason
 
     block = harmed(real, tmp_path / "a", {"root": "/nowhere"})
-    assert said(tmp_path / "a", block).startswith("the images are not in /nowhere; run this where")
+    assert said(tmp_path / "a", block).startswith("no images in /nowhere; write the report on")
     block = harmed(real, tmp_path / "b", {"n": 41})
-    assert "are not those of the runs" in said(tmp_path / "b", block)
+    assert "or their split differ from those of the run" in said(tmp_path / "b", block)
     block = harmed(real, tmp_path / "c", {"balance": "odd"})
     assert "odd" in said(tmp_path / "c", block)
     next((tmp_path / "c").glob("resnet-random-*/test_masks.parquet")).unlink()
-    assert "kept no masks" in said(tmp_path / "c", block)
+    assert "no saved masks" in said(tmp_path / "c", block)
 
 
 def test_a_test_part_without_a_defect_has_no_figure_7(
     real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing to choose from is said, and does not end the report."""
+    """The report says that there is nothing to choose, and does not fail."""
     block = Resampled(collect(real).blocks[0])
     nothing = pd.DataFrame({"a": np.nan, "b": np.nan, "difference": np.nan},
                            index=pd.Index(block.block.image_ids, name="image_id"))  # fmt: skip
@@ -521,7 +527,7 @@ def test_a_test_part_without_a_defect_has_no_figure_7(
 
 
 def test_figure_7_is_chosen_by_rule() -> None:
-    """Eleven images with differences of 0.0, 0.1 … 1.0: percentiles are ranks 9, 5 and 1."""
+    """Eleven images with differences 0.0, 0.1 … 1.0: the percentiles are ranks 9, 5 and 1."""
     names = [f"{c}.jpg" for c in "abcdefghijk"]
     difference = np.arange(11) / 10
     table = {"a": difference, "b": 0.0, "difference": difference}

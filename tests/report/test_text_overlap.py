@@ -1,4 +1,4 @@
-"""No two texts of a figure overlap and none is cut off, whatever the encoders are called."""
+"""No texts of a figure overlap or are cut off, even with long encoder names."""
 
 from functools import partial
 from types import SimpleNamespace
@@ -62,7 +62,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
 
 
 def pack(block: Resampled, size: tuple[int, int]) -> Any:
-    """Images of another size than the study's: Figure 7 is laid out by it."""
+    """Images of a different size than the study's, which determines the layout of Figure 7."""
     ids = block.block.image_ids
     steel = np.random.default_rng(0).integers(90, 160, (len(ids), *size)).astype(np.uint8)
     masks = np.zeros_like(steel)
@@ -90,5 +90,5 @@ def test_pictures_are_large_enough_to_look_at(shape: str, drawn: Drawn) -> None:
         (image,) = (child for child in ax.get_children() if isinstance(child, AxesImage))
         wide = ax.get_window_extent().width / figure.bbox.width * page
         assert wide > {"strip": 800, "two to one": 400, "square": 200}[shape]
-        # Without interpolation an SVG holds the image's own pixels.
+        # Without interpolation, an SVG contains the image's pixels.
         assert image.get_interpolation() == ("antialiased" if shape == "strip" else "none")

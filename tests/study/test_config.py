@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.errors import ConfigError
 from tlunet.model.network import CONFIG_NAMES
-from tlunet.study.config.command import ALLOWED_TARGETS, help_text, read_command
+from tlunet.study.config.command import help_text, read_command
 from tlunet.study.training.resolve import instantiate
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +45,7 @@ def test_defaults_are_the_papers() -> None:
 def test_every_yaml_composes(group: str, choice: str) -> None:
     extra = ["init.path=x"] if choice == "checkpoint" else []
     [cfg] = read(f"{group}={choice}", *extra)
-    if "_target_" in cfg[group]:
+    if cfg[group].get("_target_"):
         instantiate(cfg[group])
 
 
@@ -102,11 +102,10 @@ def test_what_hydra_only_shows_is_left_to_it(flag: str) -> None:
         ("seed=-1", "seed=-1: expected a whole number, 0 or more"),
         ("threshold=1", "threshold=1: expected a probability"),
         ("force=maybe", "force=maybe: expected true or false"),
-        ("study=../x", "study=../x: expected a folder's name"),
+        ("study=../x", "study=../x: expected a folder name"),
         ("optimizer.betas=[0.9]", "optimizer.betas=[0.9]: expected two numbers"),
-        ("arch.name=unet3", "arch.name=unet3: expected unet, fpn, unetplusplus"),
         ("data.split=mine", "data.split=mine: expected random, official"),
-        ("data.size=[8,8]", "expected [height,width], both 32 or more"),
+        ("data.size=[8,8]", "expected [height,width], each at least 32"),
         ("data.residency=disk", "expected auto, gpu, memmap"),
         ("trainer.accelerator=tpu", "expected auto, cuda, mps, cpu"),
         (
@@ -117,7 +116,7 @@ def test_what_hydra_only_shows_is_left_to_it(flag: str) -> None:
         ("init=checkpoint", "init.path is not set"),
         ("epoch=3", "epoch: no such key, did you mean epochs?"),
         ("data.sed=3", "data.sed: no such key, did you mean data.seed?"),
-        ("+foo=1", "+foo: nobody reads a new key here"),
+        ("+foo=1", "+foo: unknown key"),
         ("loss._target_=os.system", "loss._target_=os.system: not allowed"),
         ("augment._target_=builtins.eval", "augment._target_=builtins.eval: not allowed"),
         ("frac", "frac: cannot be read"),
@@ -145,15 +144,14 @@ def test_nested_targets_are_checked() -> None:
             "+augment.transform={_target_: albumentations.Compose, "
             "transforms: [{_target_: os.system}]}"
         )
-    assert all(target.endswith(".") for target in ALLOWED_TARGETS)  # "torchx" is not "torch"
 
 
-STUDIES = {  # cells a seed
+STUDIES = {  # cells per seed
     "tlunet_paper/sweep": (8, "tlunet_paper"),
     "tlunet_paper/synthetic": (4, "tlunet_paper_synthetic"),
     "tlunet_paper/synthetic_transfer": (4, "tlunet_paper_synthetic"),
-    "neu_seg/sweep": (16, "neu_seg"),
-    "neu_seg/cpu": (6, "neu_seg_cpu"),
+    "neu_seg/sweep": (8, "neu_seg"),
+    "neu_seg/baseline": (2, "neu_seg"),
     "loss_reading/sweep": (2, "loss_reading"),
 }
 

@@ -1,4 +1,4 @@
-"""What a cell that fails says, and that nothing else is lost by it."""
+"""A failed cell reports its error, and nothing else is lost."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import torch
 
 from tlunet.machine import memory as limits
 from tlunet.machine.device import Hardware
-from tlunet.study.training.failures import step_bytes
+from tlunet.study.training.memory import step_bytes
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -39,20 +39,20 @@ def test_a_loss_that_is_no_number(run_here: Run, tiny: tuple[str, ...], tmp_path
 
 LIMITED = """
 import resource, runpy, sys
-from tlunet.study import training
-look = training.free_memory
+from tlunet.study.training import memory
+look = memory.free_memory
 def limit_then_look(accelerator):
     used = int(open("/proc/self/status").read().partition("VmSize:")[2].split()[0]) * 1024
     resource.setrlimit(resource.RLIMIT_AS, (used + (1200 << 20), resource.RLIM_INFINITY))
     return look(accelerator)
-training.free_memory = limit_then_look
+memory.free_memory = limit_then_look
 sys.argv = ["run.py", *sys.argv[1:]]
 runpy.run_path({path!r}, run_name="__main__")
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limit of the address space")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's address space limit")
 def test_out_of_memory_names_a_batch_size_that_fits(tiny: tuple[str, ...], tmp_path: Path) -> None:
     line = [*tiny, *FAST, "data.size=[256,256]", "batch_size=24"]
     script = LIMITED.format(path=str(ROOT / "run.py"))
@@ -64,8 +64,8 @@ def test_out_of_memory_names_a_batch_size_that_fits(tiny: tuple[str, ...], tmp_p
     assert done.returncode == 1, done.stdout + done.stderr
     error = status(tmp_path)["error"]
     assert "out of memory at batch_size=24" in error
-    assert "the encoder is computed twice" in done.stdout
-    fits = int(error.partition("by estimate batch_size=")[2].split()[0])
+    assert "encoder activations are recomputed" in done.stdout
+    fits = int(error.partition("estimate: batch_size=")[2].split()[0])
     again = subprocess.run(
         [sys.executable, "-c", script, *line, f"batch_size={fits}"],
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
@@ -87,8 +87,8 @@ def test_the_memory_of_a_step_is_known_beforehand(encoder: str, arch: str) -> No
     alone = Hardware("cpu", "32-true", "a CPU", threads=1)
     one, four = step(1, alone), step(4, alone)
     assert one > 2**20
-    assert 1.2 * one < four <= 4 * one  # some of it is the weights'
-    # Two processes: each has a GPU of its own, but on CPUs they share the machine's memory.
+    assert 1.2 * one < four <= 4 * one  # the weights take some of it
+    # Two processes: each has its own GPU, but on CPUs they share the machine's memory.
     assert step(4, replace(alone, devices=2)) == four
     assert step(4, replace(alone, nodes=2)) == step(2, alone)
     assert step(7, replace(alone, accelerator="cuda", devices=2)) == four
@@ -106,12 +106,12 @@ def test_limits_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 20 MB: a checkpoint of this network does not fit on it twice."""
+    """A disk of 20 MB: two checkpoints of this network do not fit on it."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no right to mount a small disk here")
+        pytest.skip("not allowed to mount a small disk")
     yield disk
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
@@ -158,12 +158,12 @@ def test_a_damaged_checkpoint_is_set_aside(
     [folder] = tmp_path.glob("runs/synthetic/*/")
     scores = (folder / "metrics.json").read_text()
     state = json.loads((folder / "status.json").read_text()) | {"state": "running"}
-    (folder / "status.json").write_text(json.dumps(state))  # as if it had been killed at the end
+    (folder / "status.json").write_text(json.dumps(state))  # as if killed at the end
     os.truncate(folder / name, (folder / name).stat().st_size // 2)
     done = run_here(*line, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{name} cannot be read" in done.stdout
-    assert "begins anew" in done.stdout
+    assert "starts from scratch" in done.stdout
     assert (folder / "last.damaged").exists()
     assert (folder / "metrics.json").read_text() == scores
     assert torch.load(folder / "last.ckpt", weights_only=True)["epoch"] == 0

@@ -1,8 +1,8 @@
-"""Steps on a GPU by shapes alone: nothing in them lies elsewhere, nothing waits for the GPU.
+"""GPU steps checked on shapes only: all tensors are on the GPU, and nothing waits for it.
 
-torch's fake tensors carry a shape and a device and no values, so no GPU is needed. Whoever reads a
-value on the host (``item()``, ``bool()``, ``nonzero()``) gets an error, and so does an operation on
-tensors of two devices. A copy between host and GPU that waits is seen by :class:`NoWaiting`.
+torch's fake tensors have a shape and a device but no values, so no GPU is needed. Reading a value
+on the host (``item()``, ``bool()``, ``nonzero()``) raises an error, and so does an operation on
+tensors of two devices. :class:`NoWaiting` detects blocking copies between host and GPU.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ CLASSES = 4
 
 
 class NoWaiting(TorchDispatchMode):
-    """Fails where a tensor goes from host to GPU, or back, and somebody waits for it."""
+    """Fail on blocking copies of a tensor between host and GPU."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -59,7 +59,7 @@ def data(strips: Path, tmp_path: Path) -> DefectDataModule:
 
 
 def on_the_gpu(batch: dict[str, Any]) -> dict[str, Any]:
-    """As Lightning brings a pinned batch there."""
+    """Move a batch as Lightning moves a pinned one."""
     return {
         k: v.to(GPU, non_blocking=True) if isinstance(v, torch.Tensor) else v
         for k, v in batch.items()
@@ -67,8 +67,8 @@ def on_the_gpu(batch: dict[str, Any]) -> dict[str, Any]:
 
 
 def batch_of(data: DefectDataModule, lives_there: bool) -> Callable[[], dict[str, Any]]:
-    """What brings the first batch of training over; its numbers are drawn here, before."""
-    if lives_there:  # so that the loader hands out indices alone
+    """Return a function that moves the first training batch; its random numbers are drawn here."""
+    if lives_there:  # so that the loader only yields indices
         data._resident = Resident(torch.empty(0), torch.empty(0))
     batch = next(iter(data.train_dataloader()))
 
@@ -89,7 +89,7 @@ def batch_of(data: DefectDataModule, lives_there: bool) -> Callable[[], dict[str
 
 
 def move(model: nn.Module) -> None:
-    """What ``model.to(GPU)`` does; fake parameters cannot be moved by it."""
+    """Do what ``model.to(GPU)`` does; it cannot move fake parameters."""
 
     def there(x: torch.Tensor) -> torch.Tensor:
         fake = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=GPU)
@@ -136,7 +136,7 @@ def test_a_training_step_never_waits(
         adam, steps, trainer = task.configure_optimizers(), Steps(), _trainer()
         with NoWaiting():
             value = task.training_step(batch, 0)
-        for weight in task.parameters():  # torch sends nothing backwards without a real GPU
+        for weight in task.parameters():  # torch runs no backward pass without a real GPU
             weight.grad = torch.empty_like(weight)
         with NoWaiting():
             steps.on_before_optimizer_step(trainer, task, adam)
@@ -148,7 +148,7 @@ def test_a_training_step_never_waits(
 
 
 def _trainer() -> Any:
-    """As much of one as :class:`Steps` looks at."""
+    """The attributes of a trainer that :class:`Steps` uses."""
     epoch_loop = SimpleNamespace(batch_idx=0)
     return SimpleNamespace(
         fit_loop=SimpleNamespace(epoch_loop=epoch_loop), num_training_batches=1, world_size=1

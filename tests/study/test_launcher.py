@@ -1,4 +1,4 @@
-"""What is wrong with a launcher is said before anything is prepared."""
+"""Problems with a launcher are reported before anything is prepared."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def test_a_launcher_that_is_not_installed(name: str, monkeypatch: pytest.MonkeyP
 
 def test_a_launcher_launches_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launcher, "_is_installed", lambda _: True)
-    with pytest.raises(ConfigError, match="hydra/launcher=ray: launches a sweep's cells; add -m"):
+    with pytest.raises(ConfigError, match="hydra/launcher=ray: launches sweeps only; add -m"):
         read("hydra/launcher=ray")
     found = read("-m", "hydra/launcher=ray")
     assert (found.is_here, found.is_slurm) == (False, False)
@@ -57,7 +57,7 @@ def test_a_launcher_launches_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_slurm_is_asked_where_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(launcher, "_is_installed", lambda _: True)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigError, match="there is no sbatch here"):
+    with pytest.raises(ConfigError, match="sbatch is not available"):
         read("-m", "hydra/launcher=slurm")
     (tmp_path / "sbatch").touch(mode=0o755)
     assert read("-m", "hydra/launcher=slurm").is_slurm

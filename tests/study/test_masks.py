@@ -5,7 +5,8 @@ import pandas as pd
 import torch
 
 from tlunet.data.rle import decode
-from tlunet.study.training.callbacks.masks import PredictedMasks, read_masks
+from tlunet.runs.masks import read_masks
+from tlunet.study.training.callbacks.masks import PredictedMasks
 
 
 def test_every_predicted_mask_comes_back(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Several processes share one cell: the same images, each counted once."""
+"""One cell in several processes: the same images, each counted once."""
 
 import json
 import os
@@ -15,14 +15,15 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from tlunet.data.augment import Augment
 from tlunet.data.batches import EpochOrder
 from tlunet.machine.device import Hardware
 from tlunet.machine.files import read_json
 from tlunet.model.network import TLUNet
 from tlunet.model.scores import per_image
 from tlunet.model.task import DefectTask
-from tlunet.study.training.resolve import datamodule
-from tlunet.study.training.starting_weights import make_trainer
+from tlunet.runs.data import datamodule
+from tlunet.study.training.trainer import make_trainer
 
 ROOT = Path(__file__).parents[2]
 DDP = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "encoder.name=mobilenet_v2")
@@ -41,10 +42,10 @@ def test_each_batch_of_training_is_shared_out(number: int) -> None:
         for whole, *shares in zip(alone, *orders, strict=True):
             counted = [row for s in shares for row in s.rows[: s.counted]]
             assert sorted(counted) == sorted(whole.rows)
-            # DistributedDataParallel takes the mean over the processes of their mean losses.
+            # DistributedDataParallel averages the mean losses of the processes.
             weights = [s.weight / number for s in shares]
             assert weights == pytest.approx([s.counted / len(whole.rows) for s in shares])
-            assert all(len(s.rows) for s in shares)  # whoever has none keeps the others company
+            assert all(len(s.rows) for s in shares)  # a rank without an image gets a dummy row
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 7])
@@ -68,7 +69,7 @@ def shared(
     tmp_path_factory: pytest.TempPathFactory,
     request: pytest.FixtureRequest,
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """The folder of a cell that two gloo processes have trained, and what they printed."""
+    """The folder of a cell trained by two gloo processes, and their output."""
     home = tmp_path_factory.mktemp("shared")
     line = (*DDP, *tiny, "batch_size=6", "init=synthetic", "logger=wandb", "logger.mode=offline",
             f"trainer.precision={request.param}")  # fmt: skip
@@ -97,7 +98,7 @@ def test_the_same_checkpoint_gives_the_same_evaluation(
     folder, _ = shared
     monkeypatch.chdir(folder.parents[2])
     config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    data = datamodule(config)
+    data = datamodule(config, Augment())
     data.prepare_data()
     data.setup()
     network = TLUNet("mobilenet_v2", 4, data.mean, data.std)
@@ -116,8 +117,8 @@ def test_the_same_checkpoint_gives_the_same_evaluation(
     if precision == "32-true":
         pd.testing.assert_frame_equal(ours, theirs, rtol=1e-5)
     else:
-        # Batches of another size take other kernels, and bf16 keeps 8 bits: a probability may
-        # move by 2**-8, and with it a pixel whose probability is that near to the threshold.
+        # Other batch sizes use other kernels, and bf16 keeps 8 bits: a probability may change by
+        # 2**-8, which flips pixels whose probability is that close to the threshold.
         areas = ["intersection", "truth_pixels", "predicted_pixels"]
         same = ["image_id", "class_id", "label", "truth_pixels"]
         pd.testing.assert_frame_equal(ours[same], theirs[same])

@@ -1,4 +1,4 @@
-"""A signal at any batch of training or validation, and the run that goes on from there."""
+"""Resuming after a signal at any batch of training or validation."""
 
 import os
 import signal
@@ -20,13 +20,13 @@ from tlunet.study.training.callbacks.checkpoints import Checkpoints
 from tlunet.study.training.callbacks.history import TIMED, History
 from tlunet.study.training.callbacks.steps import Steps
 from tlunet.study.training.signals import Stopped, Stopping, heed_signals
-from tlunet.study.training.starting_weights import make_trainer
+from tlunet.study.training.trainer import make_trainer
 
 CPU = Hardware("cpu", "32-true", "a CPU", 1)
 
 
 class Strike(Callback):
-    """A signal in the n-th batch of training, or of validation."""
+    """Send a signal in the n-th batch of training or validation."""
 
     def __init__(
         self, stopping: Stopping, train: int | None = None, val: int | None = None
@@ -47,7 +47,7 @@ class Strike(Callback):
 
 
 class Seen(Callback):
-    """The images of each step."""
+    """Record the images of each step."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[str, ...]] = []
@@ -59,7 +59,7 @@ class Seen(Callback):
 def train(
     folder: Path, cache: Path, encoder: str, workers: int = 0, **strike: int
 ) -> tuple[DefectTask, list[dict[str, Any]], list[tuple[str, ...]]]:
-    """Two epochs of 6 batches and 2 of validation, or what is left: rows and points, batches."""
+    """Train two epochs (6 + 2 validation batches), or the rest; return rows, points and batches."""
     data = DefectDataModule(
         "synthetic", cache=cache, n=32, batch_size=4, eval_batch_size=2, seed=5,
         augment=Augment(), workers=workers,
@@ -87,7 +87,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def scores(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of epochs and steps, but for what a clock says."""
+    """Rows of epochs and steps without the wall-clock columns."""
     return [{k: v for k, v in row.items() if k not in TIMED} for row in rows]
 
 
@@ -100,7 +100,7 @@ def scores(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             [{"train": 2}, {"train": 9}, {"val": 1}, {"val": 3}],
             marks=pytest.mark.slow,
         ),
-        # It drops paths at random.
+        # This encoder uses stochastic depth.
         pytest.param("efficientnet-b0", [{"train": 3}], marks=pytest.mark.slow),
     ],
 )
@@ -141,7 +141,7 @@ def test_a_signal_waits_only_where_somebody_looks_at_it() -> None:
         stopping.is_deferred = True
         os.kill(os.getpid(), signal.SIGINT)
         assert stopping.requested == signal.SIGINT
-        os.kill(os.getpid(), signal.SIGINT)  # shells and schedulers send the same one twice
+        os.kill(os.getpid(), signal.SIGINT)  # shells and schedulers send the same signal twice
         time.sleep(1.1)
         with pytest.raises(Stopped, match="SIGINT"):
             os.kill(os.getpid(), signal.SIGINT)

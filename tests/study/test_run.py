@@ -1,4 +1,4 @@
-"""The whole command line, for real: the grid in its own process, what follows in this one."""
+"""The whole command: the grid in its own process, later runs in this one."""
 
 import fcntl
 import hashlib
@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from tlunet.model.scores import from_table, summarise
-from tlunet.study.training.callbacks.masks import read_masks
+from tlunet.runs.masks import read_masks
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -23,7 +23,7 @@ PAPERS = ("-m", "encoder=resnet,densenet", *GRID[2:])
 def grid(
     run_py: Run, tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """Half of the paper's grid in miniature, and what it printed."""
+    """Half of the paper's grid in miniature, and its output."""
     cwd = tmp_path_factory.mktemp("grid")
     return cwd, run_py(*GRID, *tiny, cwd=cwd)
 
@@ -113,7 +113,7 @@ def has_report(
     assert text.startswith("# synthetic: transfer learning on synthetic strips (not steel)")
     assert f"{cells} finished cells, 4 test images, seed 0" in text
     claims = pd.read_csv(study / "claims.csv")
-    assert set(claims["direction"]) == {"not measured"}  # no cell has ImageNet's weights
+    assert set(claims["direction"]) == {"not measured"}  # no cell has ImageNet weights
     for name in ("figure_4", "figure_5", "figure_6", "figure_7", "figure_8", "figure_9"):
         assert (study / "figures" / f"{name}.png").stat().st_size > 1000, name
         assert f"figures/{name}.png" in text
@@ -139,7 +139,7 @@ def test_the_same_line_again_skips_everything(
     before = {p: p.stat().st_mtime_ns for p in cwd.glob("runs/synthetic/*/[!.]*")}
     again = run_here(*GRID, *tiny, cwd=cwd)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert again.stdout.count("finished before") == 4
+    assert again.stdout.count("already finished") == 4
     assert {p: p.stat().st_mtime_ns for p in cwd.glob("runs/synthetic/*/[!.]*")} == before
 
 
@@ -149,7 +149,7 @@ def test_frac_1_is_frac_1_0_and_loggers_are_not_in_the_digest(
     cwd, _ = grid
     done = run_here("frac=1", "data.residency=memmap", *tiny, cwd=cwd)
     assert done.returncode == 0
-    assert done.stdout.count("finished before") == 1
+    assert done.stdout.count("already finished") == 1
 
 
 @pytest.mark.slow
@@ -187,7 +187,7 @@ def test_a_locked_cell_is_not_run_twice(grid: tuple, run_here: Run, tiny: tuple[
     with (folder / ".lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         done = run_here("frac=0.5", "force=true", *tiny, cwd=cwd)
-    assert "another process runs it" in done.stdout
+    assert "already running in another process" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,10 @@ def test_a_locked_cell_is_not_run_twice(grid: tuple, run_here: Run, tiny: tuple[
         (("frac=0",), "frac=0: expected a number above 0 and at most 1"),
         (("encoder=resnt",), "encoder=resnt: no such choice"),
         (("data.root=/nowhere", "data=severstal"), "/nowhere: no such folder"),
-        (("-m", "encoder.name=resnet18,tu-vit_tiny_patch16_224"), "cannot carry a U-Net"),
+        (
+            ("-m", "encoder.name=resnet18,tu-vit_tiny_patch16_224"),
+            "tu-vit_tiny_patch16_224: does not work with",
+        ),
         (("init=checkpoint", "init.path=/nowhere"), "init.path=/nowhere"),
         (("data.split=official",), "the official split has no test images"),
         (("data.n=9", "data.size=[32,32]"), "data=synthetic: size=(32, 32)"),

@@ -1,4 +1,4 @@
-"""What is known of the steps of an epoch, and that knowing it changes nothing."""
+"""Step statistics of an epoch; recording them does not change the training."""
 
 import time
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ from tlunet.model.task import DefectTask
 from tlunet.study.training.callbacks import steps as module
 from tlunet.study.training.callbacks.history import COLUMNS, History
 from tlunet.study.training.callbacks.steps import Steps
-from tlunet.study.training.starting_weights import make_trainer
+from tlunet.study.training.trainer import make_trainer
 
 CPU = Hardware("cpu", "32-true", "a CPU", 1)
-SLOW = 0.02  # seconds a batch is waited for
+SLOW = 0.02  # seconds of waiting per batch
 
 
 class Plain(Callback):
-    """Loss and gradient norm of each step, the slow and obvious way."""
+    """Record loss and gradient norm of each step, the slow and obvious way."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
@@ -40,7 +40,7 @@ class Plain(Callback):
 
 
 def train(cache: Path, file: Path, *callbacks: Callback, steps: Steps | None = None) -> Any:
-    """One epoch of 6 batches; the weights and the history."""
+    """Train one epoch of 6 batches; return the weights and the history."""
     data = DefectDataModule("synthetic", cache=cache, n=32, batch_size=4, augment=Augment())
     data.prepare_data()
     data.setup()
@@ -55,7 +55,7 @@ def train(cache: Path, file: Path, *callbacks: Callback, steps: Steps | None = N
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Steps, Plain]:
-    """Trained without and with the callback; each batch is a little late."""
+    """Train without and with the callback, with delayed batches."""
     cache = tmp_path_factory.mktemp("cache")
     bare, _ = train(cache, cache / "bare.csv")
     steps, plain = Steps(), Plain()
@@ -67,7 +67,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Steps,
 
 
 def late(loader: Any) -> Any:
-    """The loader, whose sampler takes its time."""
+    """Return the loader with a slow sampler."""
 
     def make(self: DefectDataModule, subset: str, train: bool) -> Any:
         made = loader(self, subset, train)

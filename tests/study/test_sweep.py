@@ -1,4 +1,4 @@
-"""Launches that go wrong: what is left is launched again, and the table comes all the same."""
+"""Failing launches: unfinished cells are relaunched, and the results table is still written."""
 
 import json
 import os
@@ -11,33 +11,32 @@ from pathlib import Path
 
 import pytest
 
-from tlunet.runs.results import state_of
+from tlunet.runs.folder import is_finished, lock, set_state, state_of
 from tlunet.study.sweep import sweep
 from tlunet.study.sweep.launcher import Launcher
-from tlunet.study.sweep.locate import Asked, is_finished
+from tlunet.study.sweep.locate import PlannedCell
 from tlunet.study.sweep.sweep import Sweep
-from tlunet.study.training import record
 
 
 @pytest.fixture
 def four(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
-    """A sweep of four cells that another process than this one runs."""
+    """A sweep of four cells run by another process."""
     monkeypatch.setattr(sweep, "PAUSE", 0.01)
     monkeypatch.setattr(sys, "argv", ["run.py", "-m", "seed=0,1,2,3"])
-    asked = [Asked(tmp_path / f"study/cell{k}", {"seed": k}) for k in range(4)]
+    asked = [PlannedCell(tmp_path / f"study/cell{k}", {"seed": k}) for k in range(4)]
     launcher = Launcher("ray", "hydra_plugins.x.RayLauncher", tmp_path / ".hydra")
     return Sweep(asked, launcher, [tmp_path / "study"])
 
 
-def write(cell: Asked, state: str) -> None:
+def write(cell: PlannedCell, state: str) -> None:
     cell.folder.mkdir(parents=True, exist_ok=True)
     (cell.folder / ".lock").touch()
     (cell.folder / "meta.json").write_text(json.dumps({"science": cell.science}))
-    record.set_state(cell.folder, state)
+    set_state(cell.folder, state)
 
 
 def left_out() -> list[int]:
-    """The cells that the command line leaves out."""
+    """The cells that the command line skips."""
     found = re.search(r"TLUNET_LEFT_OUT='([\d ]+)'", sys.argv[-1])
     return [int(number) for number in found[1].split()] if found else []
 
@@ -45,7 +44,7 @@ def left_out() -> list[int]:
 def launcher(
     four: Sweep, outcome: Callable[[int], str], seen: list[list[int]]
 ) -> Callable[[], None]:
-    """One process after the other; when one dies, so does the launcher."""
+    """Run one process after the other; if one dies, so does the launcher."""
 
     def job() -> None:
         seen.append(left_out())
@@ -66,7 +65,7 @@ def test_a_worker_killed_once_costs_nothing(four: Sweep, capfd: pytest.CaptureFi
     deaths = []
 
     def outcome(k: int) -> str:
-        dies = k == 1 and len(deaths) < 2  # asked twice a death
+        dies = k == 1 and len(deaths) < 2  # called twice per death
         deaths.extend([k] * dies)
         return "running" if dies else "finished"
 
@@ -92,10 +91,10 @@ def test_a_cell_that_always_dies_is_left_out_and_said(
     assert four.conclude() == 1
     assert states(four) == ["finished", "failed", "failed", "finished"]
     status = json.loads((four.asked[1].folder / "status.json").read_text())
-    assert "its process is gone" in status["error"]
+    assert "its process died" in status["error"]
     assert (status["host"], status["pid"]) == (socket.gethostname(), os.getpid())
     captured = capfd.readouterr()
-    assert f"{four.asked[1].folder}: failed: its process is gone" in captured.err
+    assert f"{four.asked[1].folder}: failed: its process died" in captured.err
     assert "Traceback" not in captured.err + captured.out
     assert len((four.studies[0] / "results.csv").read_text().splitlines()) == 5
 
@@ -134,7 +133,7 @@ def test_cells_that_another_process_runs_are_waited_for(
     write(first, "running")
     looks = []
     with ExitStack() as held:
-        held.enter_context(record.lock(first.folder))
+        held.enter_context(lock(first.folder))
 
         def look(_: float) -> None:
             looks.append(states(four)[0])

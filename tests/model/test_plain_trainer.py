@@ -1,0 +1,71 @@
+"""The data module and the task in a plain Lightning trainer, as in anyone's own script."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from tlunet.data.datamodule import DefectDataModule
+from tlunet.model.network import TLUNet
+from tlunet.model.task import DefectTask
+
+QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+
+def test_fit_and_test_the_best_checkpoint(tmp_path: Path) -> None:
+    data = DefectDataModule("synthetic", cache=tmp_path, n=32, batch_size=8)
+    task = DefectTask(TLUNet("mobilenet_v2", classes=4))
+    best = ModelCheckpoint(tmp_path / "checkpoints", monitor="val_loss")
+    trainer = pl.Trainer(accelerator="cpu", max_epochs=2, callbacks=[best], **QUIET)
+    trainer.fit(task, data)
+    assert trainer.global_step == 6  # 24 training images
+    fresh = DefectTask(TLUNet("mobilenet_v2", classes=4, mean=[1.0], std=[2.0]))
+    [scores] = trainer.test(
+        fresh, data, ckpt_path=best.best_model_path, weights_only=True, verbose=False
+    )
+    [again] = trainer.test(task, data, ckpt_path="best", weights_only=True, verbose=False)
+    assert scores == again
+    assert 0 <= scores["test_dice"] <= 1
+
+
+SCRIPT = """
+import sys
+import pytorch_lightning as pl
+from tlunet.data.datamodule import DefectDataModule
+from tlunet.model.network import TLUNet
+from tlunet.model.task import DefectTask
+
+if __name__ == "__main__":
+    pl.seed_everything(0)
+    data = DefectDataModule("synthetic", cache=sys.argv[1], n=32, batch_size=8)
+    task = DefectTask(TLUNet("mobilenet_v2", classes=4))
+    trainer = pl.Trainer(
+        accelerator="cpu", devices=2, strategy="ddp", max_epochs=1, logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )
+    trainer.fit(task, data)
+    [scores] = trainer.test(task, data, verbose=False)
+    print(f"rank {trainer.global_rank}: {trainer.global_step} steps, {scores['test_loss']:.6f}")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "data")],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = sorted(line for line in done.stdout.splitlines() if line.startswith("rank"))
+    assert [line.partition(",")[0] for line in said] == ["rank 0: 3 steps", "rank 1: 3 steps"]
+    assert len({line.partition(",")[2] for line in said}) == 1  # both know the score of all images
