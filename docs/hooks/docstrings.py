@@ -1,4 +1,4 @@
-"""Docstrings as mkdocstrings reads them."""
+"""Adapt docstrings for mkdocstrings."""
 
 import re
 from typing import Any
@@ -9,7 +9,7 @@ _ROLE = re.compile(r":(?:class|func|data|meth|mod|attr):(?=`)")
 
 
 class Plain(griffe.Extension):
-    """Sphinx's roles left out, ``Example:`` as the section that holds code."""
+    """Remove Sphinx roles and turn ``Example:`` into the section for code."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:  # noqa: D102
         if obj.docstring:

@@ -1,29 +1,31 @@
-"""The page of every module, from the first line of its docstring."""
+"""Generate the module reference from the first line of each docstring."""
 
 import ast
 from pathlib import Path
 
-_ROOMS = ("data", "model", "study", "report", "deploy", "bench", "cli")
-_INTRODUCTION = "# Every module\n\nOne noun a file; the line is the first of its docstring.\n"
+_INTRODUCTION = "# Module reference\n\nEach entry is the first line of the module's docstring.\n"
 
 
 def page(root: Path) -> str:
-    """The page in Markdown.
+    """Return the page in Markdown.
 
     Args:
-        root: of the repository.
+        root: root folder of the repository.
     """
-    return "\n".join([_INTRODUCTION, *(_room(root / "src/tlunet" / room) for room in _ROOMS)])
+    source = root / "src/tlunet"
+    packages = sorted(file.parent for file in source.rglob("__init__.py"))
+    return "\n".join([_INTRODUCTION, *(_package(folder, source) for folder in packages)])
 
 
-def _room(folder: Path) -> str:
-    rows = [f"| `{p.stem}` | {_says(p)} |" for p in sorted(folder.glob("[!_]*.py"))]
-    about = _says(folder / "__init__.py")
-    head = ["| module | what it holds |", "| --- | --- |"]
-    return "\n".join([f"## {folder.name}\n\n{about}\n", *head, *rows, ""])
+def _package(folder: Path, source: Path) -> str:
+    name = ".".join(("tlunet", *folder.relative_to(source).parts))
+    rows = [f"| `{p.stem}` | {_first_line(p)} |" for p in sorted(folder.glob("[!_]*.py"))]
+    head = ["| module | description |", "| --- | --- |"] if rows else []
+    about = _first_line(folder / "__init__.py")
+    return "\n".join([f"## `{name}`\n\n{about}\n", *head, *rows, ""])
 
 
-def _says(file: Path) -> str:
-    """The first line of a module's docstring."""
-    said = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
-    return (said or "").partition("\n")[0].replace("|", "\\|")
+def _first_line(file: Path) -> str:
+    """Return the first line of a module's docstring."""
+    docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+    return (docstring or "").partition("\n")[0].replace("|", "\\|")

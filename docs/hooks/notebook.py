@@ -1,4 +1,4 @@
-"""The page of the notebook: its text and its code, without running it."""
+"""Generate the notebook page from its text and code, without running it."""
 
 import json
 from pathlib import Path
@@ -7,15 +7,15 @@ _PATH = "docs/notebook.ipynb"
 
 
 def page(root: Path) -> str:
-    """The page in Markdown.
+    """Return the page in Markdown.
 
     Args:
-        root: of the repository.
+        root: root folder of the repository.
     """
     cells = json.loads((root / _PATH).read_text(encoding="utf-8"))["cells"]
     parts = [_text(cell["cell_type"], "".join(cell["source"])) for cell in cells]
     title, *rest = parts
-    where = f"The file is [`{_PATH}`](notebook.ipynb); a test runs it whole."
+    where = f"This page shows [`{_PATH}`](notebook.ipynb); a test runs it."
     return "\n\n".join([title, where, *rest]) + "\n"
 
 

@@ -1,7 +1,7 @@
-"""What MkDocs shows besides ``docs/*.md``: pages made from the code, and pages that lie elsewhere.
+"""Add pages generated from the code, and pages stored outside ``docs/``, to the MkDocs site.
 
-A link is written as it is right in the repository. Here it becomes right in the site: a file that
-is no page of it is named by its path, a picture is taken along.
+Links in the sources work in the repository. Here they are rewritten for the site: a file without
+a page is shown by its path, and images are copied.
 """
 
 import posixpath
@@ -20,7 +20,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
 
-#: Page → what writes it.
+#: Page → the function that generates it.
 MADE: dict[str, Callable[[Path], str]] = {
     "configuration.md": configuration.page,
     "commands.md": commands.page,
@@ -29,7 +29,7 @@ MADE: dict[str, Callable[[Path], str]] = {
     "reference.md": reference.page,
 }
 
-#: Page → the file of the repository that it shows.
+#: Page → the repository file that it shows.
 ELSEWHERE = {
     "speed.md": "benchmarks/README.md",
     "contributing.md": "CONTRIBUTING.md",
@@ -39,7 +39,7 @@ ELSEWHERE = {
 }  # fmt: skip
 _PAGE_OF = {path: page for page, path in ELSEWHERE.items()}
 
-# Code is matched first, so that nothing in it is taken for a link, a mark or a tag.
+# Code is matched first, so that nothing in it is mistaken for a link, a mark or a tag.
 _CODE = r"(?P<code>(?P<ticks>`+)(?!`).*?(?<!`)(?P=ticks)(?!`))"
 _LINK = re.compile(
     _CODE + r"|(?P<bang>!?)\[(?P<text>[^\]]*)\]\((?P<to>[^)\s#:]+)(?P<at>#\S*?)?\)", re.S
@@ -50,7 +50,7 @@ _PICTURES = {".png", ".svg"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages made from the code, those that lie elsewhere, and their pictures."""
+    """Add the generated pages, the pages stored elsewhere, and their images."""
     for page, write in MADE.items():
         files.append(File.generated(config, page, content=_plain(write(ROOT))))
     for page, path in ELSEWHERE.items():
@@ -62,11 +62,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Make every link right in the site, and leave out the marks of rendered blocks."""
+    """Rewrite the links for the site, and remove the marks of rendered blocks."""
     here = page.file.src_uri
 
     def mark(match: re.Match[str]) -> str:
-        return match["code"] or "\n"  # the empty line that a table needs before it
+        return match["code"] or "\n"  # a table needs an empty line before it
 
     def link(match: re.Match[str]) -> str:
         return match["code"] or _link(match, here)
@@ -75,7 +75,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def _plain(text: str) -> str:
-    """A text from the code, in which ``<`` begins no tag."""
+    """Escape ``<`` outside code, so that it does not start a tag."""
     return _TAG.sub(lambda match: match["code"] or "&lt;", text)
 
 
@@ -83,29 +83,29 @@ def _link(match: re.Match[str], here: str) -> str:
     target = _target(here, match["to"])
     page = target.removeprefix("docs/") if target.startswith("docs/") else _page(target)
     if page is None and (ROOT / target).exists():
-        if not match["bang"]:  # a file that the site has no page of
+        if not match["bang"]:  # a file without a page on the site
             text = match["text"].strip("`")
             return f"`{target}`" if text in target else f"{match['text']} (`{target}`)"
         page = target
     if page is None:
-        return match[0]  # MkDocs warns of it
+        return match[0]  # MkDocs warns about it
     relative = posixpath.relpath(page, posixpath.dirname(here) or ".")
     return f"{match['bang']}[{match['text']}]({relative}{match['at'] or ''})"
 
 
 def _page(target: str) -> str | None:
-    """The page that shows a file, or a folder's README."""
+    """Return the page that shows a file, or a folder's README."""
     return _PAGE_OF.get(target) or _PAGE_OF.get(f"{target}/README.md")
 
 
 def _target(page: str, link: str) -> str:
-    """The file of the repository that a page's link means."""
+    """Return the repository file that a link on a page points to."""
     source = ELSEWHERE.get(page, f"docs/{page}")
     return posixpath.normpath(posixpath.join(posixpath.dirname(source), link))
 
 
 def _pictures(page: str) -> list[str]:
-    """The pictures outside docs/ that a page shows."""
+    """Return the images outside docs/ that a page shows."""
     source = ELSEWHERE.get(page, f"docs/{page}")
     found = _LINK.finditer(_read(source)) if page not in MADE else ()
     targets = [_target(page, match["to"]) for match in found if match["bang"]]

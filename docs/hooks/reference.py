@@ -5,14 +5,14 @@ from pathlib import Path
 import tlunet
 
 _INTRODUCTION = """\
-# Every name
+# API reference
 
-What `from tlunet import …` gives. [Three lines each](python.md) shows them at work; further names
-are where [every module](modules.md) says.
+The names available with `from tlunet import …`. For usage, see [Python examples](python.md). The
+[module reference](modules.md) lists the remaining modules.
 """
 
 
 def page(root: Path) -> str:
-    """The page in Markdown: mkdocstrings fills it in."""
-    names = [f"::: {tlunet._HOME_OF[name]}.{name}" for name in sorted(tlunet.__all__)]
+    """Return the page in Markdown; mkdocstrings fills it in."""
+    names = [f"::: {getattr(tlunet, name).__module__}.{name}" for name in sorted(tlunet.__all__)]
     return "\n\n".join([_INTRODUCTION, *names]) + "\n"
