@@ -98,6 +98,7 @@ def test_what_hydra_only_shows_is_left_to_it(flag: str) -> None:
         ("frac=true", "frac=True: expected a number above 0"),
         ("epochs=0", "epochs=0: expected a whole number, 1 or more"),
         ("epochs=2.5", "epochs=2.5: expected a whole number"),
+        ("budget=images", "budget=images: expected epochs, steps"),
         ("batch_size=-1", "batch_size=-1: expected a whole number"),
         ("seed=-1", "seed=-1: expected a whole number, 0 or more"),
         ("threshold=1", "threshold=1: expected a probability"),

@@ -33,6 +33,7 @@ def test_what_the_trials_share_is_known_beforehand() -> None:
         ("frac=choice(0.5,2)", "frac=2: expected a number above 0 and at most 1"),
         ("seed=range(-3,3)", "seed=-3: expected a whole number"),
         ("encoder=choice(resnet,alexnet)", "encoder=alexnet: no such choice"),
+        ("loss=choice(paper,balanced)", "loss: a search minimises the validation loss"),
         ("hydra.sweeper.custom_search_space=os.system", "os.system: not allowed"),
         ("hydra.sweeper.sampler._target_=os.system", "os.system: not allowed"),
     ],

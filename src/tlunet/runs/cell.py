@@ -85,9 +85,35 @@ class Cell:
         return digest_of({k: v for k, v in self.science.items() if k != "start"})
 
     @property
+    def epochs(self) -> int:
+        """Epochs to train at most; ``config["epochs"]`` is the number for ``frac=1``."""
+        return epochs_for(self.config["epochs"], self.frac, self.config.get("budget"))
+
+    @property
+    def patience(self) -> int | None:
+        """Epochs without improvement before training stops early; ``None``: it never does."""
+        patience = self.config["early_stopping"]["patience"]
+        return patience and epochs_for(patience, self.frac, self.config.get("budget"))
+
+    @property
     def title(self) -> str:
         """Name on the console."""
         return f"{self.encoder} · {self.init} · {self.frac} · seed {self.seed}"
+
+
+def epochs_for(epochs: int, frac: float, budget: str | None) -> int:
+    """Convert a number of epochs for ``frac=1`` to the number for another fraction.
+
+    Args:
+        epochs: a number of epochs of all training images.
+        frac: fraction of the training set.
+        budget: ``steps`` keeps the number of optimiser steps; otherwise the number of epochs is
+            kept, also for runs from before the key existed.
+
+    >>> epochs_for(10, 0.25, "steps"), epochs_for(10, 0.25, "epochs")
+    (40, 10)
+    """
+    return round(epochs / frac) if budget == "steps" else epochs
 
 
 def digest_of(content: dict[str, Any]) -> str:

@@ -12,10 +12,10 @@ SPOKEN = {
     "split": "data.split", "split_seed": "data.split_seed", "subset": "data.subset",
     "size": "data.size",
     "n": "data.n", "data seed": "data.seed", "balance": "data.balance", "epochs": "epochs",
-    "batch_size": "batch_size", "threshold": "threshold", "lr": "optimizer.lr",
+    "budget": "budget", "batch_size": "batch_size", "threshold": "threshold", "lr": "optimizer.lr",
     "betas": "optimizer.betas", "patience": "early_stopping.patience",
 }  # fmt: skip
-BEFORE = {"arch": "unet"}  # defaults for runs from before the key existed
+BEFORE = {"arch": "unet", "budget": "epochs"}  # defaults for runs from before the key existed
 
 
 def read_settings(config: DictConfig | ListConfig) -> dict[str, str]:

@@ -23,6 +23,7 @@ from rich.text import Text
 from tlunet.errors import DataError
 from tlunet.machine import jobs
 from tlunet.machine.files import read_json
+from tlunet.runs.cell import epochs_for
 
 #: In the order of the summary line. ``queued``: its job waits to start or restart; ``missing``:
 #: the cell was defined but never started.
@@ -96,7 +97,7 @@ def _read_run(folder: Path) -> tuple[Row, dict[str, Any], list[str]]:
     science = _known(meta, "science", dict) or {}
     row.encoder, row.init = _known(meta, "encoder", str), _known(meta, "init", str)
     row.frac, row.seed = _known(meta, "frac", (float, int)), _known(meta, "seed", int)
-    row.epochs = _known(science, "epochs", int)
+    row.epochs = _epochs(science, row.frac)
     row.host, row.job = _known(status, "host", str), _known(status, "job", str)
     if (folder / "status.json").exists():
         row.state = _known(status, "state", str) or "unreadable"
@@ -126,6 +127,13 @@ def _known(content: dict[str, Any], key: str, kind: type | tuple[type, ...]) -> 
     """A value, or ``None`` if it is missing or has another type."""
     value = content.get(key)
     return value if isinstance(value, kind) else None
+
+
+def _epochs(science: dict[str, Any], frac: float | None) -> int | None:
+    epochs = _known(science, "epochs", int)
+    if epochs is None or frac is None or not 0 < frac <= 1:
+        return epochs
+    return epochs_for(epochs, frac, _known(science, "budget", str))
 
 
 def _read_history(path: Path, row: Row, notes: list[str]) -> None:

@@ -60,7 +60,9 @@ def read_command(argv: Sequence[str], conf: Path) -> list[DictConfig] | None:
         if not is_sweep:
             jobs = [list(args.overrides)]
         elif is_search(settings):
-            jobs = _samples(_parse([*swept, *args.overrides]))
+            asked = _parse([*swept, *args.overrides])
+            _refuse_search_over_losses(asked)
+            jobs = _samples(asked)
         else:
             jobs = [
                 list(job)
@@ -78,6 +80,17 @@ def read_command(argv: Sequence[str], conf: Path) -> list[DictConfig] | None:
 def is_search(settings: DictConfig) -> bool:
     """Whether the sweeper chooses trials as it runs, as ``hydra/sweeper=optuna`` does."""
     return not str(settings.hydra.sweeper._target_).endswith(".BasicSweeper")
+
+
+def _refuse_search_over_losses(parsed: Sequence[Override]) -> None:
+    """Raise ConfigError for a search whose objective would not mean the same in every trial."""
+    for override in parsed:
+        key = str(override.key_or_group)
+        if override.is_sweep_override() and key.partition(".")[0] == "loss":
+            raise ConfigError(
+                f"{key}: a search minimises the validation loss, and the values of different "
+                "losses cannot be compared; sweep it without hydra/sweeper"
+            )
 
 
 def _samples(parsed: Sequence[Override]) -> list[list[str]]:

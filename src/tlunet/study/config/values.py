@@ -77,6 +77,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (_is_int(0), "a whole number, 0 or more, below 2^31"),
     "frac": (_is_number(lambda v: 0 < v <= 1), "a number above 0 and at most 1"),
     "epochs": (_is_int(1), "a whole number, 1 or more"),
+    "budget": (_is_one_of("epochs", "steps"), "epochs, steps"),
     "batch_size": (_is_int(1), "a whole number, 1 or more"),
     "threshold": (_is_number(lambda v: 0 < v < 1), "a probability between 0 and 1"),
     "checkpoint_minutes": (

@@ -120,13 +120,12 @@ def _gflop_per_image(encoder: str, classes: int, arch: str, size: tuple[int, int
 def _train(
     task: DefectTask, cell: Cell, logger: EpochLogger | None, stopping: Stopping
 ) -> tuple[pl.Trainer, History, Checkpoints]:
-    config, folder = cell.config, cell.folder
-    bar = Progress(cell.title, config["epochs"])
+    folder = cell.folder
+    bar = Progress(cell.title, cell.epochs)
     steps = Steps()
     history = History(folder / "history.csv", on_row=bar.show, steps=steps)
-    patience = config["early_stopping"]["patience"]
-    early = EarlyStopping("val_loss", patience=patience) if patience else None
-    checkpoints = Checkpoints(folder, early, stopping, config["checkpoint_minutes"])
+    early = EarlyStopping("val_loss", patience=cell.patience) if cell.patience else None
+    checkpoints = Checkpoints(folder, early, stopping, cell.config["checkpoint_minutes"])
     callbacks: list[Callback] = [
         bar,
         Reseed(),
@@ -137,7 +136,7 @@ def _train(
     ]
     trainer = make_trainer(
         cell.hardware,
-        epochs=config["epochs"],
+        epochs=cell.epochs,
         callbacks=callbacks,
         logger=logger,
         profiler=steps.waiting,

@@ -91,6 +91,8 @@ def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
     }
     if arch != "unet":
         science["arch"] = arch
+    if config.get("budget") == "steps":
+        science["budget"] = "steps"
     if machine.processes > 1:  # batch normalisation and sums differ
         science["processes"] = machine.processes
     config["data"] |= {"name": data.dataset, "root": str(data.root)}
