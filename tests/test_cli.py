@@ -77,11 +77,12 @@ def test_a_record_leaves_pictures_of_images_out(
     kept = tmp_path / "experiments" / "x"
     code, out, _ = tlunet("report", study, "--record", kept)
     assert code == 0
-    assert [p.name for p in (kept / "figures").iterdir()] == ["figure_4.png"]
+    kept_figures = {p.name for p in (kept / "figures").iterdir()}
+    assert kept_figures == {"figure_4.png", "forest.png"}
     assert sorted(p.name for p in kept.iterdir() if p.is_file()) == [
         "answer.md", "comparisons.csv", "results.csv", "scores.csv",
     ]  # fmt: skip
-    assert out.endswith(f"recorded: 5 files in {kept}\n")
+    assert out.endswith(f"recorded: 6 files in {kept}\n")
 
 
 @pytest.mark.parametrize("verb", ["nowhere", "empty", "claims", "missing claims"])

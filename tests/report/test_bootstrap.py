@@ -8,7 +8,6 @@ from tlunet.report.analysis.bootstrap import (
     BY_CLASS,
     PER_IMAGE,
     draw_images,
-    draw_seeds,
     image_scores,
     resampled,
 )
@@ -80,16 +79,6 @@ def test_the_draws_are_those_of_the_recorded_experiments() -> None:
         [1, 1, 1, 1, 1],
         [2, 2, 1, 0, 1],
     ]
-
-
-def test_seeds_are_drawn_from_three_on() -> None:
-    for n_seeds in (1, 2):
-        assert (draw_seeds(n_seeds, 50) == 1 / n_seeds).all()
-    drawn = draw_seeds(3, 2000)
-    assert np.allclose(drawn.sum(1), 1)
-    assert (drawn[0] == 1 / 3).all()
-    # Variance of a multinomial share: p (1 - p) / S.
-    assert drawn[1:].var(0) == pytest.approx([(1 / 3) * (2 / 3) / 3] * 3, rel=0.1)
 
 
 def test_values_an_image_are_null_where_it_has_no_part() -> None:

@@ -3,6 +3,7 @@
 import html
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from tlunet.report.analysis.comparisons import Resampled, compare, score_table
 from tlunet.report.document.document import Browser, Picture, Text
 from tlunet.report.figures import curves
 from tlunet.report.figures import figures as drawings
-from tlunet.report.figures.figures import Drawing, figures, slug
+from tlunet.report.figures.figures import Drawing, figures, gain_table, slug
 from tlunet.report.figures.images import chosen, examples, open_pictures
 from tlunet.report.figures.style import save
-from tlunet.report.findings import alarms, answer
+from tlunet.report.findings import alarms, answer, headline
 from tlunet.report.report import conclude_study, write_report
 from tlunet.report.tables import claim_table, comparison_table, score_tables, with_interval
 
@@ -93,7 +94,8 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_file_is_there_and_no_other(grid: Path) -> None:
-    drawn = {"figure_4", "figure_5", "figure_6", "figure_8", "figure_8_seconds", "figure_9",
+    drawn = {"forest", "figure_4", "figure_5", "figure_6", "figure_8", "figure_8_seconds",
+             "figure_9",
              "precision_recall", "reliability", "cost"}  # fmt: skip
     expected = {f"figures/{name}.{suffix}" for name in drawn for suffix in ("svg", "png")}
     expected |= {"answer.md", "report.md", "report.html", "results.csv", "scores.csv",
@@ -106,10 +108,11 @@ def test_it_says_what_is_wrong(grid: Path) -> None:
     assert found[0] == "resnet · imagenet · 0.5 · seed 2: failed (out of memory)"
     assert found[1] == "1 grid cell is missing: resnet · random · 0.5 · seed 1"
     dead = "class 4 (patches) is not found by resnet · random · 1.0 (1 of 3 seeds)"
-    assert f"{dead}: pooled Dice below 0.01" in found
+    assert f"{dead}: pooled Dice below 0.01; train longer (epochs=), or try loss=balanced" in found
     few = [text for text in found if text.startswith("fewer than 3 seeds")]
     assert len(few) == 1
     assert "in 2 of 4 rows" in few[0]
+    assert few[0].endswith("add seed=0,1,2,3,4 to the command")
     markdown = (grid / "report.md").read_text(encoding="utf-8")
     for text in found:
         assert text in text_of(grid)
@@ -122,22 +125,74 @@ def test_the_headline_is_that_of_the_verdicts(grid: Path) -> None:
     sentences = answer(block)
     assert len(sentences) == 2
     keys = [[Key("resnet", init, frac) for init in ("imagenet", "random")] for frac in (1.0, 0.5)]
-    gains = [block.cell(a).mean("dice_image", [0]) - block.cell(b).mean("dice_image", [0])
-             for a, b in keys]  # fmt: skip
-    mean, growth = np.mean(gains, axis=0), gains[1] - gains[0]
-    low, high = np.quantile(mean[1:], [0.025, 0.975])
-    assert low > 0
-    assert sentences[0].startswith(
-        f"Pre-training (ImageNet) raises Dice by {with_interval(mean[0], low, high)}: mean over "
-        "resnet with 100%, 50% of the training data, 1 seed, 95% interval over images only"
+    levels = [[block.cell(k).by_seed("dice_image", [0]) for k in pair] for pair in keys]
+    gains = [a - b for a, b in levels]
+    (mean, *replicates), growth = np.mean(gains, axis=0)[0], gains[1] - gains[0]
+    low, high = np.quantile(replicates, [0.025, 0.975])
+    after, before = (np.mean([pair[k][0, 0] for pair in levels]) for k in (0, 1))
+    assert sentences[0] == (
+        f"In this training, ImageNet weights change Dice from {before:.3f} to {after:.3f} "
+        f"({with_interval(mean, low, high, '{:+.3f}')}, over test images only): mean over resnet "
+        "with 100%, 50% of the training data."
     )
-    low, high = np.quantile(growth[1:], [0.025, 0.975])
-    words = "is larger than" if low > 0 else "is not clearly different from that"
-    words = "is smaller than" if high < 0 else words
-    assert sentences[1].startswith(f"With 50% of the training data the gain {words} with 100%: ")
-    assert with_interval(growth[0], low, high, "{:+.3f}") in sentences[1]
+    low, high = np.quantile(growth[0, 1:], [0.025, 0.975])
+    assert sentences[1].startswith("With 50% of the training data the gain differs, in this train")
+    assert with_interval(growth[0, 0], low, high, "{:+.3f}") in sentences[1]
     assert " ".join(sentences) in text_of(grid)
     assert sentences[0][:40] in (grid / "answer.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("skill", "says"), [(0.9, "raise"), (0.2, "lower"), (0.6, "no clear")])
+def test_the_headline_with_three_seeds(tmp_path: Path, skill: float, says: str) -> None:
+    truth = make_truth(60)
+    for seed in range(3):
+        for init, own in (("random", 0.6), ("imagenet", skill)):
+            write_run(tmp_path, truth, init=init, seed=seed, skill=own)
+    block = Resampled(collect(tmp_path).blocks[0])
+    [first, _] = answer(block)
+    levels = [
+        block.cell(Key("resnet", init, 1.0)).by_seed("dice_image", (0, 1, 2))[:, 0].mean()
+        for init in ("random", "imagenet")
+    ]
+    between = f"from {levels[0]:.3f} to {levels[1]:.3f}"
+    start = {"raise": f"raise Dice {between}, by +", "lower": f"lower Dice {between}, by −"}
+    expected = start.get(says, f"show no clear change in Dice ({between}, ")
+    assert first.startswith(f"ImageNet weights {expected}")
+    assert first.endswith("of the training data, 3 seeds, 95% interval over seeds and images.")
+
+
+def test_what_is_lost_with_data_and_what_with_steps(tmp_path: Path) -> None:
+    truth = make_truth(60)
+    for seed in range(3):
+        for frac, skill in ((1.0, 0.9), (0.5, 0.5)):
+            write_run(tmp_path, truth, frac=frac, seed=seed, skill=skill)
+    epochs = collect(tmp_path).blocks[0]
+    steps = replace(epochs, settings=epochs.settings | {"budget": "steps"})
+    epochs = replace(epochs, settings=epochs.settings | {"budget": "epochs"})
+    sentence = headline([Resampled(epochs), Resampled(steps)])[-1]
+    assert sentence.startswith("All training data instead of 50% change Dice by +0.")
+    assert "as many optimiser steps as with all, it changes by +0.000 [" in sentence
+    assert sentence.endswith("3 seeds, 95% interval over seeds and images.")
+    assert not any("optimiser steps" in s for s in headline([Resampled(epochs)]))
+
+
+def test_the_forest_plot_shows_what_is_claimed(tmp_path: Path) -> None:
+    study = write_grid(tmp_path, 24, encoders=("resnet",), fracs=(1.0, 0.5))
+    comparisons = compare([Resampled(collect(study).blocks[0], 50)])
+    pair = {"a": {"encoder": ["resnet"], "init": "imagenet", "frac": 1.0}, "b": {"init": "random"}}
+    claims = [
+        {"kind": "difference", "metric": "mla", "number": 0.05, **pair},
+        {"kind": "relative", "metric": "dice_image", "number": 0.26, **pair},
+    ]
+    table = gain_table(comparisons, claims).set_index(["frac", "metric"])
+    init = comparisons[comparisons["factor"] == "init"].set_index(["frac", "metric"])
+    assert table.loc[(1.0, "mla"), "claimed"] == 0.05
+    expected = 0.26 * init.loc[(1.0, "dice_image"), "mean_b"]
+    assert table.loc[(1.0, "dice_image"), "claimed"] == pytest.approx(expected)
+    assert table.loc[0.5, "claimed"].isna().all()
+    for key, row in table.iterrows():
+        assert np.mean(row["seeds"]) == pytest.approx(row["value"], abs=1e-5)
+        assert [row["low"], row["high"]] == init.loc[key, ["low", "high"]].tolist()
 
 
 def test_the_tables_on_disk_are_those_of_the_page(grid: Path) -> None:
@@ -149,7 +204,7 @@ def test_the_tables_on_disk_are_those_of_the_page(grid: Path) -> None:
     for _, row in compared[compared["metric"] == "mla"].iterrows():
         shown = with_interval(row["difference"], row["low"], row["high"], "{:+.3f}")
         assert shown in text
-    assert len(claims) == 29
+    assert len(claims) == 34
     for says in claims["says"]:
         assert says in text
     assert markdown.count("| supported |") >= (claims["direction"] == "supported").sum() > 0
@@ -396,7 +451,7 @@ def test_tables_show_a_dash_and_a_minus_sign(tmp_path: Path) -> None:
     names = [column.name for column in table.columns]
     dice, auc = (dict(zip(names, (e.text for e in row), strict=True)) for row in table.rows)
     assert dice["first - second"].startswith("−0.")
-    assert dice["verdict"] == "lower"
+    assert dice["verdict"] == "one training"
     # No fractions and no test for scores that are not a mean over images.
     assert (auc["improved / tied / worse"], auc["p (Holm)"]) == ("–", "–")
     assert comparison_table("t", compare([block]), "gain", ("dice_image",)) is None
@@ -453,7 +508,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_pictures_and_browser(real: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tlunet.report.report.figures", lambda *_: [])
     write_report(real)
-    assert {p.name for p in (real / "figures").iterdir()} == {"figure_7.png", "figure_7.svg"}
+    assert {p.name for p in (real / "figures").iterdir()} == {
+        "figure_7.png", "figure_7.svg", "forest.png", "forest.svg",
+    }  # fmt: skip
     page = (real / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg;base64,") == 40
     text = text_of(real)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import segmentation_models_pytorch as smp
 from matplotlib.figure import Figure
@@ -16,6 +17,7 @@ from tlunet.report.analysis.blocks import collect
 from tlunet.report.analysis.comparisons import Resampled, pairs, score_table
 from tlunet.report.figures import figures as drawings
 from tlunet.report.figures import images
+from tlunet.report.figures.forest import forest
 
 LONGEST = sorted(smp.encoders.get_encoder_names(), key=len)[-3:]
 STUDIES: dict[str, dict[str, Any]] = {
@@ -25,6 +27,14 @@ STUDIES: dict[str, dict[str, Any]] = {
         "fracs": (1.0, 0.5, 0.25, 0.125),
         "classes": ("pitted_surface", "rolled-in_scale", "scratches", "patches"),
     },
+}
+INITS = ("imagenet", "synthetic")
+FORESTS = {
+    "one row": (("resnet",), INITS[:1], (1.0,), 3),
+    "one seed": (("resnet", "densenet"), INITS[:1], (1.0, 0.5), 1),
+    "many rows": (LONGEST, INITS, (1.0, 0.5, 0.25, 0.125), 3),
+    "one long name": (LONGEST[-1:], INITS[:1], (1.0,), 3),
+    "recipe": (LONGEST, (f"imagenet path={LONGEST[0]}/{LONGEST[1]}.pth",), (0.123456,), 3),
 }
 SHAPES = {"strip": (64, 800), "square": (64, 64), "two to one": (32, 64)}
 NAMES = ("figure_4", "figure_5", "figure_6", "figure_8", "figure_8_seconds", "figure_9",
@@ -79,6 +89,18 @@ def test_every_figure_is_among_the_cases(drawn: Drawn) -> None:
 @pytest.mark.parametrize(("study", "name"), CASES)
 def test_texts_do_not_overlap(study: str, name: str, drawn: Drawn) -> None:
     assert text_problems(drawn[study, name]) == []
+
+
+@pytest.mark.parametrize("value", [0.354, -0.354, 0.0])
+@pytest.mark.parametrize("shape", FORESTS)
+def test_texts_of_a_forest_do_not_overlap(shape: str, value: float) -> None:
+    encoders, inits, fracs, seeds = FORESTS[shape]
+    rows = [
+        {"encoder": e, "init": i, "frac": f, "metric": m, "value": value, "low": -0.5, "high": 0.5,
+         "claimed": 0.4, "n_seeds": seeds, "seeds": [value] * seeds}
+        for e in encoders for i in inits for f in fracs for m in ("dice_image", "mla")
+    ]  # fmt: skip
+    assert text_problems(forest(pd.DataFrame(rows))) == []
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -7,16 +7,20 @@ import numpy as np
 
 from tlunet.model.scores import DEAD_BELOW
 from tlunet.report.analysis.blocks import Block, Study
-from tlunet.report.analysis.bootstrap import SEEDS_NEEDED
 from tlunet.report.analysis.comparisons import (
     Resampled,
     common_seeds,
     higher,
-    interval_over,
     pairs,
     protocol_pairs,
 )
-from tlunet.report.analysis.statistics import direction, percentile_interval
+from tlunet.report.analysis.statistics import (
+    SEEDS_NEEDED,
+    Estimate,
+    direction,
+    estimate,
+    level,
+)
 from tlunet.report.document.document import Alarm, Text
 from tlunet.report.figures.style import condition, init_name
 from tlunet.report.tables import with_interval
@@ -47,8 +51,10 @@ def _block_alarms(block: Block) -> Iterable[str]:
                 for key in block.keys}  # fmt: skip
         where = [f"{key} ({n} of {len(block.runs(key))} seeds)" for key, n in dead.items() if n]
         if where:
-            limit = f"pooled Dice below {DEAD_BELOW:g}"
-            yield f"class {m} ({name}) is not found by {'; '.join(where)}: {limit}"
+            yield (
+                f"class {m} ({name}) is not found by {'; '.join(where)}: pooled Dice below "
+                f"{DEAD_BELOW:g}; train longer (epochs=), or try loss=balanced"
+            )
     label = block.counts[0].label
     for m, name in enumerate(block.classes):
         if label[:, m].all() or not label[:, m].any():
@@ -57,11 +63,17 @@ def _block_alarms(block: Block) -> Iterable[str]:
                 f"class {m + 1} ({name}) is in {which} test image: its AUC is undefined and "
                 "excluded from the mean"
             )
-    few = [f"{key} ({n})" for key in block.keys if (n := len(block.runs(key))) < SEEDS_NEEDED]
+    few = sum(len(block.runs(key)) < SEEDS_NEEDED for key in block.keys)
     if few:
         yield (
-            f"fewer than {SEEDS_NEEDED} seeds in {len(few)} of {len(block.keys)} rows: intervals "
-            "cover test images only, not retraining; effect sizes are not judged"
+            f"fewer than {SEEDS_NEEDED} seeds in {few} of {len(block.keys)} rows: intervals cover "
+            "test images only, and nothing is judged; add seed=0,1,2,3,4 to the command"
+        )
+    last = (block.cells["best_epoch"] + 1 >= block.cells["epochs"]).sum()
+    if last:
+        yield (
+            f"the best epoch is the last in {last} of {len(block.cells)} cells: differences are of "
+            "speed, not of final quality; train longer (epochs=)"
         )
     cells = block.cells
     for name in ("commit", "hardware"):
@@ -80,17 +92,51 @@ def headline(blocks: Sequence[Resampled]) -> list[str]:
     For a study that compares only protocols, the answer is the differences between them.
     """
     between = list(protocol_pairs(blocks))
+    several = len(blocks) > 1
     if between and not any(factor == "init" for block in blocks for factor, *_ in pairs(block)):
         both = {
             (a.block.block.title, b.block.block.title): (a.block, b.block) for _, a, b in between
         }
-        return [_between(a, b) for a, b in both.values()]
-    several = len(blocks) > 1
-    return [
-        f"{block.block.title}: {sentence}" if several else sentence
-        for block in blocks
-        for sentence in answer(block)
+        sentences = [_between(a, b) for a, b in both.values()]
+    else:
+        sentences = [
+            f"{block.block.title}: {sentence}" if several else sentence
+            for block in blocks
+            for sentence in answer(block)
+        ]
+    return sentences + [s for a in blocks for b in blocks if (s := _steps(a, b))]
+
+
+def _steps(epochs: Resampled, steps: Resampled) -> str | None:
+    """Say how much of the loss from less data is a loss of optimiser steps, if it was measured."""
+    budgets = [block.block.settings.get("budget") for block in (epochs, steps)]
+    rest = [{k: v for k, v in b.block.settings.items() if k != "budget"} for b in (epochs, steps)]
+    if budgets != ["epochs", "steps"] or rest[0] != rest[1]:
+        return None
+    keys = [
+        k
+        for k in steps.block.keys
+        if k.frac < 1 and {k, k._replace(frac=1.0)} <= {*epochs.block.keys}
     ]
+    if not keys:
+        return None
+    frac = min(k.frac for k in keys)
+    cells = [
+        (epochs.cell(k._replace(frac=1.0)), epochs.cell(k), steps.cell(k))
+        for k in keys
+        if k.frac == frac
+    ]
+    seeds = common_seeds(*(cell for trio in cells for cell in trio))
+    all_data, less, same_steps = (
+        np.mean([trio[i].by_seed("dice_image", seeds) for trio in cells], axis=0) for i in range(3)
+    )
+    lost, regained = (
+        with_interval(*estimate(x - less)[:3], form="{:+.3f}") for x in (all_data, same_steps)
+    )
+    return (
+        f"All training data instead of {100 * frac:g}% change Dice by {lost}; with {100 * frac:g}% "
+        f"but as many optimiser steps as with all, it changes by {regained}; {_over(seeds)}."
+    )
 
 
 def _between(a: Resampled, b: Resampled) -> str:
@@ -99,14 +145,19 @@ def _between(a: Resampled, b: Resampled) -> str:
     seeds = common_seeds(*(cell for pair in cells for cell in pair))
     found = []
     for metric, name in (("dice_image", "Dice"), ("mla", "MLA"), ("auc", "AUC")):
-        gains = [x.mean(metric, seeds) - y.mean(metric, seeds) for x, y in cells]
-        estimate = percentile_interval(np.mean(gains, axis=0))
-        found.append(f"{name} {with_interval(*estimate, form='{:+.3f}')} ({higher(estimate)})")
-    return (
-        f"{a.block.title} vs. {b.block.title}: {', '.join(found)}; "
-        f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}, 95% intervals over "
-        f"{interval_over(len(seeds))}."
-    )
+        gains = [x.by_seed(metric, seeds) - y.by_seed(metric, seeds) for x, y in cells]
+        gain = estimate(np.mean(gains, axis=0))
+        verdict = higher(gain, len(seeds))
+        found.append(f"{name} {with_interval(*gain[:3], form='{:+.3f}')} ({verdict})")
+    return f"{a.block.title} vs. {b.block.title}: {', '.join(found)}; {_over(seeds)}."
+
+
+def _over(seeds: Sequence[int]) -> str:
+    """Say how many seeds there are, and what the interval covers."""
+    if len(seeds) >= SEEDS_NEEDED:
+        return f"{len(seeds)} seeds, 95% interval over seeds and images"
+    trainings = "this training" if len(seeds) == 1 else "these two trainings"
+    return f"{trainings} only, 95% interval over test images"
 
 
 def answer(block: Resampled) -> list[str]:
@@ -122,22 +173,41 @@ def answer(block: Resampled) -> list[str]:
     init = "imagenet" if "imagenet" in inits else inits[0]
     chosen = [(a, b) for a, b in found.values() if a.key.init == init]
     seeds = sorted(set.intersection(*({*a.seeds} & {*b.seeds} for a, b in chosen)))
-    gains = {a.key: a.mean("dice_image", seeds) - b.mean("dice_image", seeds) for a, b in chosen}
-    estimate = percentile_interval(np.mean(list(gains.values()), axis=0))
-    verb = {
-        "supported": f"raises Dice by {with_interval(*estimate)}",
-        "contradicted": f"lowers Dice by {with_interval(*-estimate)}",
-        "inconclusive": "changes Dice by " + with_interval(*estimate, form="{:+.3f}")
-        + ", which shows no clear change",
-    }.get(direction(estimate), "cannot be judged (no common seed)")  # fmt: skip
+    gains = {
+        a.key: a.by_seed("dice_image", seeds) - b.by_seed("dice_image", seeds) for a, b in chosen
+    }
+    levels = [
+        np.mean([cell.by_seed("dice_image", seeds)[:, 0].mean() for cell in cells])
+        for cells in ([b for _, b in chosen], [a for a, _ in chosen])
+    ] if seeds else [np.nan, np.nan]  # fmt: skip
+    gain = estimate(np.mean(list(gains.values()), axis=0))
     encoders = list(dict.fromkeys(k.encoder for k in gains))
     fracs = list(dict.fromkeys(k.frac for k in gains))
-    first = (
-        f"Pre-training ({init_name(init)}) {verb}: mean over {' and '.join(encoders)} with "
-        f"{', '.join(f'{100 * f:g}%' for f in fracs)} of the training data, {len(seeds)} "
-        f"{'seed' if len(seeds) == 1 else 'seeds'}, 95% interval over {interval_over(len(seeds))}."
-    )
-    return [first, _growth(gains) if len(fracs) > 1 else _best(block)]
+    return [
+        _changes(init_name(init), gain, levels, len(seeds))
+        + f"mean over {' and '.join(encoders)} with {', '.join(f'{100 * f:g}%' for f in fracs)} "
+        f"of the training data{f', {_over(seeds)}' if len(seeds) >= SEEDS_NEEDED else ''}.",
+        _growth(gains) if len(fracs) > 1 else _best(block),
+    ]
+
+
+def _changes(init: str, gain: Estimate, levels: Sequence[float], n_seeds: int) -> str:
+    """Say by how much, from what to what, and never more than the interval."""
+    signed = with_interval(*gain[:3], form="{:+.3f}")
+    between = f"from {levels[0]:.3f} to {levels[1]:.3f}"
+    match direction(gain, n_seeds):
+        case "supported":
+            return f"{init} weights raise Dice {between}, by {signed}: "
+        case "contradicted":
+            return f"{init} weights lower Dice {between}, by {signed}: "
+        case "inconclusive":
+            return f"{init} weights show no clear change in Dice ({between}, {signed}): "
+        case "one training":
+            return (
+                f"In this training, {init} weights change Dice {between} ({signed}, over test "
+                "images only): "
+            )
+    return f"The gain from {init} weights cannot be judged (no common seed): "
 
 
 def _growth(gains: dict[Any, np.ndarray]) -> str:
@@ -151,23 +221,25 @@ def _growth(gains: dict[Any, np.ndarray]) -> str:
         [gain * (1 if key.frac == least else -1) for key, gain in gains.items()
          if key.encoder in encoders and key.frac in (least, most)], axis=0,
     ) * 2  # fmt: skip
-    estimate = percentile_interval(change)
+    found = estimate(change)
     words = {
         "supported": "is larger than", "contradicted": "is smaller than",
         "inconclusive": "is not clearly different from that",
-    }.get(direction(estimate), "cannot be compared with that")  # fmt: skip
+        "one training": "differs, in this training, from that",
+    }.get(direction(found, len(change)), "cannot be compared with that")  # fmt: skip
     return (
         f"With {100 * least:g}% of the training data the gain {words} with {100 * most:g}%: "
-        f"{with_interval(*estimate, form='{:+.3f}')}."
+        f"{with_interval(*found[:3], form='{:+.3f}')}."
     )
 
 
 def _best(block: Resampled) -> str:
-    means = {
-        key: block.cell(key).mean("dice_image", block.cell(key).seeds) for key in block.block.keys
+    levels = {
+        key: level(block.cell(key).by_seed("dice_image", block.cell(key).seeds))
+        for key in block.block.keys
     }
-    key = max(means, key=lambda k: np.nan_to_num(means[k][0], nan=-1.0))
-    dice = with_interval(*percentile_interval(means[key]))
+    key = max(levels, key=lambda k: np.nan_to_num(levels[k].value, nan=-1.0))
+    dice = with_interval(*levels[key][:3])
     return f"{condition(*key)} has the highest Dice: {dice}."
 
 

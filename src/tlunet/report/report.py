@@ -4,12 +4,14 @@ Everything is derived from the run folders, so a report can be regenerated at an
 """
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from tlunet.machine.console import complain, say
 from tlunet.machine.files import write_text, write_whole
+from tlunet.report.analysis.answers import Claim
 from tlunet.report.analysis.blocks import Study, collect
 from tlunet.report.analysis.claims import judge, read_claims
 from tlunet.report.analysis.comparisons import Resampled, compare, score_table
@@ -17,7 +19,7 @@ from tlunet.report.document.document import Document, Part, Section
 from tlunet.report.document.html import render as to_html
 from tlunet.report.document.markdown import escape
 from tlunet.report.document.markdown import render as to_markdown
-from tlunet.report.figures.figures import Drawing, figures, pictures, slug
+from tlunet.report.figures.figures import Drawing, figures, forest_plot, pictures, slug
 from tlunet.report.findings import alarms, headline, note_on_data
 from tlunet.report.tables import (
     FACTORS,
@@ -60,7 +62,8 @@ def write_report(folder: Path, claims: Path | None = None) -> Path:
     results.gather(folder)
     blocks = [Resampled(block) for block in study.blocks]
     scores, comparisons = score_table(blocks), compare(blocks)
-    judged = judge(read_claims(own), blocks) if own.exists() and blocks else None
+    asked = read_claims(own) if own.exists() else []
+    judged = judge(asked, blocks) if own.exists() and blocks else None
     tables = {"scores": scores, "comparisons": comparisons, "claims": judged}
     for name, table in tables.items():
         if table is None:
@@ -72,7 +75,7 @@ def write_report(folder: Path, claims: Path | None = None) -> Path:
     sections = [
         section
         for block in blocks
-        for section in _block_sections(study, block, scores, comparisons, judged, drawn)
+        for section in _block_sections(study, block, scores, comparisons, judged, asked, drawn)
     ]
     sections += _protocol_sections(comparisons, judged)
     sentences = tuple(headline(blocks))
@@ -131,7 +134,8 @@ def _subtitle(study: Study) -> str:
     seeds = sorted({seed for block in study.blocks for seed in block.seeds})
     return (
         f"{cells} finished {'cell' if cells == 1 else 'cells'}, {images} test images, "
-        f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}. Scope: these "
+        "training images, this split, these starting weights."
     )
 
 
@@ -141,6 +145,7 @@ def _block_sections(
     scores: pd.DataFrame,
     comparisons: pd.DataFrame,
     judged: pd.DataFrame | None,
+    asked: Sequence[Claim],
     drawn: set[str],
 ) -> list[Section]:
     title = block.block.title
@@ -154,6 +159,8 @@ def _block_sections(
     main, other = score_tables(scores, block.block)
 
     sections = [Section(f"{prefix}Test scores", (*([note] if note else []), main))]
+    if plot := forest_plot(comparisons, asked, draw):
+        sections.insert(0, Section(f"{prefix}Forest plot", tuple(plot)))
     for factor, heading in FACTORS.items():
         if table := comparison_table(PAIRED, comparisons, factor, MAIN):
             sections.append(Section(prefix + heading, (table,)))

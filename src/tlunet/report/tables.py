@@ -7,8 +7,8 @@ import pandas as pd
 
 from tlunet.model.scores import DEAD_BELOW
 from tlunet.report.analysis.blocks import Block
-from tlunet.report.analysis.bootstrap import SEEDS_NEEDED
 from tlunet.report.analysis.comparisons import interval_over
+from tlunet.report.analysis.statistics import SEEDS_NEEDED
 from tlunet.report.document.document import Column, Entry, Table, Tone
 
 #: Score → heading and definition. Those in MAIN are shown first, the others in a folded section.
@@ -43,6 +43,7 @@ FACTORS = {
 }
 TONES: dict[str, Tone] = {
     "supported": "good", "contradicted": "bad", "inconclusive": "unsure", "not measured": "muted",
+    "compatible, not shown": "unsure", "one training": "muted",
     "higher": "good", "lower": "bad", "undecided": "unsure", "undefined": "muted",
 }  # fmt: skip
 MINUS = "\N{MINUS SIGN}"
@@ -120,7 +121,7 @@ def comparison_table(
     rows = comparisons[(comparisons["factor"] == factor) & comparisons["metric"].isin(metrics)]
     if rows.empty:
         return None
-    is_gain, is_paired = factor == "gain", bool(rows["p"].notna().any())
+    is_gain, is_paired = factor == "gain", bool(rows["improved"].notna().any())
     of = "Gain over random initialisation" if is_gain else "Mean over seeds"
     columns = [
         Column("score"), Column("difference"), Column("condition"),
@@ -134,7 +135,7 @@ def comparison_table(
     if is_paired:
         columns += [
             Column("improved / tied / worse", True, "Percentage of image × seed pairs"),
-            Column("p (Holm)", True, "Wilcoxon signed-rank test on the images' seed means"),
+            Column("p (Holm)", True, "Of the interval; corrected within the primary comparisons"),
         ]
     columns.append(Column("seeds", True))
     out = []
@@ -156,11 +157,10 @@ def comparison_table(
             out.append(tuple(row))
     over = ", ".join(sorted(set(rows["interval"])))
     notes = [f"Paired by image and seed; 95% interval over {over}."]
-    if is_paired:
-        notes.append(
-            "Wilcoxon test: ties are ranked, then dropped (Pratt). Holm correction within each "
-            "score's comparisons. Scores that are not a mean over images are not tested."
-        )
+    notes.append(
+        "Primary comparisons are those with random weights in Dice and MLA; only they have a p, "
+        "corrected by Holm within the block. All others are exploratory."
+    )
     return Table(title, tuple(columns), tuple(out), notes=tuple(notes))
 
 
@@ -222,7 +222,9 @@ def claim_table(claims: pd.DataFrame) -> Table:
     return Table("Claim, measurement, verdict", columns, tuple(rows), notes=(
         "Direction: supported if the 95% interval excludes zero on the claimed side, contradicted "
         "if on the other side, inconclusive if it includes zero. Size: supported if the interval "
-        f"includes the claimed number; inconclusive with fewer than {SEEDS_NEEDED} seeds.",
+        "excludes zero and lies within the claimed number ± half of it, contradicted if it "
+        "excludes the number, else compatible, not shown. With fewer than "
+        f"{SEEDS_NEEDED} seeds both are \"one training\".",
         "A claim about ImageNet weights is not measured with another initialisation. A number "
         "shown for it is from the initialisation in the last column and is not a verdict.",
     ))  # fmt: skip

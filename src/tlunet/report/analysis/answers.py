@@ -8,8 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlunet.report.analysis.blocks import Key
-from tlunet.report.analysis.comparisons import Cell, Resampled, common_seeds, interval_over, shares
-from tlunet.report.analysis.statistics import Estimate, percentile_interval, t_interval
+from tlunet.report.analysis.comparisons import (
+    Cell,
+    Resampled,
+    common_seeds,
+    interval_over,
+    kindred,
+    shares,
+)
+from tlunet.report.analysis.statistics import Estimate, estimate, ratio, t_interval
 
 Claim = dict[str, Any]
 Floats = NDArray[np.float64]
@@ -110,9 +117,9 @@ def seeds_of(*cells: Cell) -> tuple[int, ...]:
     return seeds
 
 
-def _of(label: str, replicates: Floats, n_seeds: int) -> Measured:
-    estimate = percentile_interval(replicates)
-    return Measured(label, estimate, estimate, n_seeds, interval_over(n_seeds))
+def _of(label: str, by_seed: Floats, others: Sequence[float] = ()) -> Measured:
+    found, n_seeds = estimate(by_seed, others), len(by_seed)
+    return Measured(label, found, found, n_seeds, interval_over(n_seeds))
 
 
 def _named(pairs: Sequence[tuple[Cell, Cell]]) -> str:
@@ -130,36 +137,38 @@ def _difference(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]
     relative = claim["kind"] == "relative"
 
     def of(metric: str, pair: tuple[Cell, Cell], seeds: Sequence[int]) -> Floats:
-        a, b = (cell.mean(metric, seeds) for cell in pair)
-        if not relative:
-            return a - b
-        return np.divide(a, b, out=np.full_like(a, np.nan), where=b > 0) - 1
+        a, b = (cell.by_seed(metric, seeds) for cell in pair)
+        return ratio(a, b) if relative else a - b
+
+    def single(metric: str, pair: tuple[Cell, Cell], label: str) -> Measured:
+        others = [] if relative else kindred(metric, *pair)
+        return _of(label, of(metric, pair, seeds_of(*pair)), others)
 
     found = list(product(metrics_of(claim, pairs[0][0]), pairs))
-    if claim.get("every"):
+    if len(found) == 1:
+        yield single(*found[0], _named(pairs))
+    elif claim.get("every"):
         for metric, pair in found:
-            seeds = seeds_of(*pair)
-            yield _of(f"{metric}: {_named([pair])}", of(metric, pair, seeds), len(seeds))
-        return
-    seeds = seeds_of(*(cell for pair in pairs for cell in pair))
-    mean = np.mean([of(metric, pair, seeds) for metric, pair in found], axis=0)
-    yield _of(_named(pairs), mean, len(seeds))
+            yield single(metric, pair, f"{metric}: {_named([pair])}")
+    else:
+        seeds = seeds_of(*(cell for pair in pairs for cell in pair))
+        yield _of(_named(pairs), np.mean([of(m, pair, seeds) for m, pair in found], axis=0))
 
 
 def _at_most(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
     margin = claim["margin"]
     for case in _difference(claim, blocks):
-        value, low, high = case.value
+        value, low, high, _ = case.value
         yield case._replace(evidence=Estimate(margin - value, margin - high, margin - low))
 
 
 def _improved(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
     for a, b in pairs_of(claim, blocks):
-        seeds = seeds_of(a, b)
+        seeds_of(a, b)
         for metric in image_metrics_of(claim, a):
             better, _, worse = shares(metric, a, b)
-            case = _of(_named([(a, b)]), better, len(seeds))
-            yield case._replace(evidence=percentile_interval(better - worse))
+            case = _of(_named([(a, b)]), better)
+            yield case._replace(evidence=estimate(better - worse))
 
 
 def _growth(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
@@ -167,10 +176,10 @@ def _growth(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
     seeds = seeds_of(*(cell for pair in (*less, *more) for cell in pair))
     for metric in metrics_of(claim, less[0][0]):
         gains = [
-            np.mean([a.mean(metric, seeds) - b.mean(metric, seeds) for a, b in pairs], axis=0)
+            np.mean([a.by_seed(metric, seeds) - b.by_seed(metric, seeds) for a, b in pairs], 0)
             for pairs in (less, more)
         ]
-        yield _of(f"{_named(less)}, minus {_named(more)}", gains[0] - gains[1], len(seeds))
+        yield _of(f"{_named(less)}, minus {_named(more)}", gains[0] - gains[1])
 
 
 def _others(a: Cell) -> list[Cell]:
@@ -189,16 +198,16 @@ def _best(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
     for a in cells_of(claim["a"], blocks):
         for metric, b in product(metrics_of(claim, a), _others(a)):
             seeds = seeds_of(a, b)
-            difference = a.mean(metric, seeds) - b.mean(metric, seeds)
-            yield _of(f"{a.key} vs. {b.key}", difference, len(seeds))
+            difference = a.by_seed(metric, seeds) - b.by_seed(metric, seeds)
+            yield _of(f"{a.key} vs. {b.key}", difference, kindred(metric, a, b))
 
 
 def _classes(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
     for cell in cells_of(claim["a"], blocks):
         for high, low in product(claim["higher"], claim["lower"]):
             names = metrics_of({"metric": [f"{claim['metric']}_{c}" for c in (high, low)]}, cell)
-            a, b = (cell.mean(name, cell.seeds) for name in names)
-            yield _of(f"{cell.key}: class {high} vs. {low}", a - b, len(cell.seeds))
+            a, b = (cell.by_seed(name, cell.seeds) for name in names)
+            yield _of(f"{cell.key}: class {high} vs. {low}", a - b)
 
 
 def _rarest(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
@@ -207,10 +216,10 @@ def _rarest(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
         rarest = int(np.argmin(images)) + 1
         classes = range(1, len(images) + 1)
         names = metrics_of({"metric": [f"{claim['metric']}_{c}" for c in classes]}, cell)
-        of = {c: cell.mean(name, cell.seeds) for c, name in zip(classes, names, strict=True)}
+        of = {c: cell.by_seed(n, cell.seeds) for c, n in zip(classes, names, strict=True)}
         others = np.mean([scores for c, scores in of.items() if c != rarest], axis=0)
         label = f"{cell.key}: mean of the other classes minus class {rarest}"
-        yield _of(label, others - of[rarest], len(cell.seeds))
+        yield _of(label, others - of[rarest])
 
 
 def _median(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
@@ -238,22 +247,40 @@ def _ordered(
 
 
 def _curve(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
+    at = 0 if claim["epoch"] == "first" else -1
+    yield _by_epoch(claim, blocks, lambda a, b: float(a[at] - b[at]))
+
+
+def _faster(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
+    def saved(a: Floats, b: Floats) -> float:
+        """Epochs that b takes to its best value, minus those that a takes to the same value."""
+        reached = np.flatnonzero(a >= b.max())
+        return float(int(b.argmax()) - (reached[0] if len(reached) else len(a)))
+
+    yield _by_epoch(claim, blocks, saved)
+
+
+def _by_epoch(
+    claim: Claim, blocks: Sequence[Resampled], compared: Callable[[Floats, Floats], float]
+) -> Measured:
+    """Compare two columns of ``history.csv`` seed by seed: Student's t over seeds."""
     pairs = pairs_of(claim, blocks)
     seeds = seeds_of(*(cell for pair in pairs for cell in pair))
 
-    def of(cell: Cell, seed: int) -> float:
+    def column(cell: Cell, seed: int) -> Floats:
         history = cell.block.block.history
         if claim["metric"] not in history:
             raise AbsentError(f"no column {claim['metric']} in history.csv")
         factors = zip((*cell.key, seed), ("encoder", "init", "frac", "seed"), strict=True)
         for value, factor in factors:
             history = history[history[factor] == value]
-        curve = history.sort_values("epoch")[claim["metric"]].to_numpy(float)
-        return float(curve[0 if claim["epoch"] == "first" else -1])
+        return history.sort_values("epoch")[claim["metric"]].to_numpy(float)
 
-    differences = [np.mean([of(a, seed) - of(b, seed) for a, b in pairs]) for seed in seeds]
-    estimate = t_interval([float(d) for d in differences])
-    yield Measured(_named(pairs), estimate, estimate, len(seeds), SEEDS)
+    found = t_interval([
+        float(np.mean([compared(column(a, seed), column(b, seed)) for a, b in pairs]))
+        for seed in seeds
+    ])  # fmt: skip
+    return Measured(_named(pairs), found, found, len(seeds), SEEDS)
 
 
 def _unmeasured(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
@@ -264,5 +291,5 @@ ANSWERS: dict[str, Callable[[Claim, Sequence[Resampled]], Iterator[Measured]]] =
     "difference": _difference, "relative": _difference, "at_most": _at_most,
     "improved": _improved, "growth": _growth, "best": _best, "classes": _classes,
     "rarest": _rarest, "median": _median, "smallest_box": _smallest_box, "curve": _curve,
-    "unmeasured": _unmeasured,
+    "faster": _faster,    "unmeasured": _unmeasured,
 }  # fmt: skip

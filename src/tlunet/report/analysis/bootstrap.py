@@ -1,16 +1,15 @@
-"""Crossed bootstrap over seeds and test images.
+"""Bootstrap over test images, one set of draws for all seeds.
 
-A replicate draws seeds with replacement and, independently, one set of near-duplicate groups of
-test images, which all seeds share: seeds and images are crossed, not nested. A draw is a row of
-weights that says how often each seed or image was drawn, so the scores of all replicates are one
-matrix product. Row 0 is the sample itself, with every image once: its score is the estimate.
+A replicate draws near-duplicate groups of test images with replacement; every seed's network is
+scored on the same draw, because seeds and images are crossed. Seeds are not drawn: three seeds
+with replacement would understate how much they differ
+(:mod:`tlunet.report.analysis.statistics`). A draw is a row of weights that says how often each
+image was drawn, so the scores of all replicates are one matrix product. Row 0 is the sample
+itself, with every image once: its score is the estimate.
 
-Reference: Owen and Eckles (2012), Bootstrapping data arrays of arbitrary order.
-
-Shapes: R replicates, N images, M classes, S seeds, D = R + 1 draws, K distinct scores.
+Shapes: R replicates, N images, M classes, D = R + 1 draws, K distinct scores.
 """
 
-from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -32,7 +31,6 @@ PER_IMAGE = (
 BY_CLASS = ("dice_class", "iou_class", "dice_pooled", "iou_pooled", "auc", "ap")
 METRICS = PER_IMAGE + BY_CLASS
 
-SEEDS_NEEDED = 3  # with fewer, seeds are not drawn and the interval is over images only
 CHUNK = 4_000_000  # weights converted to float64 at a time
 BLOCK = 64  # distinct scores processed at a time: their sums stay in the CPU cache
 
@@ -56,21 +54,6 @@ def draw_images(groups: NDArray[np.int64], replicates: int, seed: int = 0) -> Dr
         part = times[:, start : start + step]
         part[:] = rng.multinomial(G, np.full(G, 1 / G), size=part.shape[1]).T
     return times[groups].T
-
-
-@cache
-def draw_seeds(n_seeds: int, replicates: int, seed: int = 0) -> Floats:
-    """Draw the weight of each seed in each replicate; all equal with fewer than three seeds.
-
-    Returns:
-        (R + 1, S), read-only; rows sum to 1; row 0 is 1/S throughout.
-    """
-    weights = np.full((replicates + 1, n_seeds), 1 / n_seeds)
-    if n_seeds >= SEEDS_NEEDED:
-        rng = np.random.default_rng([seed, n_seeds])
-        weights[1:] = rng.multinomial(n_seeds, weights[0], size=replicates) / n_seeds
-    weights.setflags(write=False)
-    return weights
 
 
 def image_scores(counts: PixelCounts[NDArray[Any]], threshold: float) -> dict[str, Floats]:

@@ -15,14 +15,17 @@ it does not set; a list stands for each of its values), and ``kind``:
   others.
 - ``median``, ``smallest_box``: of the values in a box plot; judged by their order only.
 - ``curve``: a column of ``history.csv`` is higher at the ``first`` or ``last`` ``epoch``.
+- ``faster``: a reaches b's best value of such a column in fewer epochs; measured in epochs.
 - ``unmeasured``: no measurement answers it.
 
 Several pairs are averaged; with ``every: true``, and always in ``best``, ``classes``, ``rarest``,
-``median``, ``smallest_box`` and ``improved``, each must hold. *Direction* is supported if the 95%
-interval excludes zero on the claimed side, contradicted if on the other side, inconclusive if it
-includes zero. *Size* is supported if the interval includes the number, and inconclusive with fewer
-than three seeds. A claim about ImageNet is not measured with another initialisation: its number is
-shown, but is not a verdict.
+``median``, ``smallest_box`` and ``improved``, each must hold: such a claim is contradicted only if
+a cell contradicts it after Holm's correction. *Direction* is supported if the 95% interval
+excludes zero on the claimed side, contradicted if on the other side, inconclusive if it includes
+zero. *Size* is supported if the interval excludes zero and lies within the number ± half of it,
+contradicted if it excludes the number, else compatible, but not shown. With fewer than three seeds
+both are "one training". A claim about ImageNet is not measured with another initialisation: its
+number is shown, but is not a verdict.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,10 +37,10 @@ import pandas as pd
 import yaml
 
 from tlunet.errors import ConfigError
-from tlunet.report.analysis.answers import ANSWERS, AbsentError, Claim
+from tlunet.report.analysis.answers import ANSWERS, AbsentError, Claim, Measured
 from tlunet.report.analysis.blocks import Key
 from tlunet.report.analysis.comparisons import Resampled
-from tlunet.report.analysis.statistics import Verdict, direction, size
+from tlunet.report.analysis.statistics import LEVEL, Verdict, direction, holm, size
 
 KEYS = {
     "id", "says", "where", "note", "number", "metric", "a", "b", "kind", "than", "margin",
@@ -46,6 +49,7 @@ KEYS = {
 NEEDED = {
     "difference": {"b"}, "relative": {"b"}, "improved": {"b"}, "median": {"b"},
     "growth": {"b", "than"}, "at_most": {"b", "margin"}, "curve": {"b", "epoch"},
+    "faster": {"b"},
     "classes": {"higher", "lower"},
 }  # fmt: skip
 COLUMNS = [
@@ -158,18 +162,31 @@ def _judged(claim: Claim, blocks: Sequence[Resampled], title: str) -> dict[str, 
         row["case"] = str(absent)
     else:
         weakest = min(cases, key=lambda case: np.nan_to_num(case.evidence.low, nan=-np.inf))
-        row |= weakest.value._asdict() | {"n_seeds": weakest.n_seeds, "interval": weakest.interval}
+        row |= {name: getattr(weakest.value, name) for name in ("value", "low", "high")}
+        row |= {"n_seeds": weakest.n_seeds, "interval": weakest.interval}
         row["case"] = weakest.case + (f" (weakest of {len(cases)})" if len(cases) > 1 else "")
         if not stand_in:
             sizes = [size(case.value, number or 0.0, case.n_seeds) for case in cases]
-            verdicts = _all([direction(case.evidence) for case in cases]), _all(sizes)
+            verdicts = _all(_directions(cases)), _all(sizes)
     if stand_in:
         row["case"] = f"with init={stand_in} instead: {row['case']}"
     return row | {"direction": verdicts[0], "size": None if number is None else verdicts[1]}
 
 
+def _directions(cases: Sequence[Measured]) -> list[Verdict]:
+    """Judge each case; of several, one contradicts the claim only after Holm's correction."""
+    found = [direction(case.evidence, case.n_seeds) for case in cases]
+    corrected = holm([case.evidence.p for case in cases])
+    return [
+        "inconclusive" if verdict == "contradicted" and p >= 1 - LEVEL else verdict
+        for verdict, p in zip(found, corrected, strict=True)
+    ]
+
+
 def _all(verdicts: Sequence[Verdict]) -> Verdict:
-    order: tuple[Verdict, ...] = ("not measured", "contradicted", "inconclusive")
+    order: tuple[Verdict, ...] = (
+        "not measured", "one training", "contradicted", "inconclusive", "compatible, not shown",
+    )  # fmt: skip
     for decisive in order:
         if decisive in verdicts:
             return decisive

@@ -15,30 +15,31 @@ from tlunet.machine.parallel import cores
 from tlunet.report.analysis.blocks import Block, Key
 from tlunet.report.analysis.bootstrap import (
     METRICS,
-    SEEDS_NEEDED,
     Draws,
     draw_images,
-    draw_seeds,
     image_scores,
     resampled,
     weighted_sums,
 )
 from tlunet.report.analysis.statistics import (
+    SEEDS_NEEDED,
     Estimate,
     direction,
+    estimate,
     holm,
-    percentile_interval,
-    signed_rank,
+    level,
+    seed_variance,
 )
 
 Floats = NDArray[np.float64]
 
 REPLICATES = 2000
+PRIMARY = ("dice_image", "mla")  # scores of the primary comparisons
 
 
 @dataclass(frozen=True, eq=False)
 class Resampled:
-    """Scores of a block in every replicate; blocks of one split draw the same images and seeds.
+    """Scores of a block in every replicate; blocks of one split draw the same images.
 
     Args:
         block: the block of cells.
@@ -95,13 +96,11 @@ class Cell(NamedTuple):
         """Seeds with a finished run."""
         return tuple(s for s in self.block.block.seeds if (self.key, s) in self.block.rows)
 
-    def mean(self, metric: str, seeds: Sequence[int]) -> Floats:
-        """Average a score over seeds, (R + 1,), the estimate first; NaN without seeds."""
-        if not seeds:
-            return np.full(self.block.replicates + 1, np.nan)
+    def by_seed(self, metric: str, seeds: Sequence[int]) -> Floats:
+        """Return a score by seed, (S, R + 1), the sample first."""
         rows = [self.block.rows[self.key, seed] for seed in seeds]
-        per_seed = np.stack([self.block.scores[k][metric] for k in rows])  # (S, R + 1)
-        return np.einsum("rs,sr->r", draw_seeds(len(seeds), self.block.replicates), per_seed)
+        values = [self.block.scores[k][metric] for k in rows]
+        return np.stack(values) if values else np.empty((0, self.block.replicates + 1))
 
     def images(self, metric: str, seeds: Sequence[int]) -> Floats:
         """Return a score image by image, (S, N); NaN where an image does not enter the mean.
@@ -128,7 +127,7 @@ def common_seeds(*cells: Cell) -> tuple[int, ...]:
 def shares(
     metric: str, a: Cell, b: Cell, draws: int | None = None
 ) -> tuple[Floats, Floats, Floats]:
-    """Compute the fractions of image × seed pairs where ``a`` scores above, equal to, below ``b``.
+    """Compute by seed the fraction of images where ``a`` scores above, equal to, below ``b``.
 
     Args:
         metric: a score that is a mean over images.
@@ -137,7 +136,7 @@ def shares(
         draws: how many of the R + 1 draws, the sample itself first; ``None``: all.
 
     Returns:
-        (draws,) each.
+        (S, draws) each.
 
     Raises:
         KeyError: the score is not a mean over images.
@@ -145,16 +144,29 @@ def shares(
     seeds, times = common_seeds(a, b), a.block.draws[:draws]  # (D, N)
     d = a.images(metric, seeds) - b.images(metric, seeds)  # (S, N)
     counted = ~np.isnan(d[:1])  # depends on the ground truth: the same for every seed
-    weights = draw_seeds(len(seeds), a.block.replicates)[:draws]  # (D, S)
     sums = weighted_sums(times, np.concatenate([counted, d > 0, d == 0, d < 0]).T)
     total, *hits = np.hsplit(sums, 1 + len(seeds) * np.arange(3))  # (D, 1), (D, S) thrice
-
-    def share(hits: Floats) -> Floats:
-        of = total[:, 0]
-        return np.divide((hits * weights).sum(1), of, out=np.full(len(of), np.nan), where=of > 0)
-
-    above, same, below = map(share, hits)
+    above, same, below = (
+        np.divide(h, total, out=np.full_like(h, np.nan), where=total > 0).T for h in hits
+    )
     return above, same, below
+
+
+def kindred(metric: str, a: Cell, b: Cell) -> list[float]:
+    """Return the variances over seeds of the block's other comparisons of the same factor.
+
+    They steady the variance of ``a - b``, which few seeds estimate poorly; see
+    :func:`tlunet.report.analysis.statistics.estimate`.
+    """
+    mine = [f for f in Key._fields if getattr(a.key, f) != getattr(b.key, f)]
+    if a.block is not b.block or len(mine) != 1:
+        return []
+    variances = []
+    for factor, c, d in pairs(a.block):
+        seeds = common_seeds(c, d)
+        if factor == mine[0] and (c.key, d.key) != (a.key, b.key) and len(seeds) >= SEEDS_NEEDED:
+            variances.append(seed_variance(c.by_seed(metric, seeds) - d.by_seed(metric, seeds)))
+    return [v for v in variances if not np.isnan(v)]
 
 
 def _by_class(name: str) -> tuple[int, int]:
@@ -174,9 +186,9 @@ def score_table(blocks: Sequence[Resampled]) -> pd.DataFrame:
         for key in block.block.keys:
             seeds = block.cell(key).seeds
             for metric in block.metrics:
-                estimate = percentile_interval(block.cell(key).mean(metric, seeds))
+                found = level(block.cell(key).by_seed(metric, seeds))
                 over = interval_over(len(seeds))
-                rows.append((block.block.title, *key, metric, *estimate, len(seeds), over))
+                rows.append((block.block.title, *key, metric, *found[:3], len(seeds), over))
     names = ["block", "encoder", "init", "frac", "metric", "mean", "low", "high", "n_seeds"]
     return pd.DataFrame(rows, columns=[*names, "interval"])
 
@@ -227,10 +239,12 @@ def compare(blocks: Sequence[Resampled]) -> pd.DataFrame:
         ``block, factor, difference_of, at`` (what is compared, and under which condition),
         ``encoder, init, frac`` (of a, the first), ``metric, mean_a, mean_b, difference, low, high,
         relative`` (difference / mean_b), ``improved, tied, worse`` (fractions of image × seed
-        pairs), ``p`` (Wilcoxon test on the images' seed means), ``p_holm`` (within the family of
-        block and metric), ``n_seeds, interval, verdict`` (higher, lower, undecided or undefined).
-        The factor ``gain`` is a difference of differences: the gain from pre-training with less
-        data minus the gain with the most data.
+        pairs), ``family``: ``primary`` (initialisation × Dice and MLA) or ``exploratory``; ``p``
+        (of the interval, primary comparisons only), ``p_holm`` (within the primary comparisons of
+        the block), ``n_seeds, interval, verdict`` (higher, lower, undecided, one training or
+        undefined), ``by_seed`` (the differences of the seeds, separated by spaces). The factor
+        ``gain`` is a difference of differences: the gain from pre-training with less data minus
+        the gain with the most data.
     """
     found = [(block.block.title, *pair) for block in blocks for pair in pairs(block)]
     found += [("between protocols", *pair) for pair in protocol_pairs(blocks)]
@@ -239,13 +253,15 @@ def compare(blocks: Sequence[Resampled]) -> pd.DataFrame:
     names = [
         *("block", "factor", "difference_of", "at", "encoder", "init", "frac", "metric"),
         *("mean_a", "mean_b", "difference", "low", "high", "relative", "improved", "tied"),
-        *("worse", "p", "p_holm", "n_seeds", "interval", "verdict"),
+        *("worse", "family", "p", "p_holm", "n_seeds", "interval", "verdict", "by_seed"),
     ]
     table = pd.DataFrame(rows, columns=names)
     is_score = (table["mean_b"] > 0) & (table["factor"] != "gain")
     table["relative"] = table["difference"] / table["mean_b"].where(is_score)
-    family = table.groupby(["block", "metric"])["p"]
-    table["p_holm"] = family.transform(lambda p: holm(p.astype(float).tolist()))
+    is_primary = (table["factor"] == "init") & table["metric"].isin(PRIMARY)
+    table["family"] = np.where(is_primary, "primary", "exploratory")
+    table["p"] = table["p"].astype(float).where(is_primary)
+    table["p_holm"] = table.groupby("block")["p"].transform(lambda p: holm(p.tolist()))
     return table
 
 
@@ -254,15 +270,15 @@ def _compared(title: str, factor: str, a: Cell, b: Cell) -> Iterator[dict[str, o
     if factor == "protocol":  # the titles name the settings that differ
         difference, at = f"{a.block.block.title} − {b.block.block.title}", str(a.key)
     else:
-        first, second = a.key._asdict(), b.key._asdict()
-        difference = f"{first.pop(factor)} − {second.pop(factor)}"
-        at = " · ".join(map(str, first.values()))
+        of_a, of_b = a.key._asdict(), b.key._asdict()
+        difference = f"{of_a.pop(factor)} − {of_b.pop(factor)}"
+        at = " · ".join(map(str, of_a.values()))
     for metric in a.block.metrics:
-        means = [cell.mean(metric, seeds) for cell in (a, b)]
+        first, second = (cell.by_seed(metric, seeds) for cell in (a, b))
         yield {
             "block": title, "factor": factor, "difference_of": difference, "at": at,
-            **a.key._asdict(), "metric": metric, "mean_a": means[0][0], "mean_b": means[1][0],
-            **_difference(means[0] - means[1], len(seeds)), **_paired(metric, a, b),
+            **a.key._asdict(), "metric": metric, **_means(first, second),
+            **_difference(first - second, kindred(metric, a, b)), **_paired(metric, a, b),
         }  # fmt: skip
 
 
@@ -275,34 +291,38 @@ def _gains(block: Resampled) -> Iterator[dict[str, object]]:
             continue
         seeds = common_seeds(*less, *more)
         for metric in block.metrics:
-            gains = [a.mean(metric, seeds) - b.mean(metric, seeds) for a, b in (less, more)]
+            gains = [a.by_seed(metric, seeds) - b.by_seed(metric, seeds) for a, b in (less, more)]
             yield {
                 "block": block.block.title, "factor": "gain",
                 "difference_of": f"gain with {key.frac} − gain with {largest}",
                 "at": f"{key.encoder} · {key.init} − random", **key._asdict(), "metric": metric,
-                "mean_a": gains[0][0], "mean_b": gains[1][0],
-                **_difference(gains[0] - gains[1], len(seeds)),
+                **_means(*gains), **_difference(gains[0] - gains[1]),
             }  # fmt: skip
 
 
-def _difference(replicates: Floats, n_seeds: int) -> dict[str, object]:
-    estimate = percentile_interval(replicates)
+def _means(first: Floats, second: Floats) -> dict[str, object]:
+    both = (float(x[:, 0].mean()) if len(x) else np.nan for x in (first, second))
+    return dict(zip(("mean_a", "mean_b"), both, strict=True))
+
+
+def _difference(by_seed: Floats, others: Sequence[float] = ()) -> dict[str, object]:
+    found, n_seeds = estimate(by_seed, others), len(by_seed)
     return {
-        "difference": estimate.value, "low": estimate.low, "high": estimate.high,
-        "n_seeds": n_seeds, "interval": interval_over(n_seeds), "verdict": higher(estimate),
+        "difference": found.value, "low": found.low, "high": found.high, "p": found.p,
+        "n_seeds": n_seeds, "interval": interval_over(n_seeds), "verdict": higher(found, n_seeds),
+        "by_seed": " ".join(f"{d:.6g}" for d in by_seed[:, 0]),
     }  # fmt: skip
 
 
-def higher(difference: Estimate) -> str:
-    """Return ``higher``, ``lower`` or ``undecided``; ``undefined`` if the difference is NaN."""
-    words = {"supported": "higher", "contradicted": "lower", "inconclusive": "undecided"}
-    return words.get(direction(difference), "undefined")
+def higher(difference: Estimate, n_seeds: int) -> str:
+    """Return ``higher``, ``lower``, ``undecided`` or ``one training``; ``undefined`` if NaN."""
+    words = {"supported": "higher", "contradicted": "lower", "inconclusive": "undecided",
+             "one training": "one training"}  # fmt: skip
+    return words.get(direction(difference, n_seeds), "undefined")
 
 
 def _paired(metric: str, a: Cell, b: Cell) -> dict[str, float]:
-    seeds = common_seeds(a, b)
-    if not seeds or metric not in a.block.images[0]:
+    if not common_seeds(a, b) or metric not in a.block.images[0]:
         return {}  # not a mean over images
-    d = (a.images(metric, seeds) - b.images(metric, seeds)).mean(0)  # (N,)
-    named = zip(("improved", "tied", "worse"), shares(metric, a, b, draws=1), strict=True)
-    return {name: float(share[0]) for name, share in named} | {"p": signed_rank(d[~np.isnan(d)])}
+    found = zip(("improved", "tied", "worse"), shares(metric, a, b, draws=1), strict=True)
+    return {name: float(share.mean()) for name, share in found}

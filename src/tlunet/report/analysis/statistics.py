@@ -1,54 +1,160 @@
-"""Intervals, tests and verdicts for differences.
+"""Intervals, tests and verdicts for contrasts measured by seed.
 
-Conventions: 95% intervals from the percentiles of bootstrap replicates
-(:mod:`tlunet.report.analysis.bootstrap`); tests are two-sided.
+Every measurement is an array (S, R + 1): one row per seed, the value of the sample first, then R
+bootstrap replicates over test images (:mod:`tlunet.report.analysis.bootstrap`). Seeds and images
+are crossed: every seed's network sees the same images. Seeds are few and are not resampled; their
+part of the uncertainty comes from their variance and Student's t, as in the analysis of studies
+with several readers and cases (Obuchowski and Rockette 1995; Hillis 2007), with seeds as readers.
+
+With fewer than three seeds an interval covers the test images only and describes *this training*.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
-
-from tlunet.report.analysis.bootstrap import SEEDS_NEEDED
+from scipy import optimize, special, stats
 
 Floats = NDArray[np.float64]
-Verdict = Literal["supported", "contradicted", "inconclusive", "not measured"]
+Verdict = Literal[
+    "supported", "contradicted", "inconclusive", "compatible, not shown", "one training",
+    "not measured",
+]  # fmt: skip
 
 LEVEL = 0.95
-ENUMERATED = 13  # up to this many values, all sign combinations are enumerated, as in scipy
-ZERO_METHOD = "pratt"  # ties are ranked, then dropped from the sum (Pratt 1959)
+SEEDS_NEEDED = 3  # with fewer, an interval covers the test images only
+SIZE_TOLERANCE = 0.5  # a claimed size is shown by an interval within the number ± half of it
+SMALLEST_P = 1e-12
+EDGE = 1e-3  # a level of 0 or 1 has no logit
 
 
 class Estimate(NamedTuple):
-    """A value and its 95% interval; NaN if undefined."""
+    """A value, its 95% interval, and the p of "the value is zero"; NaN if undefined."""
 
     value: float
     low: float
     high: float
+    p: float = math.nan
 
     def __neg__(self) -> "Estimate":
-        return Estimate(-self.value, -self.high, -self.low)
+        return Estimate(-self.value, -self.high, -self.low, self.p)
 
 
 UNKNOWN = Estimate(np.nan, np.nan, np.nan)
 
 
-def percentile_interval(replicates: Floats) -> Estimate:
-    """Compute the percentile interval of an estimate.
+def estimate(by_seed: Floats, others: Sequence[float] = ()) -> Estimate:
+    """Estimate the mean over seeds, with an interval over seeds and images.
+
+    The seed part is t · s̃ / √S. s̃² is the variance over seeds, or its average with the mean
+    variance of similar contrasts, which steadies the estimate from few seeds (Student's t then
+    has 2 (S − 1) degrees of freedom instead of S − 1). The image part are the distances from the
+    value to the 2.5% and 97.5% points of the replicates' mean over seeds, times κ: the root of
+    the share of its variance that the seeds have in common. The rest is already in the variance
+    over seeds. Both parts are combined by ``hypot``.
 
     Args:
-        replicates: (R + 1,), the estimate first. Undefined replicates are ignored.
+        by_seed: (S, R + 1), the sample first. Replicates undefined for any seed are ignored.
+        others: variances over seeds of similar contrasts.
 
-    >>> [round(v, 3) for v in percentile_interval(np.array([5.0, *range(1, 42)]))]
-    [5.0, 2.0, 40.0]
+    Returns:
+        With fewer than three seeds: the percentile interval over images, without p.
+
+    >>> replicates = np.random.default_rng(0).normal(0, 0.01, 2000)
+    >>> seeds = np.array([0.10, 0.12, 0.17])
+    >>> found = estimate(np.column_stack([seeds, seeds[:, None] + replicates]))
+    >>> [round(v, 2) for v in found]
+    [0.13, 0.04, 0.22, 0.03]
     """
-    known = replicates[1:][~np.isnan(replicates[1:])]
-    if np.isnan(replicates[0]) or not len(known):
+    if not len(by_seed) or np.isnan(by_seed[:, 0]).any():
         return UNKNOWN
-    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(float(replicates[0]), float(low), float(high))
+    S, value = len(by_seed), float(by_seed[:, 0].mean())
+    replicates = by_seed[:, 1:][:, ~np.isnan(by_seed[:, 1:]).any(0)]  # (S, R)
+    if not replicates.shape[1]:
+        return UNKNOWN
+    mean = replicates.mean(0)
+    low, high = np.quantile(mean, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    below, above = max(value - float(low), 0.0), max(float(high) - value, 0.0)
+    if S < SEEDS_NEEDED:
+        return Estimate(value, value - below, value + above)
+    variance, df = seed_variance(by_seed), S - 1
+    if len(others):
+        variance, df = (variance + float(np.mean(others))) / 2, 2 * (S - 1)
+    total = float(mean.var())
+    shared = max(0.0, (S * total - float(replicates.var(1).mean())) / (S - 1))
+    kappa = math.sqrt(min(1.0, shared / total)) if total > 0 else 0.0
+    seed_part, below, above = math.sqrt(variance / S), kappa * below, kappa * above
+    t = float(stats.t.ppf((1 + LEVEL) / 2, df))
+    return Estimate(
+        value,
+        value - math.hypot(t * seed_part, below),
+        value + math.hypot(t * seed_part, above),
+        _p(value, seed_part, df, below if value > 0 else above),
+    )
+
+
+def seed_variance(by_seed: Floats) -> float:
+    """Compute the variance of the sample's value over seeds; NaN with fewer than three seeds."""
+    return float(by_seed[:, 0].var(ddof=1)) if len(by_seed) >= SEEDS_NEEDED else math.nan
+
+
+def _p(value: float, seed_part: float, df: int, image_part: float) -> float:
+    """Find the two-sided p at which the interval just touches zero."""
+    image_sd = image_part / stats.norm.ppf((1 + LEVEL) / 2)
+
+    def beyond(p: float) -> float:
+        t, z = stats.t.isf(p / 2, df), stats.norm.isf(p / 2)
+        return float(math.hypot(t * seed_part, z * image_sd) - abs(value))
+
+    if seed_part == image_sd == 0:
+        return 1.0 if value == 0 else SMALLEST_P
+    if beyond(SMALLEST_P) < 0:
+        return SMALLEST_P
+    return float(optimize.brentq(beyond, SMALLEST_P, 1.0))
+
+
+def level(by_seed: Floats) -> Estimate:
+    """Estimate a level in [0, 1]; its interval is taken on the logit scale and stays inside.
+
+    >>> found = level(np.repeat([[0.95], [0.97], [0.99]], 9, axis=1))
+    >>> [round(v, 2) for v in found[:3]]
+    [0.97, 0.8, 1.0]
+    """
+    inside = np.clip(by_seed, EDGE, 1 - EDGE)
+    found, value = (
+        estimate(special.logit(inside)),
+        float(by_seed[:, 0].mean()) if len(by_seed) else 0,
+    )
+    if np.isnan(found.value):
+        return UNKNOWN
+    centre = special.logit(np.clip(value, EDGE, 1 - EDGE))
+    low = float(special.expit(centre - (found.value - found.low)))
+    high = float(special.expit(centre + (found.high - found.value)))
+    return Estimate(value, min(low, value), max(high, value))
+
+
+def ratio(a: Floats, b: Floats) -> Floats:
+    """Compute pseudo-values of mean(a) / mean(b) − 1 by a jackknife over seeds.
+
+    Args:
+        a: (S, R + 1).
+        b: (S, R + 1); where its mean is not above zero, the ratio is undefined.
+
+    Returns:
+        (S, R + 1) whose mean over seeds is the ratio, up to the jackknife's correction.
+    """
+    S = len(a)
+
+    def of(x: Floats, y: Floats) -> Floats:
+        return np.divide(x, y, out=np.full_like(x, np.nan), where=y > 0) - 1
+
+    whole = of(a.mean(0), b.mean(0))
+    if S < 2:
+        return whole[None]
+    without = of((a.sum(0) - a) / (S - 1), (b.sum(0) - b) / (S - 1))  # (S, R + 1)
+    return S * whole - (S - 1) * without
 
 
 def t_interval(values: Sequence[float]) -> Estimate:
@@ -60,39 +166,7 @@ def t_interval(values: Sequence[float]) -> Estimate:
     known = np.asarray([v for v in values if not np.isnan(v)], float)
     if len(known) < SEEDS_NEEDED:
         return Estimate(float(known.mean()), np.nan, np.nan) if len(known) else UNKNOWN
-    if np.ptp(known) == 0:  # no spread: the test would divide by zero
-        return Estimate(float(known[0]), float(known[0]), float(known[0]))
-    low, high = stats.ttest_1samp(known, 0.0).confidence_interval(LEVEL)
-    return Estimate(float(known.mean()), float(low), float(high))
-
-
-def signed_rank(differences: Floats) -> float:
-    """Compute the two-sided Wilcoxon signed-rank p of paired differences; 1 if all are ties.
-
-    Exact where scipy's ``auto`` is, otherwise the normal approximation with tie correction.
-
-    Args:
-        differences: (N,), one per image: the mean over its seeds.
-    """
-    if not len(differences):
-        return float("nan")
-    # Where the differences of a few seeds cancel, rounding errors remain: these are ties.
-    d = np.where(np.abs(differences) < 1e-12, 0.0, differences)
-    if not d.any():
-        return 1.0
-    has_ties = not d.all() or len(np.unique(np.abs(d))) < len(d)
-    if has_ties and len(d) <= ENUMERATED:
-        return _by_enumeration(d)
-    return float(stats.wilcoxon(d, zero_method=ZERO_METHOD, method="auto").pvalue)
-
-
-def _by_enumeration(d: Floats) -> float:
-    """Compute the exact p of a few values with ties; scipy takes seconds per call."""
-    ranks = stats.rankdata(np.abs(d))[d != 0]
-    signs = (np.arange(2 ** len(ranks))[:, None] >> np.arange(len(ranks))) & 1  # (2^n, n)
-    null, seen = signs @ ranks, ranks[d[d != 0] > 0].sum()
-    tails = (null >= seen - 1e-9).mean(), (null <= seen + 1e-9).mean()
-    return float(min(1.0, 2 * min(tails)))
+    return estimate(np.repeat(known[:, None], 2, axis=1))
 
 
 def holm(p_values: Sequence[float]) -> Floats:
@@ -110,19 +184,30 @@ def holm(p_values: Sequence[float]) -> Floats:
     return out
 
 
-def direction(estimate: Estimate) -> Verdict:
+def direction(found: Estimate, n_seeds: int) -> Verdict:
     """Judge the claim that a value is above zero: the interval must exclude zero."""
-    if np.isnan(estimate.value):
+    if np.isnan(found.value):
         return "not measured"
-    if estimate.low > 0:
+    if n_seeds < SEEDS_NEEDED:
+        return "one training"
+    if found.low > 0:
         return "supported"
-    return "contradicted" if estimate.high < 0 else "inconclusive"
+    return "contradicted" if found.high < 0 else "inconclusive"
 
 
-def size(estimate: Estimate, number: float, n_seeds: int) -> Verdict:
-    """Judge whether the interval includes a claimed number; needs at least three seeds."""
-    if np.isnan(estimate.value):
+def size(found: Estimate, number: float, n_seeds: int) -> Verdict:
+    """Judge a claimed size.
+
+    Supported if the direction is and the interval lies within the number ± half of it,
+    contradicted if the interval excludes the number, else compatible, but not shown.
+    """
+    if np.isnan(found.value) or np.isnan(found.low):
         return "not measured"
-    if n_seeds < SEEDS_NEEDED or np.isnan(estimate.low):
-        return "inconclusive"
-    return "supported" if estimate.low <= number <= estimate.high else "contradicted"
+    if n_seeds < SEEDS_NEEDED:
+        return "one training"
+    if not found.low <= number <= found.high:
+        return "contradicted"
+    around = SIZE_TOLERANCE * abs(number)
+    is_near = number - around <= found.low and found.high <= number + around
+    has_sign = found.low > 0 if number > 0 else found.high < 0
+    return "supported" if is_near and has_sign else "compatible, not shown"

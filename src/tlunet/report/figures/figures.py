@@ -1,15 +1,19 @@
 """Draw, caption and save the figures of a report."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from tlunet.report.analysis.answers import Claim
 from tlunet.report.analysis.blocks import Block
-from tlunet.report.analysis.comparisons import Resampled, pairs
+from tlunet.report.analysis.comparisons import PRIMARY, Resampled, pairs
 from tlunet.report.document.document import Part, Picture, Text
 from tlunet.report.figures import curves, scores
+from tlunet.report.figures.forest import forest
 from tlunet.report.figures.images import Pictures, browser, figure_7, open_pictures
 from tlunet.report.figures.style import init_name, save
 from tlunet.report.tables import SCORES
@@ -28,6 +32,53 @@ class Drawing:
         name = self.prefix + name
         self.drawn.add(name)
         return Picture(name, title, caption, save(figure, self.folder / name))
+
+
+def forest_plot(comparisons: pd.DataFrame, claims: Sequence[Claim], draw: Drawing) -> list[Part]:
+    """Draw the gain from pre-training of every encoder and fraction; nothing without one.
+
+    Args:
+        comparisons: of one block.
+        claims: where the claimed numbers come from.
+        draw: saves the figure.
+    """
+    gains = gain_table(comparisons, claims)
+    if gains.empty:
+        return []
+    caption = (
+        "Each row: mean difference with its 95% interval; dots: seeds. Right of the line: "
+        "pre-training is better."
+    )
+    return [draw("forest", "Gain from pre-training", caption, forest(gains))]
+
+
+def gain_table(comparisons: pd.DataFrame, claims: Sequence[Claim] = ()) -> pd.DataFrame:
+    """Tabulate the gains from pre-training in Dice and MLA, as :func:`forest` draws them.
+
+    A relative claim is shown as the difference that it means for the measured baseline.
+    """
+    rows = comparisons[(comparisons["factor"] == "init") & comparisons["metric"].isin(PRIMARY)]
+    table = rows[["encoder", "init", "frac", "metric", "low", "high", "n_seeds"]].copy()
+    table["value"] = rows["difference"]
+    table["seeds"] = [[float(d) for d in str(text).split()] for text in rows["by_seed"]]
+    table["claimed"] = [_claimed(row, claims) for _, row in rows.iterrows()]
+    return table[table["value"].notna()]
+
+
+def _claimed(row: "pd.Series[Any]", claims: Sequence[Claim]) -> float:
+    """Find the number that is claimed for a gain; NaN without one."""
+    for claim in claims:
+        a, kind = claim.get("a", {}), claim["kind"]
+        cell = {key: value if isinstance(value, list) else [value] for key, value in a.items()}
+        if (
+            kind in ("difference", "relative")
+            and claim.get("metric") == row["metric"]
+            and claim.get("b") == {"init": "random"}
+            and "number" in claim
+            and all(row[key] in values for key, values in cell.items() if key in row)
+        ):
+            return float(claim["number"]) * (row["mean_b"] if kind == "relative" else 1.0)
+    return np.nan
 
 
 def figures(block: Resampled, table: pd.DataFrame, draw: Drawing) -> list[Part]:

@@ -1,0 +1,229 @@
+"""Forest plot of the gain from pre-training: one row per cell, Dice and MLA side by side."""
+
+from math import floor, log10
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import blended_transform_factory
+
+from tlunet.report.figures.style import (
+    MIN_FONT_SIZE,
+    TITLE_SIZE,
+    WIDTH,
+    Grid,
+    colour,
+    condition,
+    headers,
+    init_name,
+    legend,
+    order,
+    styled,
+    subplots,
+    text_width,
+    wrap,
+)
+
+METRICS = {"dice_image": "Dice", "mla": "MLA"}
+KEYS = ["encoder", "init", "frac"]
+FEW = 3  # seeds; with fewer, the interval covers only the images
+HEADING = "mean [95% interval]"
+LABEL = 1.75  # inches, the widest row label
+PAD = 0.08  # inches to the left and right of each panel with its texts
+SPACE = 0.12  # inches between a panel and its numbers
+LINE = 0.135  # inches, height of a line of a row label
+ROW = 0.3  # inches, the least height of a row
+LIFT = 0.09  # inches from a row's line up to the paper's number and down to the seeds
+GREY = "#666666"
+NEUTRAL = "#333333"  # in the legend, if the rows have several colours
+STRIPE = "#F6F6F6"
+SEED: dict[str, Any] = {"color": GREY, "linestyle": "none", "marker": "o", "markersize": 1.8}
+PAPER: dict[str, Any] = {
+    "color": "black", "linestyle": "none", "marker": "D", "markersize": 4,
+    "markerfacecolor": "white", "markeredgewidth": 0.9,
+}  # fmt: skip
+Row = tuple[str, str, float]
+
+
+@styled
+def forest(gains: pd.DataFrame) -> Figure:
+    """Draw the gain from pre-training in Dice and MLA, one row per encoder, init and fraction.
+
+    How to read it: right of the vertical zero line, pre-training is better than random weights.
+    The marker is the mean difference, the horizontal line its 95% interval; both are written out
+    to the right. A dot below the line is the difference of one seed; an open diamond above it is
+    the paper's number. A hollow marker with a dashed line has only one or two seeds: its interval
+    says nothing about how much another training would differ.
+
+    Beyond the paper, which states such differences in its text, without intervals.
+
+    Args:
+        gains: one row per cell and metric, in any order; differences of scores in [0, 1], so in
+            [-1, 1]. Columns `encoder`, `init` (compared with random), `frac` in (0, 1], `metric`
+            (`dice_image` and `mla` are drawn), `value` (mean difference), `low` and `high` (95%
+            interval; NaN for none), `claimed` (the paper's difference; NaN for none), `n_seeds`
+            (int), `seeds` (list with one difference per seed).
+
+    Raises:
+        ValueError: the table has no row for either metric, or several for one cell and metric.
+    """
+    gains = gains[gains["metric"].isin(list(METRICS))]
+    grid = order(gains)
+    gains = gains.set_index([*KEYS, "metric"])
+    if gains.index.has_duplicates:
+        first: Any = gains.index[gains.index.duplicated()][0]
+        raise ValueError(f"several rows for {first}")
+    table: dict[Any, dict[Any, Any]] = gains.to_dict("index")
+    present = {key[:3] for key in table}
+    rows = [(*pair, frac) for pair in grid.pairs for frac in grid.fracs if (*pair, frac) in present]
+    labels = _labels(rows)
+    numbers = {key: _numbers(cell) for key, cell in table.items()}
+    height = max(ROW, 0.07 + LINE * max(1 + label.count("\n") for label in labels))
+
+    texts = (HEADING, *numbers.values())
+    column = SPACE + max(text_width(text, MIN_FONT_SIZE) for text in texts)
+    panel = (WIDTH - 0.1 - 4 * PAD - max(map(text_width, labels))) / 2 - column
+    base = "pre-trained" if len(grid.inits) > 1 else init_name(grid.inits[0])
+    names = [
+        # Wider than the panel: below the numbers there is free space.
+        wrap(f"difference in {name} ({base} − random)", panel + column - 0.1, TITLE_SIZE)
+        for name in METRICS.values()
+    ]
+    below = 0.3 + 0.15 * max(1 + name.count("\n") for name in names)
+    figure, axes = subplots(1, 2, height * len(rows) + 0.3 + below, sharey=True)
+    figure.get_layout_engine().set(w_pad=PAD)  # type: ignore[call-arg, union-attr]
+    for ax, metric, name in zip(axes[0], METRICS, names, strict=True):
+        _prepare(ax, rows, labels)
+        ax.set_xlabel(name)
+        _write(ax, -0.5, HEADING, 8, va="baseline", color=GREY)
+        cells = {row: table[*row, metric] for row in rows if (*row, metric) in table}
+        for y, row in enumerate(rows):
+            if row in cells:
+                _row(ax, y, cells[row], colour(row[1], grid), LIFT / height)
+            text = numbers.get((*row, metric), "no score")
+            _write(ax, y, text, color=GREY if text == "no score" else "black")
+        _scale(ax, list(cells.values()), panel)
+    headers(axes[0], list(METRICS.values()), panel)
+    _stripes(figure, axes[0, 0], rows)
+    legend(figure, _handles(list(table.values()), grid))
+    return figure
+
+
+def _labels(rows: list[Row]) -> list[str]:
+    """Name the rows in one line each, or all with the encoder in a line of its own."""
+    labels = [condition(*row) for row in rows]
+    if max(map(text_width, labels)) > LABEL:
+        labels = [f"{encoder}\n{condition(init=init, frac=frac)}" for encoder, init, frac in rows]
+    return [wrap(label, LABEL) for label in labels]
+
+
+def _prepare(ax: Axes, rows: list[Row], labels: list[str]) -> None:
+    ax.set_ylim(len(rows) - 0.5, -0.5)  # the first row at the top
+    ax.set_yticks(range(len(rows)), labels)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(visible=False, axis="y")
+    ax.spines.left.set_visible(False)
+    ax.patch.set_visible(False)  # it would cover the stripes
+    ax.axvline(0, color="black", linewidth=0.8, zorder=1.5)
+
+
+def _stripes(figure: Figure, ax: Axes, rows: list[Row]) -> None:
+    """Tint every other row over the width of the figure; separate the encoders by lines."""
+    across: dict[str, Any] = {
+        "transform": blended_transform_factory(figure.transFigure, ax.transData),
+        "clip_on": False,
+        "in_layout": False,
+    }
+    for y, row in enumerate(rows):
+        if y % 2 == 0 and len(rows) > 2:
+            ax.fill_between([0, 1], y - 0.5, y + 0.5, color=STRIPE, linewidth=0, zorder=0, **across)
+        if y and row[0] != rows[y - 1][0]:
+            ax.plot([0, 1], [y - 0.5] * 2, color="#AAAAAA", linewidth=0.6, zorder=0.5, **across)
+
+
+def _row(ax: Axes, y: int, cell: dict[Any, Any], own: str, lift: float) -> None:
+    """Draw a mean with its interval, the seeds `lift` below it and the paper's number above."""
+    look = _look(own, cell["n_seeds"] < FEW)
+    ends = [cell["low"], cell["high"]]
+    ax.plot(ends, [y, y], **look | {"marker": "none"}, label="interval")
+    ax.plot(ends, [y, y], color=own, linestyle="none", marker="|", markersize=5)
+    ax.plot(cell["value"], y, **look, zorder=3)
+    ax.plot(cell["seeds"], [y + lift] * len(cell["seeds"]), **SEED)
+    if not np.isnan(cell["claimed"]):
+        ax.plot(cell["claimed"], y - lift, **PAPER, zorder=3)
+
+
+def _look(own: str, few: bool) -> dict[str, Any]:
+    """Style a mean and its interval: hollow and dashed if there are only a few seeds."""
+    return {
+        "color": own,
+        "linestyle": (0, (2.5, 1.5)) if few else "-",
+        "linewidth": 1.1,
+        "marker": "s",
+        "markersize": 4.5,
+        "markerfacecolor": "white" if few else own,
+    }
+
+
+def _scale(ax: Axes, cells: list[dict[Any, Any]], width: float) -> None:
+    """Let the x axis, `width` inches long, contain zero and everything drawn."""
+    drawn = [cell[name] for cell in cells for name in ("value", "low", "high", "claimed")]
+    drawn += [seed for cell in cells for seed in cell["seeds"]]
+    known = np.array([0.0, *(x for x in drawn if not np.isnan(x))])
+    margin = max(0.06 * np.ptp(known), 0.01)
+    low, high = known.min() - margin, known.max() + margin
+    ax.set_xlim(low, high)
+    for bins in (5, 4, 3, 2):  # as many ticks as there is room for their labels
+        ticks = MaxNLocator(bins, steps=[1, 2, 5, 10]).tick_values(low, high)
+        step = ticks[1] - ticks[0]
+        digits = max(1, -floor(log10(step) + 1e-6))
+        shown = [round(tick, digits) + 0.0 for tick in ticks if low <= tick <= high]
+        labels = [f"{tick:.{digits}f}".replace("-", "−") for tick in shown]
+        if max(map(text_width, labels)) + 0.1 < width * step / (high - low):
+            break
+    ax.set_xticks(shown, labels)
+
+
+def _write(ax: Axes, y: float, text: str, up: float = 0, **style: Any) -> None:
+    """Write to the right of the panel, where nothing is drawn."""
+    ax.annotate(
+        text, (1, y), (72 * SPACE, up), xycoords=ax.get_yaxis_transform(),
+        textcoords="offset points", fontsize=MIN_FONT_SIZE, **{"va": "center_baseline"} | style,
+    )  # fmt: skip
+
+
+def _numbers(cell: dict[Any, Any]) -> str:
+    """Write a mean and its interval.
+
+    >>> _numbers({"value": 0.354, "low": -0.0871, "high": 0.4328})
+    '+0.354 [−0.087, +0.433]'
+    """
+    if np.isnan(cell["value"]):
+        return "no score"
+    if np.isnan(cell["low"]) or np.isnan(cell["high"]):
+        return f"{_signed(cell['value'])} (no interval)"
+    return f"{_signed(cell['value'])} [{_signed(cell['low'])}, {_signed(cell['high'])}]"
+
+
+def _signed(x: float) -> str:
+    return f"{x:+.3f}".replace("-", "−")
+
+
+def _handles(cells: list[dict[Any, Any]], grid: Grid) -> list[Line2D]:
+    """Explain the marks that are drawn."""
+    own = colour(grid.inits[0], grid) if len(grid.inits) == 1 else NEUTRAL
+    few = [bool(cell["n_seeds"] < FEW) for cell in cells if not np.isnan(cell["value"])]
+    looks: dict[str, dict[str, Any]] = {}
+    if not all(few):
+        looks["mean and its 95% interval"] = _look(own, few=False)
+    if any(few):
+        looks["one or two seeds: interval over images only"] = _look(own, few=True)
+    if any(len(cell["seeds"]) for cell in cells):
+        looks["one seed"] = SEED
+    if not all(np.isnan(cell["claimed"]) for cell in cells):
+        looks["the paper"] = PAPER
+    return [Line2D([], [], **look, label=label) for label, look in looks.items()]
