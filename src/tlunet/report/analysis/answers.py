@@ -228,7 +228,8 @@ def _median(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
 
 def _smallest_box(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
     def height(values: Floats) -> float:
-        return float(np.subtract(*np.quantile(values, [0.75, 0.25])))
+        inside = claim.get("box", 0.5)  # fraction of the values in the box
+        return float(np.subtract(*np.quantile(values, [(1 + inside) / 2, (1 - inside) / 2])))
 
     found = [(a, b) for a in cells_of(claim["a"], blocks) for b in _others(a)]
     yield from _ordered(claim, found, lambda a, b: height(b) - height(a))

@@ -13,7 +13,8 @@ it does not set; a list stands for each of its values), and ``kind``:
 - ``classes``: in every cell a the classes ``higher`` score above the classes ``lower``.
 - ``rarest``: in every cell a the class with the fewest test images scores below the mean of the
   others.
-- ``median``, ``smallest_box``: of the values in a box plot; judged by their order only.
+- ``median``, ``smallest_box``: of the values in a box plot; judged by their order only. ``box`` is
+  the fraction of the values inside the box, by default 0.5.
 - ``curve``: a column of ``history.csv`` is higher at the ``first`` or ``last`` ``epoch``.
 - ``faster``: a reaches b's best value of such a column in fewer epochs; measured in epochs.
 - ``unmeasured``: no measurement answers it.
@@ -44,7 +45,7 @@ from tlunet.report.analysis.statistics import LEVEL, Verdict, direction, holm, s
 
 KEYS = {
     "id", "says", "where", "note", "number", "metric", "a", "b", "kind", "than", "margin",
-    "higher", "lower", "epoch", "every",
+    "higher", "lower", "epoch", "every", "box",
 }  # fmt: skip
 NEEDED = {
     "difference": {"b"}, "relative": {"b"}, "improved": {"b"}, "median": {"b"},
@@ -106,7 +107,7 @@ def _faults(claim: Claim) -> Iterator[str]:
         yield f"{name}: key {key!r} is missing"
     for key in claim.keys() & {"a", "b", "than"}:
         yield from (f"{name}, {key}: {fault}" for fault in _cell_faults(claim[key]))
-    for key in claim.keys() & {"number", "margin"}:
+    for key in claim.keys() & {"number", "margin", "box"}:
         if not _is_number(claim[key]):
             yield f"{name}: {key} is {claim[key]!r}, expected a number"
     for key in claim.keys() & {"higher", "lower"}:

@@ -1,4 +1,4 @@
-"""What a configuration may not do: run code, or reveal secrets."""
+"""Refuse configurations that would run code."""
 
 import re
 import sys
@@ -12,11 +12,11 @@ from omegaconf.errors import OmegaConfBaseException
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 #: Packages that hold no part of a study, but functions that run commands or write files.
 _REFUSED = frozenset({*sys.stdlib_module_names, "hydra", "omegaconf", "pip", "setuptools"})
-#: Hydra's own parts. It takes launcher and sweeper from its plugins only, and is held to it here.
+#: Hydra's own parts: launcher and sweeper may only come from its plugins.
 _PLUGINS = ("hydra_plugins.", "hydra._internal.core_plugins.")
-_SAMPLER = re.compile(r"optuna\.samplers\.[A-Z]\w*")  # a part of a sweeper
+_SAMPLER = re.compile(r"optuna\.samplers\.[A-Z]\w*")  # part of a sweeper
 _LOGGING = re.compile(r"logging\.(handlers\.)?[A-Z]\w*|colorlog\.ColoredFormatter")
-#: What else Hydra's instantiate would heed beside a target.
+#: Other keys that Hydra's instantiate respects.
 _SWITCHES = ("_partial_", "_recursive_", "_args_", "_convert_")
 
 
@@ -40,32 +40,32 @@ def check_targets(node: Any) -> list[str]:
 
 
 def check_hydra(hydra: DictConfig) -> list[str]:
-    """What in Hydra's own configuration would have something instantiated, a line a fault."""
-    faults = []
+    """Each part of Hydra's own configuration that would create or call something, one line each."""
+    problems = []
     for where, target in find(hydra, ("_target_", "()", "class")):
         group, name = where.split(".")[0], str(target)
         is_plugin = where in ("launcher._target_", "sweeper._target_") and name.startswith(_PLUGINS)
         is_sampler = group == "sweeper" and _SAMPLER.fullmatch(name)
         is_logging = group.endswith("logging") and _LOGGING.fullmatch(name)
         if not (is_plugin or is_sampler or is_logging):
-            faults.append(
-                f"hydra.{where}={shown(name)}: not allowed; a configuration is no program"
+            problems.append(
+                f"hydra.{where}={shown(name)}: not allowed; a configuration must not run code"
             )
     for where, name in find(hydra, ("custom_search_space",)):  # Optuna's sweeper would call it
         if name is not None:
-            faults.append(f"hydra.{where}={shown(name)}: not allowed; give hydra.sweeper.params")
-    return faults
+            problems.append(f"hydra.{where}={shown(name)}: not allowed; give hydra.sweeper.params")
+    return problems
 
 
 def shown(value: Any) -> str:
-    """A value in a line about it."""
+    """Format a value for a message."""
     text = "null" if value is None else str(value)
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def find(node: Any, keys: Sequence[str], where: str = "") -> list[tuple[str, Any]]:
-    """Every value below a node that stands under one of some keys, with its place."""
-    if isinstance(node, DictConfig | dict):  # a dict: what a resolver has made
+    """Find every value below a node under one of some keys, with its path."""
+    if isinstance(node, DictConfig | dict):  # a dict: made by a resolver
         names: list[Any] = list(node)
     elif isinstance(node, ListConfig | list):
         names = list(range(len(node)))
@@ -75,7 +75,7 @@ def find(node: Any, keys: Sequence[str], where: str = "") -> list[tuple[str, Any
     for name in names:
         try:
             key, item = str(name), node[name]
-        except OmegaConfBaseException:  # not known yet; whoever asks for it will be told
+        except OmegaConfBaseException:  # unresolved; reported where it is used
             continue
         if key in keys:
             found.append((f"{where}{key}", item))
