@@ -264,6 +264,29 @@ def test_smallest_box(template: Block) -> None:
     assert verdict(block, box=0.75, **claim)["value"] == pytest.approx(wide[0] - wide[1])
 
 
+def test_complex(template: Block) -> None:
+    """Images 0 to 19 have simple defects that are found, the others ragged ones that are not."""
+    block = study(template, RESNET)
+    counts = []
+    for own in block.block.counts:
+        hits = own.intersection.copy()
+        hits[20:] //= 4
+        counts.append(PixelCounts(own.index, hits, own.truth, hits, own.label, own.prob))
+    block = Resampled(replace(block.block, counts=tuple(counts)), 300)
+    ragged = np.where(np.arange(N) < 20, 1.1, 5.0) + np.arange(N) / 1000
+    block.__dict__["shapes"] = {"raggedness": ragged, "components": np.where(ragged < 2, 1.0, 7.0)}
+    found = verdict(block, kind="complex", metric="dice_image")
+    assert found["direction"] == "supported"
+    assert found["case"].endswith("(weakest of 2)")
+    dice = block.images[3]["dice_image"]  # of ImageNet, seed 0
+    assert found["value"] == pytest.approx(np.nanmean(dice[:20]) - np.nanmean(dice[20:]), abs=0.03)
+    block.__dict__["shapes"] = {"components": np.ones(N)}
+    found = verdict(block, kind="complex", metric="dice_image")
+    assert found["case"] == "components hardly varies between the images"
+    found = verdict(study(template, RESNET), kind="complex", metric="dice_image")
+    assert (found["direction"], found["case"]) == ("not measured", "the study folder is not known")
+
+
 def test_faster(template: Block) -> None:
     """ImageNet reaches 0.5, the best of random, in its second epoch; random in its first."""
     block, claim = study(template, RESNET), {"kind": "faster", "metric": "val_dice"}
@@ -294,7 +317,8 @@ def test_unmeasured(template: Block) -> None:
 
 def test_every_kind_is_tested_here() -> None:
     kinds = {"difference", "relative", "at_most", "improved", "growth", "best", "classes",
-             "rarest", "median", "smallest_box", "curve", "faster", "unmeasured"}  # fmt: skip
+             "rarest", "median", "smallest_box", "curve", "faster", "complex",
+             "unmeasured"}  # fmt: skip
     assert set(ANSWERS) == kinds
 
 

@@ -60,7 +60,7 @@ def write_report(folder: Path, claims: Path | None = None) -> Path:
         read_claims(claims)  # an invalid file must not replace a valid one
         write_whole(own, lambda path: shutil.copyfile(claims, path))
     results.gather(folder)
-    blocks = [Resampled(block) for block in study.blocks]
+    blocks = [Resampled(block, study=folder) for block in study.blocks]
     scores, comparisons = score_table(blocks), compare(blocks)
     asked = read_claims(own) if own.exists() else []
     judged = judge(asked, blocks) if own.exists() and blocks else None

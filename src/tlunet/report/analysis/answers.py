@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlunet.report.analysis.blocks import Key
+from tlunet.report.analysis.bootstrap import Draws, weighted_sums
 from tlunet.report.analysis.comparisons import (
     Cell,
     Resampled,
@@ -222,6 +223,31 @@ def _rarest(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
         yield _of(label, others - of[rarest])
 
 
+def _complex(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
+    """Compare the third of the images with the simplest defects with the most complex third."""
+    for cell in cells_of(claim["a"], blocks):
+        if isinstance(cell.block.shapes, str):
+            raise AbsentError(cell.block.shapes)
+        for metric, (name, values) in product(
+            image_metrics_of(claim, cell), cell.block.shapes.items()
+        ):
+            low, high = np.nanquantile(values, [1 / 3, 2 / 3])
+            thirds = np.stack([values <= low, (values > low) & (values >= high)])  # (2, N)
+            if not thirds.any(1).all():
+                raise AbsentError(f"{name} hardly varies between the images")
+            scores = cell.images(metric, cell.seeds)  # (S, N)
+            simple, ragged = (_mean_over(cell.block.draws, scores, third) for third in thirds)
+            yield _of(f"{cell.key}: lowest minus highest third by {name}", simple - ragged)
+
+
+def _mean_over(draws: Draws, scores: Floats, chosen: NDArray[np.bool_]) -> Floats:
+    """Average scores over some images in every draw, (S, R + 1)."""
+    known = chosen & ~np.isnan(scores)  # (S, N)
+    sums = weighted_sums(draws, np.concatenate([np.where(known, scores, 0), known]).T)
+    total, times = np.hsplit(sums, 2)  # (R + 1, S) each
+    return np.divide(total, times, out=np.full_like(total, np.nan), where=times > 0).T
+
+
 def _median(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
     yield from _ordered(claim, pairs_of(claim, blocks), lambda a, b: np.median(a) - np.median(b))
 
@@ -292,5 +318,5 @@ ANSWERS: dict[str, Callable[[Claim, Sequence[Resampled]], Iterator[Measured]]] =
     "difference": _difference, "relative": _difference, "at_most": _at_most,
     "improved": _improved, "growth": _growth, "best": _best, "classes": _classes,
     "rarest": _rarest, "median": _median, "smallest_box": _smallest_box, "curve": _curve,
-    "faster": _faster,    "unmeasured": _unmeasured,
+    "faster": _faster, "complex": _complex,    "unmeasured": _unmeasured,
 }  # fmt: skip

@@ -17,6 +17,8 @@ it does not set; a list stands for each of its values), and ``kind``:
   the fraction of the values inside the box, by default 0.5.
 - ``curve``: a column of ``history.csv`` is higher at the ``first`` or ``last`` ``epoch``.
 - ``faster``: a reaches b's best value of such a column in fewer epochs; measured in epochs.
+- ``complex``: in every cell a, images whose true defects are simple score above those with complex
+  ones: the lowest third by 1 / (4πA/P²) and by the number of components, minus the highest third.
 - ``unmeasured``: no measurement answers it.
 
 Several pairs are averaged; with ``every: true``, and always in ``best``, ``classes``, ``rarest``,

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from itertools import combinations
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from tlunet.report.analysis.bootstrap import (
     resampled,
     weighted_sums,
 )
+from tlunet.report.analysis.shapes import true_shapes
 from tlunet.report.analysis.statistics import (
     SEEDS_NEEDED,
     Estimate,
@@ -44,10 +46,12 @@ class Resampled:
     Args:
         block: the block of cells.
         replicates: R.
+        study: the study folder, for what needs the images.
     """
 
     block: Block
     replicates: int = REPLICATES
+    study: Path | None = None
 
     @cached_property
     def draws(self) -> Draws:
@@ -65,6 +69,14 @@ class Resampled:
     def images(self) -> list[dict[str, Floats]]:
         """Per cell the scores that are means over images, image by image, (N,) each."""
         return [image_scores(counts, self.block.threshold) for counts in self.block.counts]
+
+    @cached_property
+    def shapes(self) -> dict[str, Floats] | str:
+        """How complex the true defects of each image are, (N,) each, or why that is not known."""
+        if self.study is None:
+            return "the study folder is not known"
+        run = self.study / str(self.block.cells["folder"].iloc[0])
+        return true_shapes(run, self.block.image_ids)
 
     @cached_property
     def rows(self) -> dict[tuple[Key, int], int]:
