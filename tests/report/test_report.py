@@ -39,7 +39,7 @@ def few_replicates(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _light(init: Any) -> Any:
-    return lambda self, block, replicates=100: init(self, block, replicates)
+    return lambda self, block, replicates=100, study=None: init(self, block, replicates, study)
 
 
 @pytest.fixture
