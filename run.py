@@ -46,7 +46,7 @@ def main() -> int:
             return 0
         launcher = Launcher.read(command, conf, cells[0].paths.runs)
         with own_gpus(cells) if launcher.is_here else nullcontext():
-            from tlunet.report.analysis.claims import find_claims  # imported late: loads torch
+            from tlunet.report.analysis.claims import find_claims  # late: slow to import
             from tlunet.report.report import conclude_study
             from tlunet.study.sweep.prepare import prepare
             from tlunet.tracking.wandb.report import log_report
