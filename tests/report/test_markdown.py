@@ -17,7 +17,7 @@ from tlunet.report.document.document import (
 
 def image(k: int, difference: float | None) -> Sample:
     scores = {"a": 0.5, "b": 0.5 + difference} if difference is not None else {"a": None, "b": None}
-    return Sample(f"img_{k:02}|x.jpg", b"", (2, 3), ("",), {"a": ("",), "b": ("",)}, scores)
+    return Sample(f"img_{k:02}|x.jpg", b"", (2, 3), ("",), {"a": ("",), "b": ("",)}, scores, (2, 3))
 
 
 def browser(*differences: float | None) -> Browser:

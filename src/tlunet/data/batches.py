@@ -10,8 +10,8 @@ from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from tlunet.data.augment import Augment
+from tlunet.data.bits import unpack_labels
 from tlunet.data.pack.pack import Pack
-from tlunet.data.pack.place import unpack_labels
 
 ORDER = 0  # key of a random stream, independent of those in tlunet.data.augment
 
@@ -25,6 +25,15 @@ def unpack_bits(bits: Tensor, classes: int) -> Tensor:
     # Created on the device: copying a list there would synchronise with the queue in every step.
     powers = 1 << torch.arange(classes, dtype=bits.dtype, device=bits.device)
     return (bits.unsqueeze(1) & powers.view(-1, 1, 1)) != 0
+
+
+def pack_bits(masks: Tensor) -> Tensor:
+    """Pack bool (B, M, H, W) into a bit field (B, H, W): M times less to transfer."""
+    kind = torch.uint8 if masks.shape[1] <= 8 else torch.int32
+    bits = torch.zeros_like(masks[:, 0], dtype=kind)
+    for m in range(masks.shape[1]):
+        bits |= masks[:, m].to(kind) << m
+    return bits
 
 
 class Rows(NamedTuple):

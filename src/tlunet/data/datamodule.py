@@ -128,7 +128,7 @@ class DefectDataModule(pl.LightningDataModule):
         if hasattr(self, "pack"):
             return
         self.pack = open_pack(
-            self._source(),
+            self.source(),
             self.cache / "packs",
             size=self.size,
             on_error=self.on_error,
@@ -168,7 +168,13 @@ class DefectDataModule(pl.LightningDataModule):
         training = self.split["subset"].isin(["train", "unused"]) & ~groups.isin(tested)
         self.mean, self.std = self.pack.mean_std(chosen[training.to_numpy()])
 
-    def _source(self) -> Source:
+    def source(self) -> Source:
+        """List the files of the data set.
+
+        Raises:
+            ConfigError: there is no such data set.
+            DataError: it cannot be read.
+        """
         if self.dataset == "synthetic":
             return self._synthetic()
         if self.dataset not in LAYOUTS:

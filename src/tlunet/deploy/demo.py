@@ -24,7 +24,6 @@ HOST = "127.0.0.1"
 COLUMNS = ["class", "probability", "label", "area (pixels)", "area (% of image)", "regions"]
 FONTS = ["system-ui", "sans-serif"]  # local fonts; nothing is downloaded
 CSS = "footer {display: none !important}"
-SHOWN = 320  # minimum pixels of the longer side: smaller images are enlarged
 
 
 def build(networks: Mapping[str, Stream], examples: Mapping[str, NDArray[np.uint8]]) -> Any:
@@ -106,8 +105,7 @@ def _look(network: Stream, path: Path, style: str) -> tuple[NDArray[np.uint8], l
     if isinstance(outcome, Unreadable):
         raise gr.Error(visible(outcome.reason), print_exception=False)
     drawn = overlay(outcome.image, outcome.masks, style)
-    times = max(1, SHOWN // max(outcome.bits.shape))
-    return drawn.repeat(times, 0).repeat(times, 1), table(outcome, network.classes)
+    return drawn, table(outcome, network.classes)
 
 
 def table(found: Prediction, classes: tuple[str, ...]) -> list[list[Any]]:

@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tlunet.data.batches import pack_bits
+from tlunet.data.bits import bit_depth
 from tlunet.deploy.card import Card, read_tuned
-from tlunet.deploy.rules import FLIPS, Rules, bit_depth
+from tlunet.deploy.rules import FLIPS, Rules
 from tlunet.deploy.stream import Answer, Prediction, Stream, Unreadable
 from tlunet.errors import DataError
 from tlunet.model.metrics import predicted_masks
@@ -117,7 +119,7 @@ class Predictor(Stream):
         masks, labels = self._decide(batch.pin_memory() if is_cuda else batch)
         with torch.inference_mode():
             bits, probabilities = (
-                x.to("cpu", non_blocking=is_cuda) for x in (_bit_field(masks), labels)
+                x.to("cpu", non_blocking=is_cuda) for x in (pack_bits(masks), labels)
             )
         done = torch.cuda.current_stream(self.device).record_event() if is_cuda else None
 
@@ -178,12 +180,3 @@ def read_card(run: Path) -> Card:
         digest=meta.get("digest"),
         tuned=read_tuned(run, M) if run.is_dir() else None,
     )
-
-
-def _bit_field(masks: Tensor) -> Tensor:
-    """Pack bool (B, M, H, W) into (B, H, W), bit m-1 = class m: M times less to transfer."""
-    kind = torch.uint8 if masks.shape[1] <= 8 else torch.int32
-    bits = torch.zeros_like(masks[:, 0], dtype=kind)
-    for m in range(masks.shape[1]):
-        bits |= masks[:, m].to(kind) << m
-    return bits

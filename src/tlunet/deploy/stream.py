@@ -10,14 +10,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tlunet.data.bits import class_areas, class_masks, resize_mask
 from tlunet.data.readers.pixels import read_image
-from tlunet.deploy.rules import Rules, class_areas, class_masks
+from tlunet.deploy.rules import Rules
 from tlunet.errors import DataError
 
 SMALLEST = 32  # minimum pixels per side for an encoder with five stages
@@ -182,7 +183,7 @@ class Stream(ABC):
         found, probabilities = started.answer()
         for item, bits, row in zip(started.items, found, probabilities, strict=True):
             size = item.image.shape[0], item.image.shape[1]
-            own = _nearest(self.rules.settle(bits, row), size)
+            own = resize_mask(self.rules.settle(bits, row), size)
             labels = self.rules.present(row)
             yield item.position, Prediction(item.path, row, labels, own, item.image)
 
@@ -191,14 +192,3 @@ def _stack(items: list[_Item]) -> NDArray[np.uint8]:
     """Stack images to (B, 1 or 3, H, W)."""
     images = np.stack([item.pixels for item in items])
     return images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-
-
-def _nearest(bits: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """Resize a bit field to (height, width) by nearest neighbour."""
-    if bits.shape == size:
-        return bits
-    rows, columns = (
-        ((np.arange(new) + 0.5) * old // new).astype(int)
-        for new, old in zip(size, bits.shape, strict=True)
-    )
-    return bits[rows[:, None], columns]

@@ -84,11 +84,12 @@ class Sample:
 
     Attributes:
         image_id: name of the image.
-        jpeg: the image, with the aspect ratio of the masks.
+        jpeg: the image.
         size: (height, width) of the masks.
         truth: a run-length encoded mask per class (`tlunet.data.rle`): 1-based, column-major.
         predictions: the same for each cell, by the cell's name.
         scores: Dice of the image for each cell; ``None`` if the image has no defect.
+        shown: (height, width) of the image; masks of another size are stretched over it.
     """
 
     image_id: str
@@ -97,6 +98,7 @@ class Sample:
     truth: tuple[str, ...]
     predictions: dict[str, tuple[str, ...]]
     scores: dict[str, float | None]
+    shown: tuple[int, int]
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ from tlunet.report.analysis.blocks import Block
 from tlunet.report.analysis.comparisons import PRIMARY, Resampled, pairs
 from tlunet.report.document.document import Part, Picture, Text
 from tlunet.report.figures import curves, scores
+from tlunet.report.figures.browser import browser
+from tlunet.report.figures.examples import figure_7, outcomes_7
 from tlunet.report.figures.forest import forest
-from tlunet.report.figures.images import Pictures, browser, figure_7, open_pictures
+from tlunet.report.figures.pictures import Pictures, open_pictures
 from tlunet.report.figures.style import init_name, save
 from tlunet.report.tables import SCORES
 
@@ -158,7 +160,11 @@ def pictures(folder: Path, block: Resampled, draw: Drawing) -> list[Part]:
             draw("figure_7", f"Figure 7: {name}",
                  "Chosen by rule: the test images at the 90th, 50th and 10th percentile of the "
                  "difference in Dice, and among the rest the one in which the first network misses "
-                 f"the most defect pixels. Seed {first.seed}.", figure_7(first))
+                 f"the most defect pixels. Seed {first.seed}.", figure_7(first)),
+            draw("figure_7_outcomes", f"Found, missed and falsely predicted: {name}",
+                 "The same images. Found: predicted as its class; missed: a defect that was not "
+                 "found, or found as another class; false alarm: predicted where there is no "
+                 "defect.", outcomes_7(first)),
         ]  # fmt: skip
     parts.append(browser(there))
     left_out = [reason for reason in shown if isinstance(reason, str)]
