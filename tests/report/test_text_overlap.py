@@ -14,7 +14,7 @@ from matplotlib.image import AxesImage
 from figure_texts import text_problems
 from studies import write_grid
 from tlunet.report.analysis.blocks import collect
-from tlunet.report.analysis.comparisons import Resampled, pairs, score_table
+from tlunet.report.analysis.comparisons import Resampled, compare, pairs, score_table
 from tlunet.report.figures import examples
 from tlunet.report.figures import figures as drawings
 from tlunet.report.figures.forest import forest
@@ -38,12 +38,11 @@ FORESTS = {
     "recipe": (LONGEST, (f"imagenet path={LONGEST[0]}/{LONGEST[1]}.pth",), (0.123456,), 3),
 }
 SHAPES = {"strip": (64, 800), "square": (64, 64), "two to one": (32, 64)}
-NAMES = ("figure_4", "figure_5", "figure_6", "figure_8", "figure_8_seconds", "figure_9",
-         "precision_recall", "reliability", "cost")  # fmt: skip
-BEYOND = ("label_efficiency_dice_image", "label_efficiency_mla")  # from three fractions on
+NAMES = ("gain_by_class", "figure_4", "figure_5", "figure_6", "figure_8", "figure_8_seconds",
+         "figure_9", "precision_recall", "reliability", "cost", "label_efficiency_dice_image",
+         "label_efficiency_mla")  # fmt: skip
 CASES = [
     *((study, name) for study in STUDIES for name in NAMES),
-    *(("long names", name) for name in BEYOND),
     *(("long names", f"figure_7{kind} {shape}") for kind in ("", "_outcomes") for shape in SHAPES),
 ]
 Drawn = dict[tuple[str, str], Figure]
@@ -62,6 +61,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
         block = Resampled(collect(folder).blocks[0], replicates=20)
         draw: Any = partial(keep, study)
         drawings.figures(block, score_table([block]), draw)
+        drawings.class_gains(block, compare([block]), draw)
         if study == "small":
             continue
         _, *cells = next(pair for pair in pairs(block) if pair[0] == "init")

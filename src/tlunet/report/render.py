@@ -26,9 +26,10 @@ import pandas as pd
 from tlunet.errors import DataError, UserError
 from tlunet.machine.files import write_text
 from tlunet.report.analysis.claims import COLUMNS, read_claims
+from tlunet.report.comparison_tables import comparison_table
 from tlunet.report.document import markdown
 from tlunet.report.document.document import Column, Entry, Table
-from tlunet.report.tables import SCORES, claim_table, comparison_table, number, with_interval
+from tlunet.report.tables import SCORES, claim_table, number, with_interval
 from tlunet.runs.results import SCORED, SHOWN, texts
 
 BLOCK = re.compile(r"(<!-- (\w+) (\S+)(?: ([^>]*?))? -->\n).*?(<!-- end -->)", re.S)
@@ -112,13 +113,15 @@ def scores(file: Path, metrics: str) -> str:
     first = cells[cells["state"] == "finished"].iloc[0]
     empty = [Entry("never finds a defect"), *[Entry("")] * 3]
     empty += [Entry(number(first[f"empty_{name}"])) for name in names]
-    return markdown.table(Table("", tuple(columns), tuple(rows), (tuple(empty),), notes)) + "\n"
+    return (
+        markdown.render_table(Table("", tuple(columns), tuple(rows), (tuple(empty),), notes)) + "\n"
+    )
 
 
 def comparisons(file: Path, factor: str, metrics: str) -> str:
     """Render a factor's comparisons for the named metrics."""
     table = comparison_table("", pd.read_csv(file), factor, metrics.split(","))
-    return "*Not measured.*\n" if table is None else markdown.table(table) + "\n"
+    return "*Not measured.*\n" if table is None else markdown.render_table(table) + "\n"
 
 
 def claims(file: Path) -> str:
@@ -129,7 +132,7 @@ def claims(file: Path) -> str:
         table["size"] = table["size"].where(table["number"].notna())
     else:
         table = pd.read_csv(file)
-    return markdown.table(claim_table(table)) + "\n"
+    return markdown.render_table(claim_table(table)) + "\n"
 
 
 def plain(file: Path) -> str:
@@ -144,7 +147,7 @@ def plain(file: Path) -> str:
         return tuple(Entry("" if text == "nan" else text) for text in texts)
 
     rows = tuple(row(values) for values in table.itertuples(index=False, name=None))
-    return markdown.table(Table("", columns, rows)) + "\n"
+    return markdown.render_table(Table("", columns, rows)) + "\n"
 
 
 BLOCKS: dict[str, Callable[..., str]] = {

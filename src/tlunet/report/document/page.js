@@ -36,11 +36,13 @@ function sortTable(heading) {
   const first = heading.classList.contains("number") ? "descending" : "ascending";
   const second = first === "descending" ? "ascending" : "descending";
   const direction = heading.ariaSort === first ? second : first;
-  const rows = [...table.tBodies[0].rows].map((row) => [key(row, column), row]);
-  const known = rows.filter(([value]) => value !== null);
-  known.sort(([a], [b]) => (direction === "ascending" ? compare(a, b) : compare(b, a)));
-  const unknown = rows.filter(([value]) => value === null);
-  table.tBodies[0].append(...[...known, ...unknown].map(([, row]) => row));
+  for (const body of table.tBodies) {
+    const rows = all("tr:not(.group)", body).map((row) => [key(row, column), row]);
+    const known = rows.filter(([value]) => value !== null);
+    known.sort(([a], [b]) => (direction === "ascending" ? compare(a, b) : compare(b, a)));
+    const unknown = rows.filter(([value]) => value === null);
+    body.append(...[...known, ...unknown].map(([, row]) => row));
+  }
   for (const other of headings) other.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", direction);
 }
@@ -49,6 +51,77 @@ for (const heading of all("thead th")) {
   const button = make("button", { type: "button" }, ...heading.childNodes);
   button.addEventListener("click", () => sortTable(heading));
   heading.append(button);
+}
+
+// Copy a table into a text: Markdown, or LaTeX with booktabs
+
+const flat = (cell) => cell.textContent.replace(/\s+/g, " ").trim();
+
+function markdownOf(table) {
+  const line = (texts) => `| ${texts.map((text) => text.replace(/([\\|*_`<>])/g, "\\$1")).join(" | ")} |`;
+  const headings = all("thead th", table);
+  const rules = headings.map((heading) => (heading.classList.contains("number") ? "---:" : "---"));
+  const rows = all("tbody tr, tfoot tr", table).map((row) => {
+    const texts = [...row.cells].map(flat);
+    while (texts.length < headings.length) texts.push(""); // the heading of a group
+    return line(texts);
+  });
+  return [line(headings.map(flat)), `| ${rules.join(" | ")} |`, ...rows].join("\n");
+}
+
+const LATEX = {
+  "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}",
+  "−": "$-$", "–": "--", "×": "$\\times$", "±": "$\\pm$", "·": "$\\cdot$", "∩": "$\\cap$",
+  "∪": "$\\cup$", "|": "\\textbar{}", "<": "\\textless{}", ">": "\\textgreater{}",
+};
+const escaped = (text) =>
+  text.replace(/[\\~^−–×±·∩∪|<>]|[&%$#_{}]/g, (sign) => LATEX[sign] ?? `\\${sign}`);
+
+function latexOf(table) {
+  const headings = all("thead th", table);
+  const sides = headings.map((heading) => (heading.classList.contains("number") ? "r" : "l"));
+  const line = (cells) => `${cells.map((cell) => escaped(flat(cell))).join(" & ")} \\\\`;
+  const rows = all("tbody tr, tfoot tr", table).map((row) =>
+    row.className === "group"
+      ? `\\midrule\n\\multicolumn{${headings.length}}{l}{\\textbf{${escaped(flat(row))}}} \\\\`
+      : line([...row.cells]),
+  );
+  return [
+    `\\begin{tabular}{${sides.join("")}}`, "\\toprule", line(headings), "\\midrule", ...rows,
+    "\\bottomrule", "\\end{tabular}",
+  ].join("\n").replace("\\midrule\n\\midrule", "\\midrule");
+}
+
+/** Copy a text; without the clipboard's interface, by selecting it. */
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = make("textarea", { value: text });
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+}
+
+for (const box of all(".table")) {
+  const buttons = [["Markdown", markdownOf], ["LaTeX", latexOf]].map(([name, write]) => {
+    const button = make("button", { type: "button" }, name);
+    button.addEventListener("click", async () => {
+      await copy(write(box.querySelector("table")));
+      button.textContent = "copied";
+      setTimeout(() => (button.textContent = name), 1500);
+    });
+    return button;
+  });
+  box.querySelector(".scroll").before(make("p", { className: "copy" }, "Copy as ", ...buttons));
+}
+
+// A figure that is small on a phone grows to its own size, and scrolls
+
+for (const card of all(".card")) {
+  card.addEventListener("click", () => card.classList.toggle("full"));
 }
 
 // Only boxes that scroll can be focused by keyboard.

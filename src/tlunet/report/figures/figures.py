@@ -16,6 +16,7 @@ from tlunet.report.figures import curves, scores
 from tlunet.report.figures.browser import browser
 from tlunet.report.figures.examples import figure_7, outcomes_7
 from tlunet.report.figures.forest import forest
+from tlunet.report.figures.heatmap import gain_by_class
 from tlunet.report.figures.pictures import Pictures, open_pictures
 from tlunet.report.figures.style import init_name, save
 from tlunet.report.tables import SCORES
@@ -97,8 +98,8 @@ def figures(block: Resampled, table: pd.DataFrame, draw: Drawing) -> list[Part]:
              "over images and seeds with its 95% interval.", scores.label_bars(table)),
         draw("figure_6", "Figure 6: ROC curve of each class",
              "One class vs. the rest; with several seeds, the mean of their curves. Below each "
-             "panel the AUC of each class, above it the mean over the classes for which it is "
-             "defined.", curves.roc(labels)),
+             "panel the AUC of each class in the order of the legend, above it the mean over the "
+             "classes for which it is defined.", curves.roc(labels)),
     ]  # fmt: skip
     for by, unit in (("epoch", "epoch"), ("seconds", "wall-clock time")):
         suffix = "" if by == "epoch" else "_seconds"
@@ -117,7 +118,7 @@ def figures(block: Resampled, table: pd.DataFrame, draw: Drawing) -> list[Part]:
                      "Dice with pre-training minus Dice without: same image, same seed, images "
                      "with a defect. n: pairs of image and seed.", scores.differences(images, init))
             )  # fmt: skip
-    if block.block.cells["frac"].nunique() > 2:
+    if block.block.cells["frac"].nunique() > 1:
         for metric in ("dice_image", "mla"):
             name = SCORES[metric][0]
             parts.append(
@@ -128,8 +129,9 @@ def figures(block: Resampled, table: pd.DataFrame, draw: Drawing) -> list[Part]:
     parts += [
         draw("precision_recall", "Precision and recall of each class",
              "One class vs. the rest. Below each panel the average precision (AP) of each "
-             "class, above it their mean. Dotted: precision of random guessing, equal to the "
-             "class frequency in the test set.", curves.precision_recall(labels)),
+             "class in the order of the legend, above it their mean. Dotted: precision of random "
+             "guessing, equal to the class frequency in the test set.",
+             curves.precision_recall(labels)),
         draw("reliability", "Calibration of the label probabilities",
              "Predicted probability vs. observed frequency of the class, in ten bins, seeds "
              "pooled; on the diagonal they agree. ECE: expected calibration error.",
@@ -140,6 +142,20 @@ def figures(block: Resampled, table: pd.DataFrame, draw: Drawing) -> list[Part]:
                  dice_image=[float(pd.Series(i["dice_image"]).mean()) for i in block.images]))),
     ]  # fmt: skip
     return parts
+
+
+def class_gains(block: Resampled, comparisons: pd.DataFrame, draw: Drawing) -> list[Part]:
+    """Draw the gain in Dice of each class under each condition; nothing without a gain."""
+    classes = list(block.block.classes)
+    names = [f"dice_class_{m}" for m in range(1, len(classes) + 1)]
+    rows = comparisons[(comparisons["factor"] == "init") & comparisons["metric"].isin(names)]
+    if rows.empty:
+        return []
+    caption = (
+        "Mean difference in Dice over the images that show the class, pre-trained − random. Bold: "
+        "the 95% interval excludes zero."
+    )
+    return [draw("gain_by_class", "Gain by class", caption, gain_by_class(rows, classes))]
 
 
 def pictures(folder: Path, block: Resampled, draw: Drawing) -> list[Part]:
