@@ -29,6 +29,8 @@ from tlunet.report.document.document import (
     Column,
     Document,
     Entry,
+    Fact,
+    Group,
     Picture,
     Sample,
     Section,
@@ -579,10 +581,123 @@ def test_hostile_names_are_shown_and_do_nothing(visit: Callable[..., Page], file
 
 
 def test_nothing_scrolls_sideways_on_a_phone(visit: Callable[..., Page], file: Path) -> None:
-    tab = visit(file, width=360)
-    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert tab.locator(".table .scroll").nth(1).evaluate("e => e.scrollWidth > e.clientWidth")
-    assert tab.locator(".table .scroll").nth(1).get_attribute("tabindex") == "0"
+    for width in (360, 390):
+        tab = visit(file, width=width)
+        tab.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        boxes = tab.locator("main .scroll, header .scroll").all()
+        assert all(box.evaluate("e => e.scrollWidth <= e.clientWidth") for box in boxes)
+    # A row is a card: every entry below the name of its column.
+    entry = tab.locator("td[data-label=Dice]").first
+    assert entry.evaluate("e => getComputedStyle(e, '::before').content") == '"Dice"'
+    assert not tab.locator("thead").first.is_visible()
+    card = tab.locator(".card").first
+    card.click()  # a figure grows to its own size, and scrolls
+    assert card.evaluate("e => e.scrollWidth > e.clientWidth")
+    assert card.get_attribute("tabindex") == "0"
+
+
+GROUPED = Table(
+    "Gain",
+    (Column("condition"), Column("ImageNet", is_number=True), Column("random", is_number=True)),
+    (
+        (Entry("a · 100%"), Entry("0.6 [0.5, 0.7]", 0.6, is_best=True), Entry("0.40", 0.4)),
+        (Entry("b_50%"), Entry("0.9", 0.9), Entry("−0.1", -0.1, note="one seed")),
+        (Entry("c"), Entry("0.2", 0.2), Entry("–")),
+    ),
+    foot=((Entry("never finds a defect"), Entry("0.0", 0.0), Entry("0.0", 0.0)),),
+    groups=(Group("Dice", 2), Group("MLA", 1)),
+    details=Table(
+        "Details: p",
+        (Column("condition"), Column("p", is_number=True)),
+        ((Entry("a"), Entry("0.04")),),
+    ),
+)
+
+
+def only(part: Table) -> Document:
+    return Document("t", "s", (), sections=(Section("s", (part,)),))
+
+
+def test_groups_sort_each_for_itself(visit: Callable[..., Page], tmp_path: Path) -> None:
+    tab = visit(write(tmp_path / "page.html", only(GROUPED)))
+    table = tab.locator("table").first
+    first = "tbody th"
+    assert table.locator(first).all_text_contents() == ["Dice", "a · 100%", "b_50%", "MLA", "c"]
+    table.get_by_role("button", name="ImageNet").click()
+    assert table.locator(first).all_text_contents() == ["Dice", "b_50%", "a · 100%", "MLA", "c"]
+    best = table.locator("td strong")
+    assert best.all_text_contents() == ["0.6"]
+    assert table.locator(".note").text_content().strip() == "one seed"
+    details = tab.locator("details.more")
+    assert not details.get_by_text("0.04").is_visible()
+    details.locator("summary").first.click()
+    assert details.get_by_text("0.04").is_visible()
+
+
+def test_groups_that_do_not_cover_the_rows_are_an_error() -> None:
+    with pytest.raises(ValueError, match="groups of 2 rows for 3 rows"):
+        report.render(only(replace(GROUPED, groups=(Group("Dice", 2),))))
+
+
+MARKDOWN = r"""
+| condition | ImageNet | random |
+| --- | ---: | ---: |
+| Dice |  |  |
+| a · 100% | 0.6 [0.5, 0.7] | 0.40 |
+| b\_50% | 0.9 | −0.1 one seed |
+| MLA |  |  |
+| c | 0.2 | – |
+| never finds a defect | 0.0 | 0.0 |
+"""
+LATEX = r"""
+\begin{tabular}{lrr}
+\toprule
+condition & ImageNet & random \\
+\midrule
+\multicolumn{3}{l}{\textbf{Dice}} \\
+a $\cdot$ 100\% & 0.6 [0.5, 0.7] & 0.40 \\
+b\_50\% & 0.9 & $-$0.1 one seed \\
+\midrule
+\multicolumn{3}{l}{\textbf{MLA}} \\
+c & 0.2 & -- \\
+never finds a defect & 0.0 & 0.0 \\
+\bottomrule
+\end{tabular}
+"""
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("Markdown", MARKDOWN), ("LaTeX", LATEX)])
+def test_a_table_is_copied(
+    visit: Callable[..., Page], tmp_path: Path, kind: str, expected: str
+) -> None:
+    tab = visit(write(tmp_path / "page.html", only(GROUPED)))
+    tab.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    tab.get_by_role("button", name=kind).first.click()
+    tab.wait_for_function("window.copied")
+    assert tab.evaluate("window.copied") == expected.strip()
+
+
+def test_the_first_screen(visit: Callable[..., Page], tmp_path: Path) -> None:
+    """Answer, scope, the most severe warning, figure and facts, before anything else."""
+    document = replace(
+        demo(),
+        scope=("Difference +0.22, 3 seeds.",),
+        lead=(picture("forest", "Forest", "Right is better."),),
+        facts=(Fact("Trained on", "strips"), Fact("Commit", "abc")),
+        files=("scores.csv",),
+    )
+    tab = visit(write(tmp_path / "page.html", document))
+    header = tab.locator("header")
+    assert header.locator(".scope").text_content() == "Difference +0.22, 3 seeds."
+    assert header.locator("svg").is_visible()
+    shown = [item.is_visible() for item in header.locator(".alarms li").all()]
+    assert shown == [True, False]
+    header.get_by_text("1 more warning").click()
+    assert header.get_by_text("2 of 24 cells failed").is_visible()
+    assert header.locator(".facts dt").all_text_contents() == ["Trained on", "Commit", "Tables"]
+    assert header.locator(".facts dd").all_text_contents()[:2] == ["strips", "abc"]
+    assert header.get_by_role("link", name="scores.csv").get_attribute("href") == "scores.csv"
 
 
 LOW_CONTRAST = """() => {

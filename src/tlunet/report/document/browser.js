@@ -163,6 +163,7 @@ function browse(root, number) {
     const [height, width] = image.shown;
     const frame = make("span", { className: "frame" }, make("img", { src: image.jpeg, alt: "" }));
     frame.style.aspectRatio = `${width} / ${height}`;
+    frame.style.setProperty("--ratio", width / height);
     frame.classList.toggle("crisp", width <= SMALL);
     if (canvas) frame.append(canvas);
     return frame;
