@@ -80,7 +80,7 @@ def test_whole_document() -> None:
 - Both empty = 1.
 - **dice_image**: Mean \| images.
 
-<details>
+<details markdown="1">
 <summary><strong>Cells &amp; &lt;more&gt;</strong></summary>
 
 ![Dice \[all\]](../figures/fig%204.png)
@@ -129,7 +129,7 @@ By 5%.
 
 ## loss=A: Scores
 
-<details>
+<details markdown="1">
 <summary>All &lt;scores&gt;</summary>
 
 **Gain**
@@ -141,7 +141,7 @@ By 5%.
 | **M\|LA** |  |
 | b *1 seed* | 0.2 |
 
-<details>
+<details markdown="1">
 <summary>p &amp; seeds</summary>
 
 | p |

@@ -1,6 +1,7 @@
 """The report of a study folder, for quickly generated studies."""
 
 import html
+import io
 import re
 import shutil
 from dataclasses import replace
@@ -11,8 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
 from studies import make_truth, set_state, write_grid, write_run
+from tlunet.data.bits import class_masks
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.split import fingerprint
 from tlunet.errors import ConfigError, DataError
@@ -25,9 +28,10 @@ from tlunet.report.comparison_tables import comparison_table
 from tlunet.report.document.document import Browser, Fold, Picture, Table, Text
 from tlunet.report.figures import curves
 from tlunet.report.figures import figures as drawings
-from tlunet.report.figures.examples import examples
+from tlunet.report.figures.browser import browser
+from tlunet.report.figures.examples import examples, figure_7
 from tlunet.report.figures.figures import Drawing, figures, gain_table, slug
-from tlunet.report.figures.pictures import chosen, open_pictures
+from tlunet.report.figures.pictures import Pictures, chosen, open_pictures
 from tlunet.report.figures.style import save
 from tlunet.report.findings import Finding, answer, headline
 from tlunet.report.report import conclude_study, write_report
@@ -620,6 +624,43 @@ def test_the_browser_holds_what_the_runs_found(real: Path) -> None:
         counted = block.block.counts[0].truth[block.block.image_ids.index(image.image_id)]
         lengths = [sum(map(int, runs.split()[1::2])) for runs in image.truth]
         assert lengths == counted.tolist()
+
+
+def test_images_are_shown_at_their_own_size(tmp_path: Path) -> None:
+    """Trained at half the size: the pictures are the files, the masks are stretched over them."""
+    cache = tmp_path / "data"
+    drawn = DefectDataModule("synthetic", cache=cache, n=40, size=(32, 64))
+    drawn.prepare_data()
+    (root,) = (cache / "synthetic").iterdir()
+    data = DefectDataModule("severstal", root, cache, size=(16, 32))
+    data.prepare_data()
+    data.setup()
+    masks = [class_masks(bits, 4) for bits in np.asarray(data.pack.masks)]
+    truth = dict(zip(data.pack.index["image_id"], masks, strict=True))
+    facts = {
+        "data_fingerprint": data.pack.fingerprint,
+        "split_fingerprint": fingerprint(data.split),
+    }
+    for init in ("random", "imagenet"):
+        write_run(tmp_path / "s", truth, init=init, with_masks=True, facts=facts, root=str(root),
+                  dataset="severstal", classes=data.pack.classes, cache=str(cache), data={"size": [16, 32]})  # fmt: skip
+    block = Resampled(collect(tmp_path / "s").blocks[0])
+    keys = Key("resnet", "imagenet", 1.0), Key("resnet", "random", 1.0)
+    pictures = open_pictures(tmp_path / "s", *(block.cell(key) for key in keys))
+    assert isinstance(pictures, Pictures)
+    name = block.block.image_ids[0]
+    row = drawn.pack.index["image_id"].tolist().index(name)
+    assert np.array_equal(pictures.image(name), drawn.pack.images[row])
+    assert pictures.truth(name).shape == (4, 16, 32)
+    shown = browser([pictures]).images
+    assert {(image.size, image.shown) for image in shown} == {((16, 32), (32, 64))}
+    assert Image.open(io.BytesIO(shown[0].jpeg)).size == (64, 32)
+    figure = figure_7(pictures)
+    sizes = {ax.images[0].get_array().shape for ax in figure.axes}  # type: ignore[union-attr]
+    assert sizes == {(32 * 8, 64 * 8, 3)}  # enlarged eight times, so that edges are thin
+    for record in data.source().records:  # moved since: at the size of training
+        record.image.unlink()
+    assert pictures.image(name).shape == (16, 32)
 
 
 def harmed(study: Path, to: Path, change: dict[str, Any]) -> Resampled:

@@ -109,7 +109,8 @@ def _origin(block: Block) -> Iterable[str]:
     cells = block.cells
     for name in ("commit", "hardware"):
         if cells[name].nunique(dropna=False) > 1:
-            values = ", ".join(map(str, cells[name].unique()))
+            short = 8 if name == "commit" else None
+            values = ", ".join(str(value)[:short] for value in cells[name].unique())
             yield (
                 f"cells come from different {'commits' if name == 'commit' else name}: {values}; "
                 "run all with one to compare them exactly"

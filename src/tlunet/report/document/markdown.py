@@ -85,8 +85,9 @@ def _section(section: Section, figures: str) -> str:
 
 
 def _folded(summary: str, parts: Iterable[str]) -> str:
-    # The blank lines end the HTML: the text between them is Markdown again.
-    return _join([f"<details>\n<summary>{summary}</summary>", *parts, "</details>"])
+    # The blank lines end the HTML: the text between them is Markdown again; in a site of Python
+    # Markdown, the attribute does that.
+    return _join([f'<details markdown="1">\n<summary>{summary}</summary>', *parts, "</details>"])
 
 
 def _part(part: Part, figures: str) -> str:

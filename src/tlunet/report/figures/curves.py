@@ -39,6 +39,7 @@ from tlunet.report.figures.style import (
 
 LINES = ("-", "--", "-.", ":")  # also encodes the class, for print in greyscale
 MAX_COLUMNS = 4
+TALLEST = 2.0  # inches, a panel below which there are others
 FEWEST = 5  # predictions needed to draw a bin
 
 
@@ -163,7 +164,7 @@ def _panels(
     extra: float,
     below: float = 0.0,
 ) -> _Panels:
-    """Create square panels, optionally with a strip below each.
+    """Create panels, square if there are few, optionally with a strip below each.
 
     Args:
         grid: encoders, initialisations and fractions.
@@ -180,9 +181,10 @@ def _panels(
     rows = [row for row in rows if any(_pair(row | column) in grid.pairs for column in columns)]
     width = max(min(WIDTH, 0.8 + 2.6 * len(columns)), 1.7 * len(columns))
     side = (width - 0.7) / len(columns) - 0.15
+    tall = min(side, TALLEST) if len(rows) > 2 else side  # several rows fit on a page
     deep = 2 if below else 1
     figure = Figure(
-        figsize=(width, len(rows) * (side * (1 + below) + extra) + 0.5), layout="constrained"
+        figsize=(width, len(rows) * (tall * (1 + below) + extra) + 0.5), layout="constrained"
     )
     axes = figure.subplots(
         deep * len(rows), len(columns), squeeze=False, sharex=True, sharey="row",
@@ -193,7 +195,7 @@ def _panels(
         panel = list(axes[r * deep : (r + 1) * deep, c])
         panels[*_pair(row | column), (row | column)["frac"]] = panel
     for r, row in enumerate(rows):
-        row_header(axes[r * deep, 0], condition(**row), side + extra - 0.1)
+        row_header(axes[r * deep, 0], condition(**row), tall + extra - 0.1)
     texts = [condition(**column) for column in columns]
     return _Panels(figure, panels, list(axes[0]), texts, side)
 
