@@ -6,7 +6,8 @@ from omegaconf import OmegaConf
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.errors import ConfigError
 from tlunet.model.network import CONFIG_NAMES
-from tlunet.study.config.command import help_text, read_command
+from tlunet.study.config.command import read_command
+from tlunet.study.config.help import help_text
 from tlunet.study.training.resolve import instantiate
 
 ROOT = Path(__file__).parents[2]
@@ -117,12 +118,30 @@ def test_what_hydra_only_shows_is_left_to_it(flag: str) -> None:
         ("init=checkpoint", "init.path is not set"),
         ("epoch=3", "epoch: no such key, did you mean epochs?"),
         ("data.sed=3", "data.sed: no such key, did you mean data.seed?"),
-        ("+foo=1", "+foo: unknown key"),
+        ("+foo=1", "+foo: no such key; allowed: study, seed"),
         ("loss._target_=os.system", "loss._target_=os.system: not allowed"),
         ("augment._target_=builtins.eval", "augment._target_=builtins.eval: not allowed"),
         ("frac", "frac: cannot be read"),
         ("frac=[", "frac=[: cannot be read"),
         ("study=${nope}", "nope"),
+        (
+            "frac=[1.0,0.5]",
+            "expected a number above 0 and at most 1; several values: -m frac=1.0,0.5",
+        ),
+        ("lr=1e-3", "lr: no such key, did you mean optimizer.lr?"),
+        ("learning_rate=1e-3", "learning_rate: no such key, did you mean optimizer.lr?"),
+        ("+data.clases=[a]", "+data.clases: no such key, did you mean data.classes?"),
+        ("+data.classes=[a]", "+data.classes: exists already; remove the +"),
+        ("encoder=resnet34", "any other encoder of SMP or timm: encoder.name=resnet34"),
+        ("init=null", "init=null: no such choice, did you mean random?; allowed: checkpoint"),
+        ("logger=false", "logger=false: no such choice, did you mean csv?"),
+        ("encoder=", "encoder=: no such choice; allowed: convnext_tiny"),
+        ("data=steel", "your own images and masks: data=folder data.root=steel data.classes=["),
+        (
+            "hydra.launcher.n_jobs=2",
+            "hydra.launcher.n_jobs: no such key; python run.py --cfg hydra",
+        ),
+        ("--epochs=3", "unrecognized arguments: --epochs=3; keys have no dashes: epochs=3"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(line: str, says: str) -> None:
@@ -153,6 +172,7 @@ STUDIES = {  # cells per seed
     "tlunet_paper/synthetic_transfer": (4, "tlunet_paper_synthetic"),
     "neu_seg/sweep": (8, "neu_seg"),
     "neu_seg/baseline": (2, "neu_seg"),
+    "neu_seg/steps": (4, "neu_seg"),
     "loss_reading/sweep": (2, "loss_reading"),
 }
 

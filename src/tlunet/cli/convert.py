@@ -2,15 +2,13 @@
 
 import csv
 import io
-import json
-import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tlunet.errors import ConfigError, visible
+from tlunet.machine.command_line import run_command, tlunet_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,8 +75,10 @@ def _say(done: "Converted", classes: "Sequence[str]", unused: int, out: Path) ->
         if gone
     ]
     say(visible(f"lost to overlaps (the smaller object wins): {', '.join(lost) or 'none'}"))
-    say(visible(f"view it: tlunet data show {_word(out)} --classes {_word(_row(classes))}"))
-    say(visible(f"train on it: python run.py data=folder data.root={_word(out)} {_hydra(classes)}"))
+    view = tlunet_command("data", "show", out, "--classes", _row(classes))
+    train = run_command(("data", "folder"), ("data.root", out), ("data.classes", classes))
+    say(visible(f"view it: {view}"))
+    say(visible(f"train on it: {train}"))
 
 
 def _row(classes: "Sequence[str]") -> str:
@@ -90,20 +90,3 @@ def _row(classes: "Sequence[str]") -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(classes)
     return text.getvalue()
-
-
-def _word(text: Path | str) -> str:
-    return shlex.quote(str(text))
-
-
-def _hydra(classes: "Sequence[str]") -> str:
-    """Format the key for Hydra, quoted for a shell.
-
-    >>> print(_hydra(["scratch", "rolled in"]))
-    'data.classes=[scratch,"rolled in"]'
-    """
-    plain = re.compile(r"(?!(?:true|false|null|nan|inf)$)[a-z_][a-z0-9_-]*", re.I)
-    names = [
-        name if plain.fullmatch(name) else json.dumps(name, ensure_ascii=False) for name in classes
-    ]
-    return shlex.quote(f"data.classes=[{','.join(names)}]")
