@@ -163,7 +163,9 @@ def read_arguments(argv: Sequence[str], conf: Path) -> Namespace:
     parser = get_args_parser()
 
     def refuse(message: str) -> NoReturn:
-        raise ConfigError(f"{message}{_as_override(argv)}; see python run.py --help")
+        raise ConfigError(
+            f"{message}{_as_override(argv, message.split())}; see python run.py --help"
+        )
 
     parser.error = refuse  # type: ignore[method-assign]
     args = parser.parse_args(list(argv))
@@ -176,10 +178,11 @@ def read_arguments(argv: Sequence[str], conf: Path) -> Namespace:
     return args
 
 
-def _as_override(argv: Sequence[str]) -> str:
+def _as_override(argv: Sequence[str], unknown: Sequence[str]) -> str:
     """Suggest ``key=value`` for a key that was typed as an option: ``--epochs 3``."""
     for word, after in zip(argv, [*argv[1:], ""], strict=True):
-        if match := re.fullmatch(r"--([a-z][\w.]*)(?:=(.*))?", word):
+        match = re.fullmatch(r"--([a-z][\w.]*)(?:=(.*))?", word)
+        if match and word in unknown:
             is_value = after and not after.startswith("-") and "=" not in after
             value = match[2] if match[2] is not None else after if is_value else "VALUE"
             return f"; keys have no dashes: {shell_word(f'{match[1]}={value}')}"

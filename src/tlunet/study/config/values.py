@@ -192,11 +192,22 @@ def check(cfg: DictConfig) -> list[str]:
         way_out = f"; several values: -m {key}={several}" if several and key not in LISTS else ""
         faults.append(f"{key}={shown(value)}: expected {expected}{way_out}")
     faults += check_targets(cfg)
-    if not broken and OmegaConf.select(cfg, "logger.name") == "tensorboard":
+    return faults if broken else faults + _check_choices(cfg)
+
+
+def _check_choices(cfg: DictConfig) -> list[str]:
+    """What a choice of a group needs besides itself, one line per problem."""
+    faults: list[str] = []
+    if OmegaConf.select(cfg, "logger.name") == "tensorboard":
         try:
             require_extra("tensorboard", "tensorboard", what="logger=tensorboard")
         except ConfigError as error:
             faults += error.lines
-    if not broken and OmegaConf.select(cfg, "init.name") == "checkpoint" and not cfg.init.path:
+    if OmegaConf.select(cfg, "init.name") == "checkpoint" and not cfg.init.path:
         faults.append("init=checkpoint: init.path is not set; expected a run folder or a .ckpt")
+    if OmegaConf.select(cfg, "data.name") == "folder" and cfg.data.get("classes") == []:
+        faults.append(
+            "data.classes: not set; expected the names of the class ids 1, 2, … in the masks, "
+            "such as data.classes=[scratch,dent]"
+        )
     return faults
