@@ -15,8 +15,8 @@ Set a key with `key=value`; with `-m` it can have several comma-separated values
     python run.py encoder=densenet optimizer.lr=1e-4
     python run.py -m frac=1.0,0.5 seed=0,1,2
 
-Text with spaces, commas, `=`, brackets, quotes or letters beyond ASCII needs quotes for Hydra inside
-those of the shell; a leading `~` in a path is expanded:
+Text with spaces, commas, `=`, brackets, quotes or letters beyond ASCII needs quotes for Hydra
+inside those of the shell; a leading `~` in a path is expanded:
 
     python run.py data=severstal "data.root='~/steel (1)'"
 

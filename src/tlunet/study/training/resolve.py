@@ -6,13 +6,15 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from tlunet.data.batches import EpochOrder
 from tlunet.data.split import fingerprint
+from tlunet.data.synthetic.generate import CLASS_NAMES
 from tlunet.errors import ConfigError, WeightsError
 from tlunet.machine import device
 from tlunet.machine.console import Progress
 from tlunet.model.encoder import register_encoder
 from tlunet.model.init import checkpoint_source, imagenet_source
-from tlunet.model.network import CONFIG_NAMES, check_encoder
+from tlunet.model.network import CONFIG_NAMES, check_batch_of_one, check_encoder
 from tlunet.runs.cell import VERSION, Cell, Start, digest_of
 from tlunet.runs.data import datamodule
 from tlunet.study.config.instantiate import instantiate
@@ -57,6 +59,10 @@ def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
     name = config["encoder"]["name"]
     arch = config["arch"]["name"]
     check_encoder(name, len(data.pack.classes), data.pack.size, arch)
+    # Processes on GPUs normalise the whole batch together.
+    share = (0, machine.processes if machine.accelerator == "cpu" else 1)
+    if EpochOrder(data.rows["train"], config["batch_size"], 0, True, share=share).smallest == 1:
+        check_batch_of_one(name, len(data.pack.classes), data.pack.size, arch)
 
     init = config["init"]
     start: Start | None = None
@@ -68,6 +74,9 @@ def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
             case "checkpoint":
                 start = checkpoint_source(init["path"])
             case "synthetic":
+                check_encoder(
+                    name, len(CLASS_NAMES["sheets"]), tuple(init["size"]), key="init.size"
+                )
                 start = SyntheticPretraining(
                     name, init["n"], tuple(init["size"]), init["epochs"], init["seed"]
                 )
