@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tlunet.errors import ConfigError, visible
+from tlunet.errors import ConfigError, DataError, visible
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 FORMATS = ("coco", "yolo")
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
 
 @app.command()
@@ -56,6 +57,8 @@ def convert(
         raise ConfigError(f"--from {from_}: expected {', '.join(FORMATS)}")
     if images and from_ != "coco":
         raise ConfigError("--images: only for --from coco; YOLO's folders define where images are")
+    if source.suffix.lower() in ARCHIVES:
+        raise DataError(f"{source}: an archive; unpack it and pass what is in it")
     labelled = coco.read(source, images) if from_ == "coco" else yolo.read(source)
     with progress() as report:
         done = paint(labelled, out, report)

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from tlunet.data.readers.listing import IMAGE_SUFFIXES, plain
 
 SHOWN = 6
+LINK = "a link to a folder: not followed; copy the folder there"
 
 
 class Alike:
@@ -36,6 +37,7 @@ class Alike:
 
 def _bare(name: str) -> str:
     path = PurePosixPath(PurePosixPath(plain(name.replace("\\", "/"))).name.casefold())
+    path = path.with_suffix("")
     while path.suffix in (".txt", *IMAGE_SUFFIXES):
         path = path.with_suffix("")
     return re.sub(r"[\W_]+", "", path.name)
@@ -60,7 +62,7 @@ def _entry(path: Path) -> str:
     if not path.is_dir():
         return path.name
     if path.is_symlink():
-        return f"{path.name}/ (a link to a folder: not followed; pass the folder that it leads to)"
+        return f"{path.name}/ ({LINK})"
     try:
         kinds = Counter("folder" if p.is_dir() else p.suffix or "file" for p in path.iterdir())
     except OSError:

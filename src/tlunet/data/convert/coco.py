@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
-from tlunet.data.convert.alike import Alike, contents
+from tlunet.data.convert.alike import LINK, Alike, contents
 from tlunet.data.convert.categories import is_id, read_categories
 from tlunet.data.convert.labelled import Item, Labelled, Object, grouped, short
 from tlunet.data.convert.segmentation import EXPECTED, read_segmentation
@@ -144,6 +144,7 @@ def _images(file: Path, images: Entries, listing: Listing, folder: Path) -> _Ima
     found = _Images({}, [], set())
     told = {problem.image_id for problem in listing.problems}
     alike = Alike(listing.files)
+    links = {p.name: f"; {p} is {LINK}" for p in listing.ignored if p.is_symlink() and p.is_dir()}
     places: dict[str, int] = {}
     for place, image in enumerate(images):
         name, number = _name(image), image.get("id")
@@ -154,7 +155,8 @@ def _images(file: Path, images: Entries, listing: Listing, folder: Path) -> _Ima
         elif name in told:
             what = ""
         elif name not in listing.files:
-            what = f"file_name {short(name, 120)}: no such image in {folder}{alike.hint(name)}"
+            hint = links.get(name.split("/")[0]) or alike.hint(name)
+            what = f"file_name {short(name, 120)}: no such image in {folder}{hint}"
         elif name in places:
             what = f"file_name {short(name, 120)} is that of images[{places[name]}]; merge the two"
         else:

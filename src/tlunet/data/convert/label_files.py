@@ -58,8 +58,16 @@ def find_labels(table: Table, images: dict[str, Path], around: Listing) -> Label
     files = {i: texts[key] for i, label in expected.items() if (key := _key(label)) in texts}
     problems += _orphans(table, images, expected, files, others, around)
     missing = [label for image_id, label in expected.items() if image_id not in files]
-    notes = [f"{len(missing)} images have no label file and count as defect-free (no {missing[0]})"]
-    return LabelFiles(files, problems, notes if missing else [])
+    problems += [
+        Problem(str(label), "", "is not a file; remove it")
+        for label in missing
+        if os.path.lexists(label) and str(label) not in unusable
+    ]
+    notes = []
+    if missing:
+        number = f"{len(missing)} of {len(images)} images have no label file"
+        notes = [f"{number} and count as defect-free (the first: no {missing[0]})"]
+    return LabelFiles(files, problems, notes)
 
 
 def _orphans(

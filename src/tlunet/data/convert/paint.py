@@ -172,7 +172,8 @@ class _Canvas:
             return
         height, width = patch.mask.shape
         place = np.s_[patch.top : patch.top + height, patch.left : patch.left + width]
-        self._classes[place] |= patch.mask * np.uint32(1 << (class_id - 1))
+        classes = self._classes[place]
+        np.bitwise_or(classes, np.uint32(1 << (class_id - 1)), out=classes, where=patch.mask)
         wins = patch.mask & (self._area[place] >= area)
         self.ids[place][wins] = class_id
         self._area[place][wins] = area

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tlunet.data.convert.alike import contents
+from tlunet.data.convert.alike import LINK, contents
 from tlunet.data.convert.label_files import absolute, find_labels, images_at
 from tlunet.data.convert.labelled import short
 from tlunet.data.convert.table import LAYOUT, Table, find_file
@@ -41,16 +41,17 @@ def select(table: Table) -> Selection:
     if table.parts:
         chosen, problems = _named(table)
     else:
-        chosen = [
-            p for p in around.files.values() if "images" in p.relative_to(table.root).parts[:-1]
-        ]
-        problems = list(around.problems)
+        depth = len(table.root.parts)
+        chosen = [p for p in around.files.values() if "images" in p.parts[depth:-1]]
+        links = [p for p in _links(around) if "images" in Path(p.where).parts[depth:]]
+        problems = [*around.problems, *links] if chosen else list(around.problems)
     if not chosen:
         if problems:
             raise data_error(problems)
         where = ", ".join(map(str, table.parts)) or f"a folder named images/ in {table.root}"
         folder = next((part for part in table.parts if part.is_dir()), table.root)
-        raise DataError(f"{table.file}: no images in {where}; {contents(folder)}; {LAYOUT}")
+        layout = LAYOUT if table.parts else f"{LAYOUT}, or train: with their folder"
+        raise DataError(f"{table.file}: no images in {where}; {contents(folder)}; {layout}")
     base = root
     if not all(absolute(path).is_relative_to(root) for path in chosen):
         base = Path(os.path.commonpath([absolute(path).parent for path in chosen]))
@@ -63,6 +64,13 @@ def select(table: Table) -> Selection:
     problems += labels.problems
     notes = [*table.notes, *_skipped(table, around, images), *labels.notes]
     return Selection(images, labels.files, problems, notes)
+
+
+def _links(listing: Listing) -> Iterator[Problem]:
+    """Find linked folders, whose images would be missing without a word."""
+    for path in listing.ignored:
+        if path.is_symlink() and path.is_dir() and not path.name.startswith("."):
+            yield Problem(str(path), "", LINK)
 
 
 def _skipped(table: Table, around: Listing, images: dict[str, Path]) -> Iterator[str]:
@@ -82,7 +90,7 @@ def _named(table: Table) -> tuple[list[Path], list[Problem]]:
     for part in table.parts:
         if part.is_dir():
             listing = list_files(part, IMAGE_SUFFIXES)
-            problems += listing.problems
+            problems += [*listing.problems, *_links(listing)]
             paths: Iterable[Path] = listing.files.values()
         else:
             paths = _listed(part, table, problems)

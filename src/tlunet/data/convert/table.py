@@ -83,7 +83,7 @@ def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        raise DataError(f"{file}: cannot be read as UTF-8 text ({first_line(error)})") from error
+        raise DataError(f"{file}: cannot be read as text in UTF-8 ({first_line(error)})") from error
 
 
 def _parse(file: Path, text: str) -> dict[str, Any]:
@@ -127,8 +127,8 @@ def _root(file: Path, path: Any) -> Path:
     if found := _first(near, path, Path.is_dir):
         return found
     raise DataError(
-        f"{file}: path: {path}: no such folder; write the folder that train and val are relative "
-        "to (path: . is that of this file)"
+        f"{file}: path: {short(path, 120)}: no such folder; write the folder that train and val "
+        "are relative to (path: . is that of this file)"
     )
 
 
@@ -143,12 +143,12 @@ def _parts(
         for entry in entries if isinstance(entries, list) else [entries]:
             if not isinstance(entry, str):
                 raise DataError(f"{file}: {key}: {short(entry)}; expected a folder, or a text file")
-            near = (entry, entry.removeprefix("../"))  # Roboflow writes ../train/images
+            near = (entry.removeprefix("../"), entry)  # Roboflow writes ../train/images
             places = [_first((root, file.parent), name, Path.exists) for name in near]
             if place := places[0] or places[1]:
                 found.append(place)
             else:
-                missing[f"{key}: {entry}"] = key
+                missing[f"{key}: {short(entry, 120)}"] = key
     lines = {text: f"{file}: {text}: no such folder or file in {root}" for text in missing}
     needed = [line for text, line in lines.items() if missing[text] != "test" or not found]
     if needed:

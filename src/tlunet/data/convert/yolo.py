@@ -63,7 +63,9 @@ def _objects(
     try:
         text = labels.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        return [], [Problem(str(labels), image_id, f"cannot be read ({first_line(error)})")]
+        return [], [
+            Problem(str(labels), image_id, f"cannot be read as UTF-8 ({first_line(error)})")
+        ]
     objects, problems = [], []
     for row, line in enumerate(text.splitlines(), start=1):
         where = f"{labels} row {row}"
