@@ -154,6 +154,22 @@ def test_the_only_image_missing_gets_a_hint(convert: Run, tmp_path: Path) -> Non
     )
 
 
+def test_a_folder_without_images_is_described(convert: Run, tmp_path: Path) -> None:
+    export(tmp_path / "x.json", ("deep/deep/a.png",), images=images("a.png", "b.png"))
+    begin = (
+        "x.json: image 'a.png' is neither next to it nor in images/; pass its folder as --images"
+    )
+    args = ("x.json", "out", "--from", "coco")
+    hint = "; there is 'deep/deep/a.png': correct the name"
+    assert convert(*args) == (2, "", f"{begin}{hint}\n")
+    (tmp_path / "deep/deep/a.png").rename(tmp_path / "deep/deep/a.heic")
+    assert convert(*args) == (2, "", f"{begin}; it contains deep/ (1 folder), x.json\n")
+    begin = "x.json images[0]: file_name 'a.png': no such image in deep/deep"
+    assert convert(*args, "--images", "deep/deep") == (2, "", f"{begin}; it contains a.heic\n")
+    (tmp_path / "deep/deep/a.heic").unlink()
+    assert convert(*args, "--images", "deep/deep") == (2, "", f"{begin}; it is empty\n")
+
+
 @pytest.mark.parametrize("kind", ["content", "link", "id"])
 def test_an_unreadable_image_is_one_line(kind: str, convert: Run, tmp_path: Path) -> None:
     runs = {"counts": [400], "size": [20, 20]}  # of another size

@@ -314,3 +314,9 @@ def test_sizes_that_differ(convert: Run, tmp_path: Path) -> None:
         "them (1280×512 is near the median size)" in out
     )
     assert out.endswith("'data.classes=[dent,scratch]' 'data.size=[1280,512]'\n")
+
+
+def test_unpacked_too_deep(convert: Run, tmp_path: Path) -> None:
+    put(tmp_path / "set/set", TRAIN | {"data.yaml": NAMES})
+    code, _, err = convert("set", "out", "--from", "yolo")
+    assert (code, err) == (2, "set: contains no data.yaml; pass set/set\n")

@@ -67,5 +67,8 @@ def _entry(path: Path) -> str:
         kinds = Counter("folder" if p.is_dir() else p.suffix or "file" for p in path.iterdir())
     except OSError:
         return f"{path.name}/ (cannot be read)"
-    inside = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common(3))
+    inside = ", ".join(
+        f"{number} {kind}{'s' if number > 1 and kind == 'folder' else ''}"
+        for kind, number in kinds.most_common(3)
+    )
     return f"{path.name}/ ({inside or 'empty'})"

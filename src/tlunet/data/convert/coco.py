@@ -41,6 +41,11 @@ def read(source: Path, images: Path | None = None) -> Labelled:
         require_folder(images, "expected the folder that the file names are relative to")
     folder = images or _image_folder(file, content["images"])
     listing = list_files(folder, IMAGE_SUFFIXES)
+    if not listing.files and not listing.problems:
+        first = short(content["images"][0].get("file_name"), 120)
+        raise DataError(
+            f"{file} images[0]: file_name {first}: no such image in {folder}; {contents(folder)}"
+        )
     entries = _images(file, content["images"], listing, folder)
     found = _objects(file, content["annotations"], list(names), entries)
 
@@ -115,9 +120,10 @@ def _image_folder(file: Path, images: Entries) -> Path:
         return best
     first = names[0] if names else images[0].get("file_name")
     there = [name for folder in (here, above / "images") for name in _listed(folder)]
+    hint = Alike(there).hint(str(first)) or f"; {contents(here)}"
     raise DataError(
         f"{file}: image {short(first, 120)} is neither next to it nor in images/; pass its folder "
-        f"as --images{Alike(there).hint(str(first))}"
+        f"as --images{hint}"
     )
 
 

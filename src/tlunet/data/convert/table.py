@@ -75,7 +75,9 @@ def _find(source: Path) -> Path:
             return file
     what = f"several YAML files and no data.yaml; pass the one to use; {contents(source)}"
     if len(others) < 2:
-        what = f"contains no data.yaml; {LAYOUT}; {contents(source)}"
+        deeper = next(iter(sorted(source.glob("*/data.yaml"))), None)
+        instead = f"pass {deeper.parent}" if deeper else f"{LAYOUT}; {contents(source)}"
+        what = f"contains no data.yaml; {instead}"
     raise DataError(f"{source}: {what}")
 
 
