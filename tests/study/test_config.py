@@ -1,3 +1,4 @@
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +7,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from tlunet.data.datamodule import DefectDataModule
+from tlunet.data.dataset import Strips
 from tlunet.errors import ConfigError
 from tlunet.model.network import CONFIG_NAMES
 from tlunet.study.config.command import read_command
@@ -52,9 +54,10 @@ def test_every_yaml_composes(group: str, choice: str) -> None:
 
 def test_every_key_of_data_reaches_the_datamodule() -> None:
     [cfg] = read()
-    keys = set(cfg.data) - {"name", "seed"}
-    accepted = set(DefectDataModule.__init__.__annotations__)
-    assert keys <= accepted
+    accepted = {"name", "classes"}
+    for kind in (DefectDataModule, Strips):
+        accepted |= set(inspect.signature(kind).parameters)
+    assert set(cfg.data) <= accepted
 
 
 def test_an_experiment_is_a_primary_configuration(tmp_path: Path) -> None:

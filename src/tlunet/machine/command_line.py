@@ -9,7 +9,10 @@ from pathlib import Path
 _PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)(?:[A-Za-z_/]|\.{1,2}/)[\w./-]*", re.A | re.I)
 
 
-def run_command(*overrides: tuple[str, str | Path | Sequence[str]]) -> str:
+Value = str | Path | Sequence[str] | Sequence[int]
+
+
+def run_command(*overrides: tuple[str, Value]) -> str:
     """Format a training command.
 
     Args:
@@ -30,7 +33,7 @@ def tlunet_command(*words: str | Path) -> str:
     return shlex.join(["tlunet", *map(_as_argument, words)])
 
 
-def override(key: str, value: str | Path | Sequence[str]) -> str:
+def override(key: str, value: Value) -> str:
     r"""Format ``key=value`` for ``run.py`` so that it can be pasted into a shell.
 
     >>> print(override("data.classes", ["scratch", "rolled in"]))
@@ -52,12 +55,14 @@ def shell_word(word: str) -> str:
     return shlex.quote(word)
 
 
-def hydra_value(value: str | Iterable[str], quote: str = "'") -> str:
-    """Format a text, or a list of texts, in Hydra's grammar, with quotes only where needed.
+def hydra_value(value: str | int | Iterable[str | int], quote: str = "'") -> str:
+    """Format a text, or a list, in Hydra's grammar, with quotes only where needed.
 
     >>> hydra_value("runs/a"), hydra_value("a,b"), hydra_value("1"), hydra_value(["a", "null"])
     ('runs/a', "'a,b'", "'1'", "[a,'null']")
     """
+    if isinstance(value, int):
+        return str(value)
     if not isinstance(value, str):
         return f"[{','.join(hydra_value(item, quote) for item in value)}]"
     if _PLAIN.fullmatch(value):
