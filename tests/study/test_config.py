@@ -148,6 +148,7 @@ def test_what_hydra_only_shows_is_left_to_it(flag: str) -> None:
             "frac=[1.0,0.5]",
             "expected a number above 0 and at most 1; several values: -m frac=1.0,0.5",
         ),
+        ("trainer.device=2", "trainer.device: no such key, did you mean trainer.devices?"),
         ("lr=1e-3", "lr: no such key, did you mean optimizer.lr?"),
         ("learning_rate=1e-3", "learning_rate: no such key, did you mean optimizer.lr?"),
         ("+data.clases=[a]", "+data.clases: no such key, did you mean data.classes?"),

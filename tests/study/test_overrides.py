@@ -129,12 +129,18 @@ def test_several_values_name_m(word: str, way_out: str) -> None:
         ("encoder = resnet", "expected key=value, without spaces around the ="),
         ("study='my steel (1)'", "expected a folder name of letters"),
         ("frac==0.5", "expected key=value"),
+        ("-m seed=0,1, frac=1", "ends with a comma; remove it: seed=0,1"),
     ],
 )
 def test_what_hydra_cannot_read_comes_with_what_to_type(typed: str, way_out: str) -> None:
     line = refused(*shlex.split(typed))
     assert way_out in line
     assert "Exception" not in line
+
+
+def test_a_glob_selects_choices() -> None:
+    assert len(read("-m", "encoder=glob(efficientnet_lite*)")) == 3
+    assert "several values need -m" in refused("encoder=glob(*)")
 
 
 def test_what_to_type_works() -> None:

@@ -58,17 +58,23 @@ _SHOWN = ("--help", "seed=1", "trainer")
 
 
 def test_a_sweep_finds_the_same_folders(
-    tiny: tuple[str, ...], tlunet_train: Run, run_here: Run, tmp_path: Path
+    tiny: tuple[str, ...],
+    tlunet_train: Run,
+    run_here: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    line = ("-m", "seed=1", *tiny, "encoder.name=mobilenet_v2", "trainer=cpu")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # and ~ is expanded for Hydra's folders, too
+    line = ("-m", "seed=1", *tiny, "encoder.name=mobilenet_v2", "trainer=cpu", "paths.runs=~/runs")
     done = tlunet_train(*line)
     assert done.returncode == 0, done.stderr
-    folders = sorted(tmp_path.glob("runs/synthetic/*/"))
+    folders = sorted(tmp_path.glob("home/runs/synthetic/*/"))
     assert len(folders) == 1
     again = run_here(*line, cwd=tmp_path)
     assert again.returncode == 0
     assert again.stdout.count("already finished") == 1
-    assert sorted(tmp_path.glob("runs/synthetic/*/")) == folders
+    assert sorted(tmp_path.glob("home/runs/synthetic/*/")) == folders
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "home"]
 
 
 def test_without_a_checkout_it_says_where_it_looked(

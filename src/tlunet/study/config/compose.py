@@ -170,9 +170,9 @@ def no_such_key(key: str, names: Sequence[str], base: DictConfig) -> str:
     """Describe an unknown key: the nearest one, also of another section, and those allowed here."""
     last, everywhere = key.lstrip("+").rpartition(".")[2], _keys(base)
     same_name = [k for k in everywhere if k.rpartition(".")[2] == last]
-    near = nearest(key, names) or nearest(key, everywhere)
-    if meant := _OTHER_PROGRAMS.get(last) or (same_name[0] if same_name else ""):
-        near = f", did you mean {meant}?"
+    meant = _OTHER_PROGRAMS.get(last) or (same_name[0] if same_name else "")
+    near = nearest(key, names) or (f", did you mean {meant}?" if meant else "")
+    near = near or nearest(key, everywhere)
     return f"{key}: no such key{near}; allowed: {', '.join(names)}"
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, QuotedString
 from hydra.errors import OverrideParseException
@@ -51,7 +52,9 @@ def parse(words: Sequence[str], base: DictConfig) -> list[Override]:
 
 
 def _parse(word: str) -> Override:
-    return OverridesParser.create().parse_overrides([word])[0]
+    hydra = GlobalHydra.instance()
+    loader = hydra.config_loader() if hydra.is_initialized() else None  # for glob(…)
+    return OverridesParser.create(loader).parse_overrides([word])[0]
 
 
 def is_readable(word: str) -> bool:
@@ -74,6 +77,8 @@ def _unreadable(word: str, following: Sequence[str], base: DictConfig) -> str:
         joined = re.sub(r",\s+", ",", " ".join([word, *following[:n]]))
         if is_readable(joined):
             return f"{word}: split at a space; as one word: {shell_word(joined)}"
+    if is_readable(word.rstrip(", ")):
+        return f"{word}: ends with a comma; remove it: {shell_word(word.rstrip(', '))}"
     key, value = match["key"], match["value"]
     meant: str | list[str] = re.sub(r"^(['\"])(.*)\1$", r"\2", value)
     if _is_list(base, key):
