@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
@@ -12,6 +12,8 @@ from rich.text import Text
 
 #: Called with the name of the task, the number of steps done, and the total.
 Progress = Callable[[str, int, int], None]
+
+UNLIMITED = 10_000  # width of a file or pipe
 
 console = Console(highlight=False)
 if not console.is_terminal:
@@ -21,6 +23,18 @@ if not console.is_terminal:
 def say(text: str) -> None:
     """Print one line, never truncated and never interpreted as markup."""
     console.print(text, markup=False, soft_wrap=True)
+
+
+def show(draw: Callable[[int], RenderableType]) -> None:
+    """Print what is laid out for a width: the terminal's, or as wide as needed in a file or pipe.
+
+    Args:
+        draw: called with the number of characters that are available.
+    """
+    if console.is_terminal:
+        console.print(draw(console.width))
+    else:
+        Console(highlight=False, width=UNLIMITED).print(draw(UNLIMITED))
 
 
 def complain(*lines: str) -> None:

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
 from itertools import compress
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from omegaconf import OmegaConf
 
 from tlunet.errors import first_line
 from tlunet.machine import jobs
-from tlunet.machine.console import complain, console, say
+from tlunet.machine.console import complain, say, show
 from tlunet.machine.files import read_json, write_text, write_whole
 from tlunet.runs import results
 from tlunet.runs.folder import is_finished, lock, mark_dead, state_of
@@ -97,7 +98,8 @@ class Sweep:
         for study in self.studies:
             study.mkdir(parents=True, exist_ok=True)
             table = results.gather(study)
-            console.print(results.show(table, {f.name for f in folders if f.parent == study}))
+            names = {f.name for f in folders if f.parent == study}
+            show(partial(results.show, table, names))
             say(f"results: {study / 'results.csv'}    runs: {study}/<cell>/")
         unfinished = [f for f in folders if not is_finished(f)]
         for folder in unfinished:
