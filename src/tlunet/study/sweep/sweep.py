@@ -22,7 +22,7 @@ from tlunet.runs import results
 from tlunet.runs.folder import is_finished, lock, mark_dead, state_of
 from tlunet.runs.status import Row, read_study
 from tlunet.study.sweep.job import let_workers_end
-from tlunet.study.sweep.launcher import LEFT_OUT, Launcher, watch_queue
+from tlunet.study.sweep.launcher import CELLS, LEFT_OUT, Launcher, watch_queue
 from tlunet.study.sweep.locate import PlannedCell, last_changes, locate
 
 TRIES = 2  # attempts per cell: after this many deaths the others are launched without it
@@ -100,7 +100,8 @@ class Sweep:
             table = results.gather(study)
             names = {f.name for f in folders if f.parent == study}
             show(partial(results.show, table, names))
-            say(f"results: {study / 'results.csv'}    runs: {study}/<cell>/")
+            runs = names.pop() if len(names) == 1 else "<cell>"
+            say(f"results: {study / 'results.csv'}    runs: {study / runs}/")
         unfinished = [f for f in folders if not is_finished(f)]
         for folder in unfinished:
             error = read_json(folder / "status.json").get("error")
@@ -124,8 +125,10 @@ class Sweep:
     def _attempt(self, job: Callable[[], object], is_over: Sequence[bool]) -> bool:
         """Return whether Hydra's launcher completed; if not, report the reason in one line."""
         argv = sys.argv
+        if self.launcher.is_search or len(self.asked) > 1:
+            sys.argv = [*sys.argv, f"++hydra.job.env_set.{CELLS}='{len(self.asked)}'"]
         if numbers := " ".join(map(str, compress(range(len(is_over)), is_over))):
-            sys.argv = [*argv, f"++hydra.job.env_set.{LEFT_OUT}='{numbers}'"]
+            sys.argv = [*sys.argv, f"++hydra.job.env_set.{LEFT_OUT}='{numbers}'"]
         if self.launcher.is_slurm:
             watch_queue()
         if self.launcher.is_search:
