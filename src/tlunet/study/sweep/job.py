@@ -55,6 +55,7 @@ def run_job(cfg: DictConfig) -> float | None:
     target = str(hydra.launcher._target_)
     if target.endswith(".BasicLauncher") or os.environ.get(STARTED_BY) == str(os.getpid()):
         return run_cell(cfg)
+    os.environ["TTY_COMPATIBLE"] = "0"  # no live lines: several workers share the terminal
     if share := os.environ.get("OMP_NUM_THREADS"):
         cfg.trainer.threads = cfg.trainer.threads or int(share)  # this cell's part of the cores
     if target.endswith(".JoblibLauncher"):
