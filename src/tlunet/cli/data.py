@@ -56,8 +56,9 @@ def check(
 
     Exit code 0: no problems. 2: problems.
     """
-    from tlunet.data.checks.describe import describe, read_source
+    from tlunet.data.checks.describe import describe
     from tlunet.data.checks.examine import examine
+    from tlunet.data.dataset import read_source
     from tlunet.data.source import data_error
     from tlunet.machine.console import progress, say
 
@@ -105,8 +106,8 @@ def show(
     Exit code 1: some images have problems (the first are listed); the page
     shows the others.
     """
-    from tlunet.data.checks.describe import read_source
     from tlunet.data.checks.survey import survey
+    from tlunet.data.dataset import read_source
     from tlunet.data.source import data_error
     from tlunet.machine.console import complain, progress, say
     from tlunet.report.dataset.facts import sum_up

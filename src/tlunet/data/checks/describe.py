@@ -1,41 +1,17 @@
 """Describe a data set, and find classes that cannot be learned, before training."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from tlunet.data import duplicates
 from tlunet.data.checks.examine import Findings
-from tlunet.data.readers.layouts import LAYOUTS, recognise
 from tlunet.data.source import Record, Source
 from tlunet.data.split import make_split
-from tlunet.data.synthetic.generate import is_drawn, read
 from tlunet.errors import ConfigError, DataError
 
 NAMED = 5  # most sizes or ignored files to list
-
-
-def read_source(root: Path, kind: str, classes: Sequence[str] = ()) -> Source:
-    """List a data set of any known layout.
-
-    Args:
-        root: its folder.
-        kind: ``severstal``, ``folder``, ``neu_seg``, or ``auto`` (detected from the sub-folders).
-        classes: for ``folder``: names of the class ids 1…M.
-
-    Raises:
-        ConfigError: the kind is unknown, or class names are missing.
-        DataError: the folder has another layout.
-    """
-    kind = recognise(root) if kind == "auto" else kind
-    if kind == "severstal" and is_drawn(root):
-        return read(root)
-    if kind not in LAYOUTS:
-        allowed = ", ".join(("auto", *LAYOUTS))
-        raise ConfigError(f"{kind}: unknown kind of data set; expected {allowed}")
-    return LAYOUTS[kind].read(root, classes)
 
 
 def describe(source: Source, findings: Findings, *, frac: float, split: str) -> list[str]:

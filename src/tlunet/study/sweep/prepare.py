@@ -73,7 +73,7 @@ def _introduce(cell: Cell) -> None:
     ]
     if pack.left_out:
         lines.append(f"{len(pack.left_out)} problems; affected images are skipped (see meta.json)")
-    if data.dataset == "synthetic":
+    if data.dataset.name == "synthetic":
         banner(
             "SYNTHETIC DATA",
             f"{len(pack)} procedural strips of {height}×{width}. They are not steel: "
@@ -82,7 +82,7 @@ def _introduce(cell: Cell) -> None:
             "Real data: put Kaggle's train_images/ and train.csv in data/severstal (README.md).",
         )
     else:
-        say(f"{data.dataset}: {len(pack)} images of {height}×{width} from {data.root}")
+        say(f"{data.dataset.name}: {len(pack)} images of {height}×{width} from {data.dataset.root}")
         say("\n".join(lines))
     machine = cell.hardware
     mib = pack.nbytes / 2**20
