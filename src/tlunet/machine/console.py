@@ -43,7 +43,8 @@ def show(draw: Callable[[int], RenderableType]) -> None:
 
 def complain(*lines: str) -> None:
     """Print lines to standard error."""
-    print(*lines, sep="\n", file=sys.stderr, flush=True)
+    if lines:
+        print(*lines, sep="\n", file=sys.stderr, flush=True)
 
 
 def banner(title: str, *lines: str) -> None:

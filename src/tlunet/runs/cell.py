@@ -25,10 +25,6 @@ class Start(Protocol):
     def identity(self) -> str:
         """Fingerprint, part of the cell's digest."""
 
-    @property
-    def is_remote(self) -> bool:
-        """Whether the weights are downloaded."""
-
     def file(self, cache: Path, hardware: "Hardware") -> Path:
         """Return the weights as a local file, downloaded or trained if missing.
 

@@ -103,9 +103,7 @@ class Sweep:
             runs = names.pop() if len(names) == 1 else "<cell>"
             say(f"results: {study / 'results.csv'}    runs: {study / runs}/")
         unfinished = [f for f in folders if not is_finished(f)]
-        for folder in unfinished:
-            error = read_json(folder / "status.json").get("error")
-            complain(f"{folder}: {state_of(folder)}" + (f": {error}" if error else ""))
+        complain(*_what_failed(unfinished))
         if self.launcher.is_search and self._is_whole:
             self._show_best()
         is_search_broken = self.launcher.is_search and not self._is_whole
@@ -173,6 +171,19 @@ class Sweep:
             }
             busy += jobs.queue(ours) or {}
         return busy
+
+
+def _what_failed(folders: Sequence[Path]) -> list[str]:
+    """Say why cells are not finished; the reason of several cells is one line."""
+    by_reason: dict[str, list[Path]] = {}
+    for folder in folders:
+        error = read_json(folder / "status.json").get("error")
+        reason = state_of(folder) + (f": {error}" if error else "")
+        by_reason.setdefault(reason, []).append(folder)
+    return [
+        f"{own[0]}: {reason}" if len(own) == 1 else f"{len(own)} cells {reason}"
+        for reason, own in by_reason.items()
+    ]
 
 
 def _hush_optuna() -> None:
