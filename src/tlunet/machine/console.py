@@ -37,7 +37,7 @@ def show(draw: Callable[[int], RenderableType]) -> None:
     Args:
         draw: called with the number of characters that are available.
     """
-    out = console if console.is_terminal else Console(highlight=False, width=UNLIMITED)
+    out = console if console.is_terminal else type(console)(highlight=False, width=UNLIMITED)
     out.print(draw(width()))
 
 
