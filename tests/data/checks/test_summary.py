@@ -57,8 +57,8 @@ def test_near_duplicates_by_hand(tmp_path: Path) -> None:
     official = summarise(found, split="official")
     assert official.parts() == "train/val/test: 11/2/8 (official test set)"
     assert official.duplicated() == (
-        "6 images are near-duplicates (also flipped or rotated): 2 groups, 3 images not used "
-        "because a test image repeats them"
+        "6 images are near-duplicates (also flipped or rotated): 2 groups; 3 training images "
+        "repeat a test image and are not used"
     )
 
 
@@ -140,6 +140,6 @@ def test_the_commands_agree_on_neu_seg(real: Path) -> None:
         agree(source, found, part=part)
     official = summarise(found, split="official")
     assert official.duplicated() == (
-        "4,440 images are near-duplicates (also flipped or rotated): 1,070 groups, 2,466 images "
-        "not used because a test image repeats them"
+        "4,440 images are near-duplicates (also flipped or rotated): 1,070 groups; 2,466 training "
+        "images repeat a test image and are not used"
     )

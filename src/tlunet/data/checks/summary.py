@@ -143,11 +143,11 @@ class Summary:
             return "no near-duplicates"
         n = sum(len(repeat.rows) for repeat in self.repeats)
         groups = f"{len(self.repeats):,} group" + ("s" if len(self.repeats) > 1 else "")
-        text = f"{n:,} images are near-duplicates (also flipped or rotated): {groups}, "
+        text = f"{n:,} images are near-duplicates (also flipped or rotated): {groups}"
         if self.is_official and self.split is not None:
             unused = ~self.part("train") & (self.split["subset"] == "unused").to_numpy()
-            return text + f"{unused.sum():,} images not used because a test image repeats them"
-        return text + "each on one side of the split"
+            return f"{text}; {unused.sum():,} training images repeat a test image and are not used"
+        return f"{text}, each on one side of the split"
 
     def warnings(self) -> list[str]:
         """List what may spoil a result, one line each; none of it is a problem of a file."""
