@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from tlunet.errors import UserError, first_line
-from tlunet.machine.console import complain, say
+from tlunet.machine.console import complain, console, say
 from tlunet.machine.files import read_json, write_text
 from tlunet.model.scores import DEAD_BELOW
 from tlunet.runs.cell import Cell
@@ -17,6 +17,7 @@ from tlunet.runs.folder import lock, set_state, state_of
 from tlunet.runs.results import not_found
 from tlunet.study.training import processes, record
 from tlunet.study.training.fit import train_and_test
+from tlunet.study.training.lines import clock, fitted, score
 from tlunet.study.training.resolve import resolve
 from tlunet.study.training.signals import Stopped, Stopping, heed_signals
 from tlunet.study.training.starting_weights import starting_weights
@@ -58,6 +59,8 @@ def run_cell(cfg: DictConfig) -> float | None:
             say(f"✓ {cell.title}: already finished ({cell.folder})")
             return read_json(cell.folder / "meta.json")["best_val_loss"]
         try:
+            if not console.is_terminal:  # its live line would say it
+                say(f"  {cell.title}  → {cell.folder}")
             _begin(cell)
             if cell.hardware.processes > 1 and not is_given:
                 processes.launch(work, cell.config, cell.hardware, stopping)
@@ -139,16 +142,10 @@ def _set_aside_if_damaged(cell: Cell) -> None:
 
 def _announce(cell: Cell, meta: dict[str, Any]) -> None:
     scores = read_json(cell.folder / "metrics.json")
-    named = {
-        "Dice": scores["dice_image"],
-        "IoU": scores["iou_image"],
-        "MLA": scores["mla"],
-        "AUC": scores["auc"]["mean"],
-    }
-    shown = "  ".join(f"{k} {v:.3f}" for k, v in named.items() if v is not None)
-    dead = scores["dead_classes"]
-    alarm = f"  {not_found(dead)} (pooled Dice below {DEAD_BELOW:g})" if dead else ""
-    say(f"✓ {cell.title}: {shown}  {meta['seconds']:.0f} s{alarm}  → {cell.folder}")
+    told = (score("test Dice", scores["dice_image"]), score("MLA", scores["mla"]))
+    say(fitted(f"✓ {cell.title}", *told, clock(meta["seconds"])))
+    if dead := scores["dead_classes"]:
+        say(f"! {cell.title}: {not_found(dead)} (pooled Dice below {DEAD_BELOW:g})")
 
 
 def _fail(cell: Cell, error: str) -> None:
