@@ -129,18 +129,18 @@ def composed_once() -> Iterator[None]:
     """For command lines by the hundred: what the files alone say is composed once."""
     from tlunet.study.config import command
 
-    known: dict[tuple[str, Path, bool], Any] = {}
-    compose = command._compose
+    known: dict[tuple[str, bool], Any] = {}
+    compose = command.compose_cell
 
     def quick(
-        name: str, overrides: list[str], conf: Path, base: object = None, with_hydra: bool = False
+        name: str, overrides: list[str], base: object = None, with_hydra: bool = False
     ) -> Any:
         if overrides or name != "config":
-            return compose(name, overrides, conf, base, with_hydra)
-        if (name, conf, with_hydra) not in known:
-            known[name, conf, with_hydra] = compose(name, overrides, conf, base, with_hydra)
-        return known[name, conf, with_hydra].copy()
+            return compose(name, overrides, base, with_hydra)
+        if (name, with_hydra) not in known:
+            known[name, with_hydra] = compose(name, overrides, base, with_hydra)
+        return known[name, with_hydra].copy()
 
-    command._compose = quick
+    command.compose_cell = quick
     yield
-    command._compose = compose
+    command.compose_cell = compose

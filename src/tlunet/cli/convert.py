@@ -2,15 +2,13 @@
 
 import csv
 import io
-import json
-import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tlunet.errors import ConfigError, DataError, visible
+from tlunet.machine.command_line import run_command, tlunet_command
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -84,25 +82,26 @@ def _say(done: "Converted", labelled: "Labelled", out: Path) -> None:
     ]
     say(visible(f"lost to overlaps (the smaller object wins): {', '.join(lost) or 'none'}"))
     size = _size(done.sizes)
-    say(visible(f"view it: tlunet data show {_word(out)} --classes {_word(_row(classes))}"))
-    keys = f"data=folder data.root={_word(out)} {_hydra(classes)}{size}"
-    say(visible(f"train on it: python run.py {keys}"))
+    train = run_command(("data", "folder"), ("data.root", out), ("data.classes", classes), *size)
+    view = tlunet_command("data", "show", out, "--classes", _row(classes))
+    say(visible(f"view it: {view}"))
+    say(visible(f"train on it: {train}"))
 
 
-def _size(sizes: "Counter[tuple[int, int]]") -> str:
+def _size(sizes: "Counter[tuple[int, int]]") -> "list[tuple[str, Sequence[int]]]":
     """Say that the images differ in size, and return the key that resizes them."""
     from tlunet.data.convert.sizes import common_size
     from tlunet.machine.console import say
 
     if len(sizes) == 1:
-        return ""
+        return []
     (low, left), (high, right) = (tuple(map(end, *sizes)) for end in (min, max))
     height, width = common_size(sizes)
     say(
         f"the images have {len(sizes)} sizes, {low} to {high} pixels high and {left} to {right} "
         f"wide; data.size resizes them ({height}×{width} is near the median size)"
     )
-    return f" 'data.size=[{height},{width}]'"
+    return [("data.size", (height, width))]
 
 
 def _row(classes: "Sequence[str]") -> str:
@@ -114,20 +113,3 @@ def _row(classes: "Sequence[str]") -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(classes)
     return text.getvalue()
-
-
-def _word(text: Path | str) -> str:
-    return shlex.quote(str(text))
-
-
-def _hydra(classes: "Sequence[str]") -> str:
-    """Format the key for Hydra, quoted for a shell.
-
-    >>> print(_hydra(["scratch", "rolled in"]))
-    'data.classes=[scratch,"rolled in"]'
-    """
-    plain = re.compile(r"(?!(?:true|false|null|nan|inf)$)[a-z_][a-z0-9_-]*", re.I)
-    names = [
-        name if plain.fullmatch(name) else json.dumps(name, ensure_ascii=False) for name in classes
-    ]
-    return shlex.quote(f"data.classes=[{','.join(names)}]")

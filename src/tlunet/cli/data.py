@@ -9,6 +9,7 @@ import typer
 
 from tlunet.cli import convert, get
 from tlunet.errors import ConfigError, DataError, visible
+from tlunet.machine.command_line import run_command
 
 app = typer.Typer(no_args_is_help=True, help="Get, check, view and convert data sets.")
 app.add_typer(get.app, name="get")
@@ -167,7 +168,8 @@ def synth(
     )
     say(visible(f"{out}: {n} synthetic strips of {size} (not steel)"))
     say(f"images per class: {shown}; defect-free {plan.count(())}")
-    say(visible(f"train on it: python run.py data=severstal data.root={out}"))
+    line = run_command(("data", "severstal"), ("data.root", out))
+    say(visible(f"train on it: {line}"))
 
 
 def _require_split(split: str, frac: float) -> None:

@@ -47,7 +47,7 @@ def test_coco_polygons_and_runs(convert: Run, tmp_path: Path) -> None:
         "out: 2 images (1 without objects), 2 objects of 2 classes: 1 = rolled in, 2 = dent",
         "lost to overlaps (the smaller object wins): none",
         "view it: tlunet data show out --classes 'rolled in,dent'",
-        "train on it: python run.py data=folder data.root=out 'data.classes=[\"rolled in\",dent]'",
+        "train on it: python run.py data=folder data.root=out \"data.classes=['rolled in',dent]\"",
     ]
     mask = mask_of(Path("out"), "a.png")
     assert [int((mask == m).sum()) for m in (1, 2)] == [9, 64 + 15]

@@ -120,8 +120,11 @@ def _read_class_ids(path: Path, shape: tuple[int, int], classes: int) -> np.ndar
             )
         ids = np.asarray(file).astype(np.int64)
     if (top := int(ids.max())) > classes:
+        is_black_and_white = top == 255 and not ((ids > 0) & (ids < 255)).any()
+        way_out = "; masks of 0 and 255 need the class id instead of 255" * is_black_and_white
         raise DataError(
             f"class id {top}; expected 0 (background) to {classes} (one per name in data.classes)"
+            + way_out
         )
     return ids
 
