@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tlunet.cli import convert, get
-from tlunet.errors import ConfigError, DataError, UserError, visible
+from tlunet.errors import ConfigError, DataError, UserError, reason_of, visible
 
 app = typer.Typer(no_args_is_help=True, help="Get, check, view and convert data sets.")
 app.add_typer(get.app, name="get")
@@ -159,7 +159,7 @@ def synth(
         except ValueError as error:
             raise ConfigError(f"tlunet data synth: {error}") from None
         except OSError as error:
-            raise DataError(f"{out}: cannot be written ({error.strerror or error})") from error
+            raise DataError(f"{out}: cannot be written ({reason_of(error)})") from error
     plan = plan_classes(n, seed=seed, balance=balance)
     shown = ", ".join(
         f"{name} {sum(m in classes for classes in plan)}"
