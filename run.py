@@ -14,6 +14,7 @@ import hydra
 from omegaconf import DictConfig
 
 from tlunet.errors import UserError
+from tlunet.machine.streams import make_patient
 from tlunet.study.config.command import config_dir, help_text, read_command
 from tlunet.study.sweep.job import own_gpus, run_job
 from tlunet.study.sweep.launcher import Launcher, set_up
@@ -35,6 +36,7 @@ def main() -> int:
         0 if all requested cells are finished, 1 if any is not, 2 if the command is wrong.
     """
     command, conf = sys.argv[1:], ROOT / "conf"
+    make_patient()
     set_up()
     try:
         if (text := help_text(command, conf)) is not None:

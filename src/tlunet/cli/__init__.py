@@ -6,6 +6,7 @@ import typer
 
 from tlunet.cli import bench, data, deploy, study
 from tlunet.errors import UserError
+from tlunet.machine.streams import make_patient
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +21,7 @@ for verbs in (study.app, deploy.app, bench.app):
 
 def main() -> None:
     """Run the command line; a user error prints one line and exits with code 2."""
+    make_patient()
     try:
         app()
     except UserError as error:
