@@ -125,7 +125,7 @@ def test_predict_works_without_torch(exported: Path, images: Path, tmp_path: Pat
     line = "predict", exported / "model.onnx", images, "--out", tmp_path, "--tuned"
     more = "--overlay", "outline", "--submission"
     done = without_torch(*line, *more)
-    assert done.stdout.startswith("7 images predicted, 1 unreadable → "), done.stderr
+    assert done.stdout.startswith("7 images, 7 with defects, 1 unreadable → "), done.stderr
     assert done.returncode == 1
     assert len(list((tmp_path / "masks").rglob("*.png"))) == 7
     assert len(list((tmp_path / "overlays").rglob("*.jpg"))) == 7

@@ -26,7 +26,14 @@ def check_options(device: str, precision: str) -> None:
         )
 
 
-def open_network(run: Path, tuned: bool, device: str, precision: str, batch_size: int) -> "Stream":
+def open_network(
+    run: Path,
+    tuned: bool,
+    device: str,
+    precision: str,
+    batch_size: int,
+    overlap: float | None = None,
+) -> "Stream":
     """Load the network of a run or of an exported file; the latter needs no training code."""
     if run.suffix == ONNX:
         try:
@@ -36,8 +43,9 @@ def open_network(run: Path, tuned: bool, device: str, precision: str, batch_size
         if precision == "bf16-mixed":
             raise ConfigError("--precision bf16-mixed: an exported network computes in float32")
         return OnnxPredictor.load(
-            run, tuned=tuned, device=device, batch_size=batch_size, threads=threads()
-        )
+            run, tuned=tuned, device=device, batch_size=batch_size, threads=threads(),
+            overlap=overlap,
+        )  # fmt: skip
     if run.suffix == ".pt2":
         raise ConfigError(
             f"{run}: a torch.export program; use the run folder, or the model.onnx that tlunet "
@@ -53,6 +61,7 @@ def open_network(run: Path, tuned: bool, device: str, precision: str, batch_size
         precision=machine.precision,
         batch_size=batch_size,
         threads=machine.threads,
+        overlap=overlap,
     )
 
 

@@ -19,7 +19,7 @@ from tlunet.deploy.card import Card
 from tlunet.deploy.graph import Graph
 from tlunet.deploy.predict import read_card
 from tlunet.deploy.runtime import INPUT, OUTPUTS, open_session
-from tlunet.errors import ConfigError, DataError, first_line
+from tlunet.errors import ConfigError, DataError, first_line, reason_of
 from tlunet.model.network import TLUNet
 from tlunet.model.task import load_network
 from tlunet.runs.folder import check_finished
@@ -93,7 +93,7 @@ def export(
         form.write(program, card.as_metadata() | checked, temporary)
         temporary.replace(path)
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror})") from error
+        raise DataError(f"{path}: cannot be written ({reason_of(error)})") from error
     finally:
         temporary.unlink(missing_ok=True)
     return path, difference
