@@ -156,7 +156,8 @@ def _spelt_out(paths: list[Path]) -> Iterator[Path]:
 def export(
     run: Run,
     out: Annotated[
-        Path | None, typer.Option(help="Output file. Default: model.onnx or model.pt2 in RUN.")
+        Path | None,
+        typer.Option(help="Output file or folder. Default: model.onnx or model.pt2 in RUN."),
     ] = None,
     kind: Annotated[str, typer.Option("--format", help="onnx, or torch (torch.export).")] = "onnx",
     fixed_size: Annotated[
@@ -184,7 +185,7 @@ def export(
     if kind not in ("onnx", "torch"):
         raise ConfigError(f"--format {kind}: expected onnx and torch")
     require_extra("export", "onnx", "onnxruntime", "onnxscript", what="tlunet export")
-    from tlunet.deploy.export import TOLERANCE
+    from tlunet.deploy.export import TOLERANCE, output
     from tlunet.deploy.export import export as write
     from tlunet.machine.console import say
     from tlunet.runs.folder import check_finished
@@ -192,6 +193,7 @@ def export(
     if not run.exists():
         raise DataError(f"{run}: no such folder; expected a finished run")
     check_finished(run)
+    output(run, kind, out)  # a wrong suffix is reported before anything is loaded
     path, found = write(run, kind, out, list(sample_images(run, 4).values()), fixed_size)
     say(
         f"{path}: matches PyTorch: max. difference {found.masks:.1e} (pixel probabilities), "

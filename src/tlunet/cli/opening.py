@@ -35,7 +35,7 @@ def open_network(
     overlap: float | None = None,
 ) -> "Stream":
     """Load the network of a run or of an exported file; the latter needs no training code."""
-    if run.suffix == ONNX:
+    if run.suffix.lower() == ONNX:
         try:
             from tlunet.deploy.runtime import OnnxPredictor, threads
         except ModuleNotFoundError as error:
