@@ -1,5 +1,6 @@
 """``tlunet <command> RUN``: predict, export, tune and demo a trained network."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -12,9 +13,10 @@ import typer
 from tlunet.cli.opening import (
     check_options,
     choose_machine,
+    example_images,
     open_network,
     sample_images,
-    title_of,
+    titles_of,
 )
 from tlunet.errors import ConfigError, DataError, path_of, reason_of, visible
 from tlunet.machine.versions import require_extra
@@ -288,13 +290,14 @@ def demo(
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
 ) -> None:
-    r"""Try a network, or two side by side, in your browser.
+    r"""Try a network, or compare two, in your browser.
 
     Drop an image to see its masks and, for each class, the probability, the
-    area and the number of regions. The page is only available on this machine.
-    Nothing is sent or downloaded, and uploaded images are deleted when you stop
-    the server (Ctrl+C). Test images of the run are offered as examples if they
-    are available.
+    area and the number of regions; a slider changes the threshold. Test images
+    of the run are offered with their ground truth and Dice, if they are
+    available. The page is only available on this machine. Nothing is sent or
+    downloaded, and uploaded images are deleted when you stop the server
+    (Ctrl+C).
 
         tlunet demo runs/severstal/resnet-random-... runs/severstal/resnet-imagenet-...
 
@@ -305,16 +308,21 @@ def demo(
     from tlunet.machine.console import say
 
     runs = [run] if other is None else [run, other]
-    networks = {title_of(one, runs): open_network(one, tuned, device, "auto", 1) for one in runs}
-    examples = sample_images(run, 6)
+    opened = (open_network(one, tuned, device, "auto", 1) for one in runs)
+    titles, common = titles_of(runs)
+    networks = dict(zip(titles, opened, strict=True))
+    examples = example_images(run, 6)
     from tlunet.deploy.demo import served
 
     try:
-        with served(networks, examples, port, browser) as address:
+        with served(networks, examples, port, browser, common) as address:
             say(f"{address} (Ctrl+C to stop)")
             Event().wait()
     except KeyboardInterrupt:
         say("stopped")
     except OSError as error:
-        taken = "port in use, choose another"
-        raise ConfigError(f"--port {port}: {taken}") from error
+        if port is None:
+            raise ConfigError(f"{reason_of(error)}; choose a free port: --port NUMBER") from error
+        is_taken = error.errno == errno.EADDRINUSE
+        why = "port in use" if is_taken else reason_of(error)
+        raise ConfigError(f"--port {port}: {why}, choose another") from error

@@ -168,6 +168,10 @@ class DefectDataModule(pl.LightningDataModule):
         training = self.split["subset"].isin(["train", "unused"]) & ~groups.isin(tested)
         self.mean, self.std = self.pack.mean_std(chosen[training.to_numpy()])
 
+    def source(self) -> Source:
+        """List the files and annotations of the data set; nothing is decoded."""
+        return self._source()
+
     def _source(self) -> Source:
         if self.dataset == "synthetic":
             return self._synthetic()

@@ -64,6 +64,11 @@ class Predictor(Stream):
         # Copied once: a copy in every batch would wait for the previous batch.
         self._thresholds = torch.tensor(rules.thresholds, device=self.device).view(-1, 1, 1)
 
+    def under(self, rules: Rules) -> Self:  # noqa: D102
+        other = super().under(rules)
+        other._thresholds = torch.tensor(rules.thresholds, device=self.device).view(-1, 1, 1)
+        return other
+
     @classmethod
     def load(cls, run: Path, *, tuned: bool = False, **options: Any) -> Self:
         """Load the network of a run with its classes, threshold and training size.

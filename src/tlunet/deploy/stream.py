@@ -5,13 +5,14 @@ the input order. Nothing here needs torch: :mod:`tlunet.deploy.predict` and
 :mod:`tlunet.deploy.runtime` compute the batches.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,6 +136,12 @@ class Stream(ABC):
             images: the batch.
             is_soft: whether the answer must contain the pixels' probabilities.
         """
+
+    def under(self, rules: Rules) -> Self:
+        """Return the same network with other rules."""
+        other = copy.copy(self)
+        other.rules = rules
+        return other
 
     def predict(self, paths: Iterable[Path]) -> Iterator[Prediction | Unreadable]:
         """Yield one result per image in input order; memory use is bounded.
