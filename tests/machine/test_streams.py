@@ -1,6 +1,7 @@
 """Printing never fails, and never changes what a program does."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,13 @@ def test_neither_does_one_that_is_not_ours(
     console.say("× 钢")
     console.banner("×", "钢")
     console.complain("× 钢")
+
+
+def test_one_place_reads_the_systems_words() -> None:
+    """Libraries' errors have none, and a message would say None."""
+    files = [ROOT / "run.py", *(ROOT / "src").rglob("*.py")]
+    found = [path.name for path in files if re.search(r"\berror\.strerror", path.read_text())]
+    assert found == ["errors.py"]
 
 
 def test_a_cell_that_cannot_tell_is_finished(tiny: tuple[str, ...], tmp_path: Path) -> None:

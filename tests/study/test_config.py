@@ -1,9 +1,11 @@
+import inspect
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
 from tlunet.data.datamodule import DefectDataModule
+from tlunet.data.dataset import Strips
 from tlunet.errors import ConfigError
 from tlunet.model.network import CONFIG_NAMES
 from tlunet.study.config.command import help_text, read_command
@@ -51,9 +53,10 @@ def test_every_yaml_composes(group: str, choice: str) -> None:
 
 def test_every_key_of_data_reaches_the_datamodule() -> None:
     [cfg] = read()
-    keys = set(cfg.data) - {"name", "seed"}
-    accepted = set(DefectDataModule.__init__.__annotations__)
-    assert keys <= accepted
+    accepted = {"name", "classes"}
+    for kind in (DefectDataModule, Strips):
+        accepted |= set(inspect.signature(kind).parameters)
+    assert set(cfg.data) <= accepted
 
 
 def test_an_experiment_is_a_primary_configuration(tmp_path: Path) -> None:
@@ -153,6 +156,7 @@ STUDIES = {  # cells per seed
     "tlunet_paper/synthetic_transfer": (4, "tlunet_paper_synthetic"),
     "neu_seg/sweep": (8, "neu_seg"),
     "neu_seg/baseline": (2, "neu_seg"),
+    "neu_seg/steps": (4, "neu_seg"),
     "loss_reading/sweep": (2, "loss_reading"),
 }
 

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tlunet.errors import ConfigError, visible
+from tlunet.errors import ConfigError, DataError, visible
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Sequence
 
+    from tlunet.data.convert.labelled import Labelled
     from tlunet.data.convert.paint import Converted
 
 app = typer.Typer()
 FORMATS = ("coco", "yolo")
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
 
 @app.command()
@@ -43,8 +46,8 @@ def convert(
 
         tlunet data convert export/instances.json my_steel --from coco
 
-    Nothing is written if there is any problem. Needs supervision (the extra
-    convert).
+    Nothing is written if there is any problem. Run-length encoding needs
+    supervision (the extra convert).
     """
     from tlunet.data.convert import coco, yolo
     from tlunet.data.convert.paint import convert as paint
@@ -54,31 +57,52 @@ def convert(
         raise ConfigError(f"--from {from_}: expected {', '.join(FORMATS)}")
     if images and from_ != "coco":
         raise ConfigError("--images: only for --from coco; YOLO's folders define where images are")
+    if source.suffix.lower() in ARCHIVES:
+        raise DataError(f"{source}: an archive; unpack it and pass what is in it")
     labelled = coco.read(source, images) if from_ == "coco" else yolo.read(source)
     with progress() as report:
         done = paint(labelled, out, report)
-    _say(done, labelled.classes, labelled.unused, out)
+    _say(done, labelled, out)
 
 
-def _say(done: "Converted", classes: "Sequence[str]", unused: int, out: Path) -> None:
+def _say(done: "Converted", labelled: "Labelled", out: Path) -> None:
     from tlunet.machine.console import say
 
+    classes = labelled.classes
     say(visible(
         f"{out}: {done.images} images ({done.free} without objects), {done.objects} objects of "
         f"{len(classes)} classes: {', '.join(f'{m} = {c}' for m, c in enumerate(classes, 1))}"
     ))  # fmt: skip
-    if unused:
-        say(f"{unused} images have no annotation entry and are skipped")
+    for note in labelled.notes:
+        say(visible(note))
     if done.empty:
-        say(f"{done.empty} objects cover no pixels")
+        say(f"{done.empty} objects cover no pixels: they are outside of their image")
     lost = [
         f"{name} {gone} of {whole} pixels"
         for name, gone, whole in zip(classes, done.lost, done.pixels, strict=True)
         if gone
     ]
     say(visible(f"lost to overlaps (the smaller object wins): {', '.join(lost) or 'none'}"))
+    size = _size(done.sizes)
     say(visible(f"view it: tlunet data show {_word(out)} --classes {_word(_row(classes))}"))
-    say(visible(f"train on it: python run.py data=folder data.root={_word(out)} {_hydra(classes)}"))
+    keys = f"data=folder data.root={_word(out)} {_hydra(classes)}{size}"
+    say(visible(f"train on it: python run.py {keys}"))
+
+
+def _size(sizes: "Counter[tuple[int, int]]") -> str:
+    """Say that the images differ in size, and return the key that resizes them."""
+    from tlunet.data.convert.sizes import common_size
+    from tlunet.machine.console import say
+
+    if len(sizes) == 1:
+        return ""
+    (low, left), (high, right) = (tuple(map(end, *sizes)) for end in (min, max))
+    height, width = common_size(sizes)
+    say(
+        f"the images have {len(sizes)} sizes, {low} to {high} pixels high and {left} to {right} "
+        f"wide; data.size resizes them ({height}×{width} is near the median size)"
+    )
+    return f" 'data.size=[{height},{width}]'"
 
 
 def _row(classes: "Sequence[str]") -> str:

@@ -27,7 +27,9 @@ def examples(data: DefectDataModule, most: int = 8) -> dict[str, Example]:
     Returns:
         Image id → image and masks; images that can no longer be read are left out.
     """
-    records = {record.image_id: record for record in data.source().records}
+    records = {
+        record.image_id: record for record in data.dataset.read(data.size, data.progress).records
+    }
     M = len(data.pack.classes)
     found = {}
     for name in samples(data, most):

@@ -52,11 +52,6 @@ class WeightsSource:
     revision: str | None = None
     package: str | None = None
 
-    @property
-    def is_remote(self) -> bool:
-        """Whether the weights come from the hub."""
-        return self.path is None
-
     def file(self, cache: Path, hardware: object) -> Path:
         """Return the weights as a local file (:func:`fetch`); the hub client has its own cache."""
         return fetch(self)
@@ -152,13 +147,13 @@ def why_unavailable(encoder_names: Sequence[str]) -> str | None:
     """Check, and download if needed, the ImageNet weights of some encoders.
 
     Returns:
-        Why they are not available, in one short line, for the first encoder without; else None.
+        Why those of the first encoder without are not available, in a few words; else None.
     """
     for name in encoder_names:
         try:
             read_weights(fetch(imagenet_source(name)))
         except UserError as error:
-            return f"{name}: {error.lines[0].partition('; ')[0]}"
+            return error.lines[0].partition("; ")[0].partition(" (")[0]
     return None
 
 
@@ -172,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("encoder", nargs="+", help="resnet18, densenet121, tu-convnext_tiny, …")
     reason = why_unavailable(parser.parse_args(argv).encoder)
     if reason:
-        print(f"No ImageNet weights for {reason}.", file=sys.stderr)
+        print(f"No ImageNet weights: {reason}.", file=sys.stderr)
     return 1 if reason else 0
 
 

@@ -37,6 +37,17 @@ ARCHITECTURES = {
 }
 
 
+def encoder_label(encoder: str) -> str:
+    """What folders, tables and figures call an encoder.
+
+    >>> encoder_label("resnet18"), encoder_label("my_steel.TinyEncoder"), encoder_label("vgg11")
+    ('resnet', 'TinyEncoder', 'vgg11')
+    """
+    if "." in encoder and not encoder.startswith("tu-"):  # a class of the user's own package
+        return encoder.rpartition(".")[2]
+    return CONFIG_NAMES.get(encoder, encoder).replace("/", "-")
+
+
 class Logits(NamedTuple):
     """The network's outputs before the sigmoid."""
 

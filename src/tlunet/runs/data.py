@@ -13,6 +13,9 @@ if TYPE_CHECKING:  # importing this must not import torch
     from tlunet.data.augment import Augment
     from tlunet.data.datamodule import DefectDataModule
 
+#: Keys of ``data`` that choose the data set; the others say what to do with it.
+_DATASET = ("name", "root", "classes", "n", "seed", "balance")
+
 
 def open_data(run: Path, progress: Progress | None = None) -> "DefectDataModule":
     """Open a run's images and its split; training images are flipped at random.
@@ -34,7 +37,7 @@ def open_data(run: Path, progress: Progress | None = None) -> "DefectDataModule"
         data = datamodule(config, Augment(), progress)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(f"{run / 'config.yaml'}: is not a run configuration ({error})") from error
-    if not root.exists() and data.dataset != "synthetic":
+    if not root.exists() and data.dataset.name != "synthetic":
         raise DataError(
             f"{run}: its images are not in {root.absolute()}; run this where it was trained"
         )
@@ -89,11 +92,13 @@ def datamodule(
         progress: progress of packing.
     """
     from tlunet.data.datamodule import DefectDataModule
+    from tlunet.data.dataset import find_dataset
 
-    wanted = dict(config["data"])
+    cache, wanted = config["paths"]["data"], dict(config["data"])
+    which = {key: wanted.pop(key) for key in _DATASET}
     return DefectDataModule(
-        cache=config["paths"]["data"],
-        strip_seed=wanted.pop("seed"),
+        find_dataset(cache=cache, **which),
+        cache,
         frac=config["frac"],
         batch_size=config["batch_size"],
         seed=config["seed"],

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from tlunet.report.dataset.facts import PARTS, Facts
+from tlunet.data.checks.summary import PARTS
+from tlunet.report.dataset.facts import Facts
 from tlunet.report.dataset.pictures import colours
 from tlunet.report.figures.fonts import drawable
 from tlunet.report.figures.style import WIDTH, empty, styled
@@ -136,7 +137,7 @@ def region_sizes(facts: Facts, ax: Axes) -> None:
 
 def split_balance(facts: Facts, ax: Axes) -> None:
     """Plot the fraction of each part of the split that shows a class; equal is good."""
-    if facts.split is None:
+    if facts.summary.split is None:
         empty(ax, "no split: too few images")
         return
     names = [*facts.names, "no defect"]
@@ -144,7 +145,7 @@ def split_balance(facts: Facts, ax: Axes) -> None:
     labels = np.column_stack([labels, ~labels.any(1)])
     for part in PARTS:
         marker, colour = PART_MARKS[part]
-        shares = 100 * labels[facts.part(part)].mean(0)
+        shares = 100 * labels[facts.summary.part(part)].mean(0)
         ax.plot(shares, range(len(names)), marker, markerfacecolor="none", markersize=6,
                 markeredgewidth=1.2, color=colour)  # fmt: skip
     ax.set_yticks(range(len(names)), [_short(name) for name in names])

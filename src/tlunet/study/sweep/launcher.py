@@ -18,6 +18,7 @@ from tlunet.study.config.command import hydra_settings, is_search
 from tlunet.tracking.wandb.environment import tidy
 
 STARTED_BY = "TLUNET_STARTED_BY"  # process id of the submitting command
+CELLS = "TLUNET_CELLS"  # number of cells of a sweep; 0: a search, which chooses them as it runs
 LEFT_OUT = "TLUNET_LEFT_OUT"  # numbers of the jobs that a launch skips
 
 #: Package of a launcher or sweeper → the extra that installs it.

@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from tlunet.errors import UserError, first_line, path_of, reason_of
-from tlunet.machine.console import complain, say
+from tlunet.machine.console import complain, console, say
 from tlunet.machine.files import read_json, write_text
 from tlunet.machine.streams import make_patient
 from tlunet.model.scores import DEAD_BELOW
@@ -18,6 +18,7 @@ from tlunet.runs.folder import lock, set_state, state_of
 from tlunet.runs.results import not_found
 from tlunet.study.training import processes, record
 from tlunet.study.training.fit import train_and_test
+from tlunet.study.training.lines import clock, fitted, score
 from tlunet.study.training.resolve import resolve
 from tlunet.study.training.signals import Stopped, Stopping, heed_signals
 from tlunet.study.training.starting_weights import starting_weights
@@ -59,15 +60,18 @@ def run_cell(cfg: DictConfig) -> float | None:
             say(f"✓ {cell.title}: already finished ({cell.folder})")
             return read_json(cell.folder / "meta.json")["best_val_loss"]
         try:
+            if not console.is_terminal:  # its live line would say it
+                say(f"  {cell.title}  → {cell.folder}")
             _begin(cell)
             if cell.hardware.processes > 1 and not is_given:
                 processes.launch(work, cell.config, cell.hardware, stopping)
             else:
                 train_and_test(cell, stopping)
             meta = read_json(cell.folder / "meta.json")
-            line = _summary(cell, meta)
+            lines = _summary(cell, meta)
             set_state(cell.folder, "finished")
-            say(line)
+            for line in lines:
+                say(line)
             return meta["best_val_loss"]
         except Stopped as stop:
             _fail(cell, f"{stop}; run the same command to resume from the last checkpoint")
@@ -140,18 +144,13 @@ def _set_aside_if_damaged(cell: Cell) -> None:
         )
 
 
-def _summary(cell: Cell, meta: dict[str, Any]) -> str:
+def _summary(cell: Cell, meta: dict[str, Any]) -> list[str]:
     scores = read_json(cell.folder / "metrics.json")
-    named = {
-        "Dice": scores["dice_image"],
-        "IoU": scores["iou_image"],
-        "MLA": scores["mla"],
-        "AUC": scores["auc"]["mean"],
-    }
-    shown = "  ".join(f"{k} {v:.3f}" for k, v in named.items() if v is not None)
-    dead = scores["dead_classes"]
-    alarm = f"  {not_found(dead)} (pooled Dice below {DEAD_BELOW:g})" if dead else ""
-    return f"✓ {cell.title}: {shown}  {meta['seconds']:.0f} s{alarm}  → {cell.folder}"
+    told = (score("test Dice", scores["dice_image"]), score("MLA", scores["mla"]))
+    lines = [fitted(f"✓ {cell.title}", *told, clock(meta["seconds"]))]
+    if dead := scores["dead_classes"]:
+        lines.append(f"! {cell.title}: {not_found(dead)} (pooled Dice below {DEAD_BELOW:g})")
+    return lines
 
 
 def _fail(cell: Cell, error: str) -> None:
