@@ -31,7 +31,7 @@ def test_from_the_folder_it_was_trained_in_and_from_others(
     for cwd in (there, elsewhere, run):
         monkeypatch.chdir(cwd)
         data = open_data(Path(os.path.relpath(run)))
-        assert Path(data.root).resolve().is_relative_to(there / "data")
+        assert Path(data.dataset.root).resolve().is_relative_to(there / "data")
         assert data.pack.folder.resolve().is_relative_to(there / "data" / "packs")
     assert not list(elsewhere.iterdir())
 

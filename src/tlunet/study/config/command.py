@@ -172,7 +172,9 @@ def help_text(argv: Sequence[str], conf: Path) -> str | None:
         for group in sorted(conf.iterdir())
         if any(group.glob("*.yaml"))
     )
-    return template.substitute(APP_CONFIG_GROUPS="\n".join(groups), CONFIG=OmegaConf.to_yaml(cfg))
+    return template.substitute(
+        APP_CONFIG_GROUPS="\n".join(groups), CONFIG=OmegaConf.to_yaml(cfg, resolve=True)
+    )
 
 
 def _arguments(argv: Sequence[str]) -> Namespace:
