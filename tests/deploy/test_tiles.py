@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from deploy.networks import SIZE, THRESHOLD
 from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from tlunet.data.readers.pixels import read_image
 from tlunet.deploy.predict import Prediction, Predictor
 from tlunet.deploy.rules import Rules
 from tlunet.deploy.tiles import Blend, cut, starts
@@ -125,6 +127,29 @@ def test_an_image_of_the_training_size_is_predicted_as_without_tiles(
         assert isinstance(other, Prediction)
         assert np.array_equal(one.bits, other.bits)
         assert np.array_equal(one.probabilities, other.probabilities)
+
+
+def test_a_real_strip(real: Path, run: Path) -> None:
+    """A whole strip is predicted as without tiles; where one tile is alone, as that tile."""
+    path = next((real / "severstal_sample" / "train_images").glob("*.jpg"))
+    image = read_image(path)
+    whole, tiled = (
+        next(Predictor.load(run, size=size, overlap=0.25).predict([path]))
+        for size in (image.shape, SIZE)
+    )
+    plain = next(Predictor.load(run, size=image.shape).predict([path]))
+    assert isinstance(whole, Prediction)
+    assert isinstance(plain, Prediction)
+    assert isinstance(tiled, Prediction)
+    assert np.array_equal(whole.bits, plain.bits)
+    assert np.array_equal(whole.probabilities, plain.probabilities)
+    tops, lefts = starts(256, SIZE[0], 0.25), starts(1600, SIZE[1], 0.25)
+    tile = image[: SIZE[0], : SIZE[1]]
+    masks, labels = Predictor.load(run).probabilities(torch.tensor(tile)[None, None])
+    alone = slice(0, tops[1]), slice(0, lefts[1])  # the next tiles start there
+    expected = (masks[0] > THRESHOLD).numpy()[:, *alone]
+    assert (tiled.masks[:, *alone] == expected).mean() > 0.999  # may be at the threshold
+    assert (tiled.probabilities >= labels[0].numpy() - 1e-4).all()
 
 
 def test_memory_does_not_grow_with_the_longer_side() -> None:
