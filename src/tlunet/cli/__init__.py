@@ -8,6 +8,7 @@ import typer
 
 from tlunet.cli import bench, data, deploy, study, train
 from tlunet.errors import UserError
+from tlunet.machine.streams import make_patient
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,6 +33,7 @@ def main() -> None:
         re.sub(r"^(--[\w-]+=)~(?=/|$)", lambda option: option[1] + str(Path.home()), word)
         for word in sys.argv[1:]
     ]
+    make_patient()
     try:
         app()
     except UserError as error:

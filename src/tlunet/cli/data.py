@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tlunet.cli import convert, get
-from tlunet.errors import ConfigError, DataError, visible
+from tlunet.errors import ConfigError, DataError, reason_of, visible
 from tlunet.machine.command_line import run_command
 
 app = typer.Typer(no_args_is_help=True, help="Get, check, view and convert data sets.")
@@ -160,7 +160,7 @@ def synth(
         except ValueError as error:
             raise ConfigError(f"tlunet data synth: {error}") from None
         except OSError as error:
-            raise DataError(f"{out}: cannot be written ({error.strerror or error})") from error
+            raise DataError(f"{out}: cannot be written ({reason_of(error)})") from error
     plan = plan_classes(n, seed=seed, balance=balance)
     shown = ", ".join(
         f"{name} {sum(m in classes for classes in plan)}"

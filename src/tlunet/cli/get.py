@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tlunet.errors import DataError, visible
+from tlunet.errors import DataError, reason_of, visible
 from tlunet.machine.command_line import run_command
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _fetched(root: Path, fetch: Callable[[], bool]) -> bool:
         complain(*error.lines)
         raise typer.Exit(1) from error
     except OSError as error:
-        raise DataError(f"{root}: cannot be written ({error.strerror or error})") from error
+        raise DataError(f"{root}: cannot be written ({reason_of(error)})") from error
 
 
 def _say(root: Path, is_new: bool, published: "Published", line: str) -> None:

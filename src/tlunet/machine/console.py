@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -11,14 +11,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from tlunet.machine.streams import printable
+
 #: Called with the name of the task, the number of steps done, and the total.
 Progress = Callable[[str, int, int], None]
 
 UNLIMITED = 10_000  # width of a file or pipe
 
-console = Console(highlight=False)
+
+class _Console(Console):
+    """A console whose reader may leave."""
+
+    def on_broken_pipe(self) -> None:
+        """Continue: by default this would end the process."""
+
+
+console = _Console(highlight=False)
 if not console.is_terminal:
-    console = Console(highlight=False, width=120)  # a log file has no width
+    console = _Console(highlight=False, width=120)  # a log file has no width
 
 
 def width() -> int:
@@ -27,8 +37,9 @@ def width() -> int:
 
 
 def say(text: str) -> None:
-    """Print one line, never truncated and never interpreted as markup."""
-    console.print(text, markup=False, soft_wrap=True)
+    """Print one line, never truncated and never interpreted as markup; never fails."""
+    with suppress(OSError, ValueError):
+        console.print(printable(text, console.encoding), markup=False, soft_wrap=True)
 
 
 def show(draw: Callable[[int], RenderableType]) -> None:
@@ -42,15 +53,20 @@ def show(draw: Callable[[int], RenderableType]) -> None:
 
 
 def complain(*lines: str) -> None:
-    """Print lines to standard error."""
-    if lines:
-        print(*lines, sep="\n", file=sys.stderr, flush=True)
+    """Print lines to standard error; never fails."""
+    if not lines or sys.stderr is None:
+        return
+    text = printable("\n".join(lines), sys.stderr.encoding)
+    with suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def banner(title: str, *lines: str) -> None:
-    """Print a prominent frame."""
-    text = Text("\n".join(lines))
-    console.print(Panel(text, title=title, title_align="left", style="bold yellow"))
+    """Print a prominent frame; never fails."""
+    title, text = (printable(part, console.encoding) for part in (title, "\n".join(lines)))
+    frame = Panel(Text(text), title=title, title_align="left", style="bold yellow")
+    with suppress(OSError, ValueError):
+        console.print(frame)
 
 
 def bars() -> Bars:

@@ -22,7 +22,7 @@ import huggingface_hub
 import timm
 from segmentation_models_pytorch.encoders import encoders as smp_encoders
 
-from tlunet.errors import ConfigError, UserError, WeightsError
+from tlunet.errors import ConfigError, UserError, WeightsError, reason_of
 from tlunet.model.packages import installed_weights, package_of
 from tlunet.model.weights import read_weights
 
@@ -176,7 +176,7 @@ def _local(file: Path) -> WeightsSource:
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
-        raise ConfigError(f"{file}: cannot be read ({error.strerror})") from error
+        raise ConfigError(f"{file}: cannot be read ({reason_of(error)})") from error
     return WeightsSource(f"sha256:{digest}", file.name, path=file)
 
 

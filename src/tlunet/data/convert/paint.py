@@ -17,7 +17,7 @@ from PIL import Image
 from tlunet.data.convert.labelled import Item, Labelled, Patch, grouped, short
 from tlunet.data.readers.pixels import read_size
 from tlunet.data.source import MAX_CLASSES, Problem, data_error
-from tlunet.errors import ConfigError, DataError
+from tlunet.errors import ConfigError, DataError, reason_of
 from tlunet.machine.console import Progress
 
 
@@ -93,7 +93,7 @@ def convert(labelled: Labelled, out: Path, progress: Progress | None = None) -> 
             _check_pixels(labelled, counts, out)
             new.rename(out)
     except OSError as error:
-        raise DataError(f"{out}: cannot be written ({error.strerror or error})") from error
+        raise DataError(f"{out}: cannot be written ({reason_of(error)})") from error
     none = np.zeros(len(labelled.classes), np.int64)
     return Converted(
         images=len(counts),

@@ -1,6 +1,7 @@
 """Figures of a data set: each draws into axes, so that page and sheet can share them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.ticker import FuncFormatter
 from tlunet.data.checks.summary import PARTS
 from tlunet.report.dataset.facts import Facts
 from tlunet.report.dataset.pictures import colours
+from tlunet.report.figures.fonts import drawable
 from tlunet.report.figures.style import WIDTH, empty, styled
 
 NO_DEFECT = "#9AA0A6"
@@ -31,9 +33,17 @@ def figure(facts: Facts, *draw: Callable[[Facts, Axes], None], height: float) ->
         height: in inches.
     """
     drawing = Figure(figsize=(WIDTH, height), layout="constrained")
+    facts = with_drawable_names(facts)
     for axes, function in zip(drawing.subplots(1, len(draw), squeeze=False)[0], draw, strict=True):
         function(facts, axes)
     return drawing
+
+
+def with_drawable_names(facts: Facts) -> Facts:
+    """Return the same facts; a class whose name no font can draw is named by its number."""
+    source = facts.survey.source
+    source = replace(source, classes=tuple(drawable(source.classes)))
+    return replace(facts, survey=facts.survey._replace(source=source))
 
 
 def height_of(rows: int) -> float:

@@ -26,6 +26,7 @@ def sheet(facts: Facts) -> Figure:
     Raises:
         DataError: an image has changed since the survey.
     """
+    facts = plots.with_drawable_names(facts)
     examples = [(name, shrunk(read(facts, row), PIXELS)) for name, row in _picked(facts)]
     columns, height = _grid([example for _, example in examples])
     rows = len(facts.names) + 1

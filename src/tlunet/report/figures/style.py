@@ -26,6 +26,7 @@ from matplotlib.textpath import text_to_path
 from tlunet.data.colours import CLASS_COLOURS
 from tlunet.machine.files import write_text, write_whole
 from tlunet.report.analysis.blocks import display_order
+from tlunet.report.figures.fonts import FAMILIES, ensure, settle
 from tlunet.runs.names import condition as condition
 from tlunet.runs.names import init_name as init_name
 from tlunet.runs.names import percent as percent
@@ -38,6 +39,7 @@ TITLE_SIZE = 8.5
 MIN_FONT_SIZE = 7.0
 PIECES = re.compile(r"[^-_/=]*[-_/=]|[^-_/=]+")  # of a word, which may wrap between them
 STYLE = {
+    "font.family": FAMILIES,
     "font.size": FONT_SIZE,
     "axes.titlesize": TITLE_SIZE,
     "axes.labelsize": TITLE_SIZE,
@@ -157,6 +159,7 @@ def text_width(text: str, size: float = FONT_SIZE, weight: str = "normal") -> fl
         size: font size in points.
         weight: font weight, normal or bold.
     """
+    text = ensure(text)
     font = FontProperties(size=size, weight=weight)
     lines = (text_to_path.get_text_width_height_descent(t, font, False) for t in text.split("\n"))
     return 1.03 * max(width for width, *_ in lines) / 72  # 3% for hinting on low-resolution screens
@@ -259,6 +262,7 @@ def _svg(figure: Figure) -> str:
 
 def _lay_out(figure: Figure) -> None:
     """Run the layout only once: it is slow, and repeated runs give slightly different results."""
+    settle(figure)
     if engine := figure.get_layout_engine():
         engine.execute(figure)
     figure.set_layout_engine("none")

@@ -11,6 +11,7 @@ from tlunet.data.readers.layouts import NAMES
 from tlunet.errors import ConfigError
 from tlunet.machine.versions import require_extra
 from tlunet.study.config.untrusted import check_targets, shown
+from tlunet.tracking.wandb.environment import LONGEST, is_project, problems
 
 _MOST = 2**31 - 1  # largest count or seed
 _MOST_PIXELS = 2**26  # per image; image readers accept at most 89 million
@@ -137,7 +138,15 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "trainer.compile": (_is_bool, "true or false"),
     "logger.name": (_is_one_of("wandb", "tensorboard", "csv"), "wandb, tensorboard, csv"),
     "logger.mode": (_is_one_of("auto", "online", "offline"), "auto, online, offline"),
-    "logger.project": (_is_text, "a project name"),
+    "logger.project": (
+        is_project,
+        f"a name of at most {LONGEST} characters without / \\ # ? % : (default: WANDB_PROJECT, "
+        "else tlunet); a team is logger.entity",
+    ),
+    "logger.entity": (
+        _or_null(is_project),
+        "the name of a W&B team or user, or null (default: WANDB_ENTITY)",
+    ),
     "logger.images": (_is_int(0, 1000), "a whole number, at most 1000; 0 for none"),
     "logger.checkpoint": (_is_bool, "true or false"),
 }
@@ -203,6 +212,8 @@ def _check_choices(cfg: DictConfig) -> list[str]:
             require_extra("tensorboard", "tensorboard", what="logger=tensorboard")
         except ConfigError as error:
             faults += error.lines
+    if OmegaConf.select(cfg, "logger.name") == "wandb":
+        faults += problems()
     if OmegaConf.select(cfg, "init.name") == "checkpoint" and not cfg.init.path:
         faults.append("init=checkpoint: init.path is not set; expected a run folder or a .ckpt")
     if OmegaConf.select(cfg, "data.name") == "folder" and cfg.data.get("classes") == []:

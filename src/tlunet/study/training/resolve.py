@@ -11,7 +11,7 @@ from tlunet.data.batches import EpochOrder
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.split import fingerprint
 from tlunet.data.synthetic.generate import CLASS_NAMES
-from tlunet.errors import ConfigError, WeightsError
+from tlunet.errors import ConfigError, WeightsError, path_of, reason_of
 from tlunet.machine import device
 from tlunet.machine.console import Progress
 from tlunet.machine.device import Hardware
@@ -172,9 +172,9 @@ def _prepare_data(
     try:
         data.prepare_data()
     except OSError as error:  # disk full or not writable
-        where = error.filename or config["paths"]["data"]
+        where = path_of(error, config["paths"]["data"])
         raise ConfigError(
-            f"{where}: {error.strerror}; paths.data sets the folder for packs, strips and weights"
+            f"{where}: {reason_of(error)}; paths.data sets the folder for packs, strips and weights"
         ) from error
     data.setup()
     return data
@@ -188,5 +188,5 @@ def _check_writable(runs: Path) -> None:
             pass
     except OSError as error:
         raise ConfigError(
-            f"paths.runs={runs}: {error.strerror}; expected a writable folder"
+            f"paths.runs={runs}: {reason_of(error)}; expected a writable folder"
         ) from error
