@@ -4,7 +4,7 @@ Only needs NumPy. ``tlunet tune`` fits these rules, and all predictors apply the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -45,6 +45,11 @@ class Rules:
         """Use one threshold for all pixels and labels, and no other rule."""
         same = (threshold,) * classes
         return cls(same, (0,) * classes, (0.0,) * classes, same)
+
+    def at(self, threshold: float) -> Self:
+        """Return the same rules with one threshold for all pixels and labels."""
+        same = (threshold,) * len(self.thresholds)
+        return replace(self, thresholds=same, labels=same)
 
     @property
     def is_plain(self) -> bool:

@@ -7,8 +7,8 @@ from tlunet.model.scores import DEAD_BELOW
 from tlunet.report.analysis.blocks import Block, Study
 from tlunet.report.analysis.statistics import SEEDS_NEEDED
 from tlunet.report.document.document import Alarm
-from tlunet.report.figures.style import condition
 from tlunet.report.tables import spoken
+from tlunet.runs.names import condition
 
 
 class Severity(IntEnum):

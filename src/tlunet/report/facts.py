@@ -6,7 +6,7 @@ import pandas as pd
 
 from tlunet.report.analysis.blocks import Block, Study
 from tlunet.report.document.document import Fact
-from tlunet.report.figures.style import init_name, percent
+from tlunet.runs.names import init_name, percent
 
 DATASETS = {"synthetic": "synthetic strips", "neu_seg": "NEU-Seg", "severstal": "Severstal"}
 

@@ -23,8 +23,8 @@ from tlunet.report.analysis.statistics import (
     level,
 )
 from tlunet.report.document.document import Text
-from tlunet.report.figures.style import condition, init_name
 from tlunet.report.tables import with_interval
+from tlunet.runs.names import condition, init_name
 
 
 class Finding(NamedTuple):

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tlunet.machine.command_line import tlunet_command
 from tlunet.machine.console import complain, say
 from tlunet.machine.files import write_text, write_whole
 from tlunet.report.alarms import alarms
@@ -101,7 +102,9 @@ def conclude_study(folder: Path, claims: Path | None) -> bool:
         try:
             write_report(folder, claims)
         except OSError as error:  # for example a full disk: the runs are safe
-            complain(f"report: cannot be written ({error}); run: tlunet report {folder}")
+            complain(
+                f"report: cannot be written ({error}); run: {tlunet_command('report', folder)}"
+            )
             return False
     say(f"report: {report}")
     return is_due

@@ -12,7 +12,7 @@ from tlunet.report.analysis.blocks import Block, Key
 from tlunet.report.analysis.comparisons import interval_over
 from tlunet.report.analysis.statistics import SEEDS_NEEDED
 from tlunet.report.document.document import Column, Entry, Group, Table, Tone
-from tlunet.report.figures.style import condition, init_name, percent
+from tlunet.runs.names import condition, init_name, percent
 
 #: Score → heading and definition. Those in MAIN are shown first, the others in a folded section.
 SCORES = {

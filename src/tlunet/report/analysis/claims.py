@@ -39,7 +39,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from tlunet.errors import ConfigError
+from tlunet.errors import ConfigError, reason_of
 from tlunet.report.analysis.answers import ANSWERS, AbsentError, Claim, Measured
 from tlunet.report.analysis.blocks import Key
 from tlunet.report.analysis.comparisons import Resampled
@@ -84,7 +84,7 @@ def read_claims(path: Path) -> list[Claim]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+        raise ConfigError(f"{path}: cannot be read ({reason_of(error)})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
     claims = content.get("claims") if isinstance(content, dict) else None

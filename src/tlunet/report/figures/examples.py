@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tlunet.data.bits import resize_mask
 from tlunet.data.colours import OUTCOME_COLOURS, OUTCOMES
 from tlunet.data.drawing import draw, draw_outcomes, enlarged, enlarged_image, zoom
+from tlunet.report.figures.fonts import drawable
 from tlunet.report.figures.pictures import Pictures
 from tlunet.report.figures.style import COLOURS, WIDTH, headers, legend, row_header, styled, wrap
 
@@ -51,7 +52,10 @@ def examples(
         for image, found, above in zip(images, masks, titles, strict=True)
     ]  # fmt: skip
     fig = _grid(panels, rows, common)
-    legend(fig, [Patch(color=COLOURS[m % len(COLOURS)], label=c) for m, c in enumerate(classes)])
+    legend(
+        fig,
+        [Patch(color=COLOURS[m % len(COLOURS)], label=c) for m, c in enumerate(drawable(classes))],
+    )
     return fig
 
 

@@ -15,6 +15,7 @@ from tlunet.report.document.document import Part, Picture, Text
 from tlunet.report.figures import curves, scores
 from tlunet.report.figures.browser import browser
 from tlunet.report.figures.examples import figure_7, outcomes_7
+from tlunet.report.figures.fonts import drawable
 from tlunet.report.figures.forest import forest
 from tlunet.report.figures.heatmap import gain_by_class
 from tlunet.report.figures.pictures import Pictures, open_pictures
@@ -155,7 +156,7 @@ def class_gains(block: Resampled, comparisons: pd.DataFrame, draw: Drawing) -> l
         "Mean difference in Dice over the images that show the class, pre-trained − random. Bold: "
         "the 95% interval excludes zero."
     )
-    return [draw("gain_by_class", "Gain by class", caption, gain_by_class(rows, classes))]
+    return [draw("gain_by_class", "Gain by class", caption, gain_by_class(rows, drawable(classes)))]
 
 
 def pictures(folder: Path, block: Resampled, draw: Drawing) -> list[Part]:
@@ -209,7 +210,7 @@ def label_table(block: Block) -> pd.DataFrame:
     M = len(block.classes)
     table = _rows(block, M)
     m = np.tile(np.arange(M, dtype=np.int16), len(table) // M)
-    table["class_id"], table["class_name"] = m + 1, pd.Categorical(block.classes).take(m)
+    table["class_id"], table["class_name"] = m + 1, pd.Categorical(drawable(block.classes)).take(m)
     for name in ("label", "prob"):
         table[name] = np.concatenate([getattr(counts, name).ravel() for counts in block.counts])
     return table

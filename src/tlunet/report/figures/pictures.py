@@ -137,7 +137,8 @@ def _files(data: "DefectDataModule") -> dict[str, Path]:
     sizes = data.pack.index[["height", "width"]].to_numpy()
     if (sizes == data.pack.size).all():
         return {}
-    return {record.image_id: record.image for record in data.source().records}
+    source = data.dataset.read(data.size, data.progress)
+    return {record.image_id: record.image for record in source.records}
 
 
 def chosen(dice: pd.DataFrame, found: Mapping[str, int]) -> dict[str, str]:
