@@ -17,7 +17,7 @@ from PIL import Image
 from studies import make_truth, set_state, write_grid, write_run
 from tlunet.data.bits import class_masks
 from tlunet.data.datamodule import DefectDataModule
-from tlunet.data.dataset import Strips
+from tlunet.data.dataset import OnDisk, Strips
 from tlunet.data.split import fingerprint
 from tlunet.errors import ConfigError, DataError
 from tlunet.report import report as module
@@ -630,10 +630,10 @@ def test_the_browser_holds_what_the_runs_found(real: Path) -> None:
 def test_images_are_shown_at_their_own_size(tmp_path: Path) -> None:
     """Trained at half the size: the pictures are the files, the masks are stretched over them."""
     cache = tmp_path / "data"
-    drawn = DefectDataModule("synthetic", cache=cache, n=40, size=(32, 64))
+    drawn = DefectDataModule(Strips(cache / "synthetic", n=40), cache, size=(32, 64))
     drawn.prepare_data()
     (root,) = (cache / "synthetic").iterdir()
-    data = DefectDataModule("severstal", root, cache, size=(16, 32))
+    data = DefectDataModule(OnDisk("severstal", root), cache, size=(16, 32))
     data.prepare_data()
     data.setup()
     masks = [class_masks(bits, 4) for bits in np.asarray(data.pack.masks)]
@@ -644,7 +644,8 @@ def test_images_are_shown_at_their_own_size(tmp_path: Path) -> None:
     }
     for init in ("random", "imagenet"):
         write_run(tmp_path / "s", truth, init=init, with_masks=True, facts=facts, root=str(root),
-                  dataset="severstal", classes=data.pack.classes, cache=str(cache), data={"size": [16, 32]})  # fmt: skip
+                  dataset="severstal", classes=data.pack.classes, cache=str(cache),
+                  data={"size": [16, 32]})  # fmt: skip
     block = Resampled(collect(tmp_path / "s").blocks[0])
     keys = Key("resnet", "imagenet", 1.0), Key("resnet", "random", 1.0)
     pictures = open_pictures(tmp_path / "s", *(block.cell(key) for key in keys))
@@ -659,7 +660,7 @@ def test_images_are_shown_at_their_own_size(tmp_path: Path) -> None:
     figure = figure_7(pictures)
     sizes = {ax.images[0].get_array().shape for ax in figure.axes}  # type: ignore[union-attr]
     assert sizes == {(32 * 8, 64 * 8, 3)}  # enlarged eight times, so that edges are thin
-    for record in data.source().records:  # moved since: at the size of training
+    for record in data.dataset.read().records:  # moved since: at the size of training
         record.image.unlink()
     assert pictures.image(name).shape == (16, 32)
 
