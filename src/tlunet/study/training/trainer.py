@@ -2,11 +2,10 @@
 
 import pytorch_lightning as pl
 from pytorch_lightning.plugins.environments import LightningEnvironment
-from pytorch_lightning.plugins.io import AsyncCheckpointIO
 from pytorch_lightning.profilers import Profiler
 
 from tlunet.machine.device import Hardware
-from tlunet.study.training.callbacks.checkpoints import WholeFiles
+from tlunet.study.training.snapshots import Snapshots
 
 
 def make_trainer(
@@ -36,7 +35,7 @@ def make_trainer(
         log_every_n_steps=1,
         enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
         # study/training/processes.py starts a cell's processes, not Lightning.
-        plugins=[AsyncCheckpointIO(WholeFiles()), LightningEnvironment()],
+        plugins=[Snapshots(), LightningEnvironment()],
         benchmark=hardware.accelerator == "cuda",  # cuDNN tunes its kernels once per shape
         enable_progress_bar=False,
         enable_model_summary=False,
