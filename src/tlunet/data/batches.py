@@ -111,6 +111,7 @@ class Batches(Dataset[dict[str, Any]]):
         self.ids = pack.index["image_id"].to_numpy()
         self.labels = pack.labels  # (N, M), from the native masks
         self.vanished = self.labels & ~pack.mask_labels  # (N, M), lost when resized
+        self._drawn: tuple[int, np.ndarray] | None = None  # an epoch, and its flips (N, 2)
 
     def __getitem__(self, wanted: Rows) -> dict[str, Any]:
         epoch, rows, count, weight = wanted
@@ -119,7 +120,7 @@ class Batches(Dataset[dict[str, Any]]):
         if count < len(rows) or weight != 1:
             batch["count"], batch["weight"] = count, weight
         if self.augment:
-            batch["flip"] = torch.from_numpy(self.augment.draw(self.seed, epoch, rows))
+            batch["flip"] = torch.from_numpy(self._flips(self.augment, epoch)[rows])
         if self.fetch:
             images, bits = self.pack.images[rows], self.pack.masks[rows]
             if self.augment and self.augment.transform:
@@ -132,6 +133,12 @@ class Batches(Dataset[dict[str, Any]]):
                 labels = self.vanished[rows] | unpack_labels(found, labels.shape[1])
             batch["image"], batch["bits"] = channels_first(images), torch_bits(bits)
         return batch | {"label": torch.from_numpy(labels)}
+
+    def _flips(self, augment: Augment, epoch: int) -> np.ndarray:
+        """Flips of all images of the pack in an epoch: drawn at once, which takes milliseconds."""
+        if self._drawn is None or self._drawn[0] != epoch:
+            self._drawn = epoch, augment.draw(self.seed, epoch, np.arange(len(self.labels)))
+        return self._drawn[1]
 
 
 def channels_first(images: np.ndarray) -> Tensor:
