@@ -83,7 +83,7 @@ def _pool(entropy: list[Words]) -> list[Words]:
 
 
 def _mixed(x: Words, y: Words) -> Words:
-    word = x * np.uint32(0xCA01F9DD) - y * np.uint32(0x4973F715)
+    word: Words = x * np.uint32(0xCA01F9DD) - y * np.uint32(0x4973F715)
     return word ^ word >> 16
 
 
@@ -91,7 +91,7 @@ def _seeds(pool: list[Words]) -> tuple[Wide, Wide]:
     """Compute PCG64's two seeds, as ``SeedSequence.generate_state``."""
     constants = _paired(_constants(0x8B51F9DD, 0x58F38DED))
     words = [_hashed(word, constants).astype(np.uint64) for word in islice(cycle(pool), 8)]
-    longs = [low | high << 32 for low, high in zip(words[::2], words[1::2], strict=True)]
+    longs: list[Any] = [low | high << 32 for low, high in zip(words[::2], words[1::2], strict=True)]
     return (longs[0], longs[1]), (longs[2], longs[3])
 
 
