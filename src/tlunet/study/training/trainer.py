@@ -5,6 +5,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.profilers import Profiler
 
 from tlunet.machine.device import Hardware
+from tlunet.study.training.callbacks.kernels import TuneKernels
 from tlunet.study.training.snapshots import Snapshots
 
 
@@ -27,7 +28,7 @@ def make_trainer(
         sync_batchnorm=hardware.processes > 1 and hardware.accelerator == "cuda",
         precision=hardware.precision,  # type: ignore[arg-type]
         max_epochs=epochs,
-        callbacks=callbacks,
+        callbacks=[TuneKernels(), *callbacks],
         logger=logger or False,
         profiler=profiler,
         limit_val_batches=None if validate else 0,
@@ -36,7 +37,6 @@ def make_trainer(
         enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
         # study/training/processes.py starts a cell's processes, not Lightning.
         plugins=[Snapshots(), LightningEnvironment()],
-        benchmark=hardware.accelerator == "cuda",  # cuDNN tunes its kernels once per shape
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,  # the datamodule defines the order
