@@ -53,7 +53,7 @@ STAGES = [
     Stage("correctness", 170),
     *(Stage(f"profile {e} {s}", 60) for s in SIZES for e in ENCODERS),
     *(Stage(f"epoch {e}", 120, True) for e in ENCODERS),
-    Stage("grid", 20, True),
+    Stage("grid", 60, True),
     *(Stage(f"bench {e} {s}", 100, s == SIZES[1]) for s in SIZES for e in ENCODERS),
     *(Stage(f"compiled {e} {s}", 150) for s in SIZES for e in ENCODERS),
     *(Stage(f"tuned {e} {s}", 200, s == SIZES[1]) for s in SIZES for e in ENCODERS),
@@ -199,7 +199,7 @@ class Call:
         """Wait for a stage, end it at its limit, and append its line."""
         try:
             said, _ = process.communicate(timeout=limit)
-            error = "" if process.returncode == 0 else said[-2000:]
+            error = said[-2000:] or f"exit code {process.returncode}" if process.returncode else ""
         except subprocess.TimeoutExpired:
             _end(process)
             said, error = process.communicate()[0], f"took longer than its {limit:.0f} s"
