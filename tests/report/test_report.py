@@ -204,7 +204,7 @@ def test_the_tables_on_disk_are_those_of_the_page(grid: Path) -> None:
     for _, row in compared[compared["metric"] == "mla"].iterrows():
         shown = with_interval(row["difference"], row["low"], row["high"], "{:+.3f}")
         assert shown in text
-    assert len(claims) == 35
+    assert len(claims) == 39
     for says in claims["says"]:
         assert says in text
     assert markdown.count("| supported |") >= (claims["direction"] == "supported").sum() > 0

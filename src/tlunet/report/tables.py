@@ -204,7 +204,7 @@ def claim_table(claims: pd.DataFrame) -> Table:
     )  # fmt: skip
     rows = []
     for _, c in claims.iterrows():
-        is_share = c["kind"] in ("relative", "improved")
+        is_share = c["kind"] in ("relative", "relative_growth", "improved")
         form = "{:.0%}" if c["kind"] == "improved" else "{:+.0%}" if is_share else "{:+.3f}"
         measured = with_interval(c["value"], c["low"], c["high"], form)
         verdict, of_size = c["direction"], c["size"] if pd.notna(c["size"]) else "no size claimed"

@@ -175,9 +175,10 @@ def _improved(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
 def _growth(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
     less, more = pairs_of(claim, blocks), pairs_of(claim, blocks, **claim["than"])
     seeds = seeds_of(*(cell for pair in (*less, *more) for cell in pair))
+    contrast = ratio if claim["kind"] == "relative_growth" else np.subtract
     for metric in metrics_of(claim, less[0][0]):
         gains = [
-            np.mean([a.by_seed(metric, seeds) - b.by_seed(metric, seeds) for a, b in pairs], 0)
+            np.mean([contrast(*(c.by_seed(metric, seeds) for c in pair)) for pair in pairs], 0)
             for pairs in (less, more)
         ]
         yield _of(f"{_named(less)}, minus {_named(more)}", gains[0] - gains[1])
@@ -316,7 +317,7 @@ def _unmeasured(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]
 
 ANSWERS: dict[str, Callable[[Claim, Sequence[Resampled]], Iterator[Measured]]] = {
     "difference": _difference, "relative": _difference, "at_most": _at_most,
-    "improved": _improved, "growth": _growth, "best": _best, "classes": _classes,
-    "rarest": _rarest, "median": _median, "smallest_box": _smallest_box, "curve": _curve,
-    "faster": _faster, "complex": _complex,    "unmeasured": _unmeasured,
+    "improved": _improved, "growth": _growth, "relative_growth": _growth, "best": _best,
+    "classes": _classes, "rarest": _rarest, "median": _median, "smallest_box": _smallest_box,
+    "curve": _curve, "faster": _faster, "complex": _complex, "unmeasured": _unmeasured,
 }  # fmt: skip

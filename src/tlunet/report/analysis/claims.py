@@ -7,7 +7,8 @@ it does not set; a list stands for each of its values), and ``kind``:
 
 - ``difference``: a - b is above zero. ``relative``: a / b - 1 is above zero. ``improved``: more
   images improve with a than get worse; the number is the fraction that improves.
-- ``growth``: a - b exceeds the same difference for the cells ``than``.
+- ``growth``: a - b exceeds the same difference for the cells ``than``. ``relative_growth``: the
+  same for a / b - 1.
 - ``at_most``: a - b is below ``margin``.
 - ``best``: a scores above every other cell with the same fraction of the data.
 - ``classes``: in every cell a the classes ``higher`` score above the classes ``lower``.
@@ -51,8 +52,8 @@ KEYS = {
 }  # fmt: skip
 NEEDED = {
     "difference": {"b"}, "relative": {"b"}, "improved": {"b"}, "median": {"b"},
-    "growth": {"b", "than"}, "at_most": {"b", "margin"}, "curve": {"b", "epoch"},
-    "faster": {"b"},
+    "growth": {"b", "than"}, "relative_growth": {"b", "than"}, "at_most": {"b", "margin"},
+    "curve": {"b", "epoch"}, "faster": {"b"},
     "classes": {"higher", "lower"},
 }  # fmt: skip
 COLUMNS = [
