@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tlunet.model.scores import PixelCounts
 from tlunet.report.analysis.bootstrap import draw_images, resampled
-from tlunet.report.analysis.statistics import estimate, seed_variance
+from tlunet.report.analysis.statistics import estimate, seed_variance, t_interval
 
 TRIALS, REPLICATES = 600, 400
 IMAGE, REST = 0.15, 0.10  # standard deviations of Dice differences, as seen on synthetic strips
@@ -115,6 +115,43 @@ def auc_coverage(n_seeds: int, n_images: int, sd: float, rng: np.random.Generato
     return covered / trials
 
 
+def split_coverage(
+    n_seeds: int, n_images: int, sd: float, rng: np.random.Generator, trials: int = TRIALS
+) -> dict[str, float]:
+    """Coverage if each seed has its own split: an eighth of the images, drawn for every seed.
+
+    Args:
+        n_seeds: S.
+        n_images: images of the data set.
+        sd: standard deviation between trainings.
+        rng: random generator.
+        trials: number of simulated studies.
+
+    Returns:
+        ``report``: an image is drawn for all seeds that were tested on it; ``in_order``: as if
+        all seeds had been tested on the same images; ``seeds_only``: Student's t.
+    """
+    weights = draw_images(np.arange(n_images), REPLICATES).astype(float)  # (R + 1, N)
+    n_tested = n_images // 8
+    crossed = draw_images(np.arange(n_tested), REPLICATES).astype(float) / n_tested
+    covered = dict.fromkeys(("report", "in_order", "seeds_only"), 0.0)
+    for _ in range(trials):
+        image, own, same = rng.normal(0, IMAGE, n_images), [], []
+        for effect in normal(rng, sd, (n_seeds,)):
+            tested = rng.choice(n_images, n_tested, replace=False)
+            d = effect + image[tested] + rng.normal(0, REST, n_tested)
+            own.append(weights[:, tested] @ d / weights[:, tested].sum(1))
+            same.append(crossed @ d)
+        values = [float(x[0]) for x in own]
+        intervals = zip(
+            covered, (estimate(np.stack(own)), estimate(np.stack(same)), t_interval(values)),
+            strict=True,
+        )  # fmt: skip
+        for name, found in intervals:
+            covered[name] += (found.low <= 0 <= found.high) / trials
+    return covered
+
+
 def main() -> None:
     """Write the tables next to this file."""
     rng = np.random.default_rng(0)
@@ -153,6 +190,14 @@ def main() -> None:
         for sd in (0.0, 0.2)
     ]
     _write(rows, here / "auc.csv")
+    rng = np.random.default_rng(2)
+    rows = [
+        {"seeds": s, "images": n, "seed_sd": sd, **split_coverage(s, n, sd, rng)}
+        for s in SEEDS
+        for n in (480, 3360)
+        for sd in (0.0, 0.03)
+    ]
+    _write(rows, here / "splits.csv")
 
 
 def _write(rows: list[dict], path: Path) -> None:

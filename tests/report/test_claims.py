@@ -413,7 +413,8 @@ def test_claims_between_protocols(template: Block) -> None:
     assert dice["direction"] == "supported"
     assert dice["value"] == pytest.approx(GAIN, abs=0.01)
     assert "of x · loss=BalancedLoss vs." in dice["case"]
-    other = Resampled(replace(blocks[1].block, split="9" * 64), 50)
+    cells = blocks[1].block.cells.assign(split_fingerprint="9" * 64)
+    other = Resampled(replace(blocks[1].block, cells=cells), 50)
     table = judge(claims, [blocks[0], other])
     assert set(table["case"]) == {"a and b have different splits"}
     assert set(table["direction"]) == {"not measured"}

@@ -29,7 +29,7 @@ from tlunet.report.analysis.claims import COLUMNS, read_claims
 from tlunet.report.document import markdown
 from tlunet.report.document.document import Column, Entry, Table
 from tlunet.report.tables import SCORES, claim_table, comparison_table, number, with_interval
-from tlunet.runs.results import SCORED, SHOWN, texts
+from tlunet.runs.results import SCORED, SHOWN, empty_predictor, texts
 
 BLOCK = re.compile(r"(<!-- (\w+) (\S+)(?: ([^>]*?))? -->\n).*?(<!-- end -->)", re.S)
 RECORDED = ("results.csv", "scores.csv", "comparisons.csv", "claims.csv", "answer.md")
@@ -69,13 +69,15 @@ def results(file: Path) -> str:
     """
     cells = pd.read_csv(file)
     cells = cells[cells["state"] == "finished"]
-    for key in ("dataset", "split_fingerprint"):
-        if cells[key].nunique() != 1:
-            raise ValueError(f"{file}: the cells have {cells[key].nunique()} values of {key}")
+    of_seed = cells.groupby("seed")["split_fingerprint"].nunique()  # each may have its own
+    for name, values in (("data sets", cells["dataset"].nunique()), ("splits", of_seed.max())):
+        if values != 1:
+            raise ValueError(f"{file}: the cells have {values} {name} and cannot be compared")
     rules = ["---"] * SCORED + ["---:"] * (len(SHOWN) - SCORED)
     rows = [list(SHOWN), rules, *(texts(cell) for _, cell in cells.iterrows())]
     first = cells.iloc[0]
-    rows.append(["*never finds a defect*", "", "", "", *texts(first, "empty_")[SCORED:]])
+    empty = texts(empty_predictor(cells), "empty_")[SCORED:]
+    rows.append(["*never finds a defect*", "", "", "", *empty])
     lines = [f"| {' | '.join(row)} |" for row in rows]
     hardware = ", ".join(
         f"{h} ({p})" for h, p in cells[["hardware", "precision"]].drop_duplicates().to_numpy()
@@ -109,9 +111,9 @@ def scores(file: Path, metrics: str) -> str:
     over = ", ".join(table["interval"].unique())
     notes = (f"Mean over seeds; 95% interval over {over} in brackets.",)
     cells = pd.read_csv(file.with_name("results.csv"))
-    first = cells[cells["state"] == "finished"].iloc[0]
+    of_empty = empty_predictor(cells[cells["state"] == "finished"])
     empty = [Entry("never finds a defect"), *[Entry("")] * 3]
-    empty += [Entry(number(first[f"empty_{name}"])) for name in names]
+    empty += [Entry(number(of_empty[f"empty_{name}"])) for name in names]
     return markdown.table(Table("", tuple(columns), tuple(rows), (tuple(empty),), notes)) + "\n"
 
 

@@ -20,7 +20,7 @@ from tlunet.report.document.html import render as to_html
 from tlunet.report.document.markdown import escape
 from tlunet.report.document.markdown import render as to_markdown
 from tlunet.report.figures.figures import Drawing, figures, forest_plot, pictures, slug
-from tlunet.report.findings import alarms, headline, note_on_data
+from tlunet.report.findings import alarms, headline, note_on_data, scope
 from tlunet.report.tables import (
     FACTORS,
     MAIN,
@@ -29,6 +29,7 @@ from tlunet.report.tables import (
     claim_table,
     class_table,
     comparison_table,
+    count_images,
     score_tables,
 )
 from tlunet.runs import results
@@ -129,13 +130,13 @@ def _title(study: Study) -> str:
 def _subtitle(study: Study) -> str:
     if not study.blocks:
         return "No finished cells."
-    cells = sum(len(block.cells) for block in study.blocks)
-    images = " / ".join(str(len(block.image_ids)) for block in study.blocks)
+    cells = len({folder for block in study.blocks for folder in block.cells["folder"]})
+    images = " / ".join(dict.fromkeys(map(count_images, study.blocks)))
     seeds = sorted({seed for block in study.blocks for seed in block.seeds})
     return (
-        f"{cells} finished {'cell' if cells == 1 else 'cells'}, {images} test images, "
-        f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}. Scope: these "
-        "training images, this split, these starting weights."
+        f"{cells} finished {'cell' if cells == 1 else 'cells'}, {images}, "
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}. "
+        f"{scope(study.blocks)}"
     )
 
 

@@ -81,6 +81,16 @@ def _key_columns(*names: str) -> list[Column]:
     return [Column(name, is_number=name in ("frac", "seed", "seeds")) for name in names]
 
 
+def count_images(block: Block) -> str:
+    """Say how many test images there are; each seed has its own if each has its own split."""
+    total = len(block.image_ids)
+    if not block.has_own_splits:
+        return f"{total} test images"
+    counts = sorted({len(counts.index) for counts in block.of_each_split.values()})
+    each = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"{each} test images of each seed ({total} in total)"
+
+
 def score_tables(scores: pd.DataFrame, block: Block) -> list[Table]:
     """Build the score tables of a block, main metrics first, with the empty predictor."""
     others = tuple(m for m in SCORES if m not in MAIN)
@@ -108,7 +118,7 @@ def _score_table(title: str, scores: pd.DataFrame, block: Block, metrics: Sequen
     foot += [_entry(empty[m]["mean"] if isinstance(empty[m], dict) else empty[m]) for m in metrics]
     over = ", ".join(sorted({interval_over(int(n)) for n in scores["n_seeds"]}))
     notes = (
-        f"Mean over seeds with 95% interval ({over}) from {len(block.image_ids)} test images "
+        f"Mean over seeds with 95% interval ({over}) from {count_images(block)} "
         f"in {len(set(block.groups))} groups of near-duplicates; threshold {block.threshold}.",
     )
     return Table(title, tuple(columns), tuple(rows), (tuple(foot),), notes)
@@ -175,7 +185,7 @@ def class_table(scores: pd.DataFrame, block: Block) -> Table:
     columns.append(Column("test images", True))
     columns += [Column(SCORES[m][0], True) for m in metrics]
     columns.append(Column("seeds that never find it", True))
-    images = block.counts[0].label.sum(0)  # (M,)
+    images = block.labels.sum(0)  # (M,)
     by_key = scores.set_index(["encoder", "init", "frac", "metric"])
     rows = []
     for key in block.keys:
@@ -261,7 +271,8 @@ def cell_tables(block: Block) -> list[Table]:
         rows.append(tuple(row))
     shared = tuple((Entry(k, k), Entry(v, v)) for k, v in block.settings.items())
     first = block.cells.iloc[0]
-    prints = [("data set", block.dataset), ("split fingerprint", block.split),
+    splits = ", ".join(dict.fromkeys(block.splits.values()))
+    prints = [("data set", block.dataset), ("split fingerprint", splits),
               ("data fingerprint", first["data_fingerprint"]),
               ("images (height × width)", " × ".join(map(str, first["size"]))),
               *first["versions"].items()]  # fmt: skip

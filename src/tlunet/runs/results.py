@@ -117,6 +117,12 @@ def texts(row: "pd.Series[Any]", prefix: str = "") -> list[str]:
     return ["–" if v is None or pd.isna(v) else text.format(v) for v, text in values]
 
 
+def empty_predictor(cells: pd.DataFrame) -> "pd.Series[Any]":
+    """Average the scores of the empty predictor (``empty_*``) over the splits of finished cells."""
+    splits = cells.drop_duplicates("split_fingerprint")
+    return splits.filter(like="empty_").astype(float).mean()
+
+
 def not_found(class_ids: Sequence[Any]) -> str:
     """Name the classes that a network does not find.
 
@@ -163,6 +169,6 @@ def show(table: pd.DataFrame, folders: Collection[str]) -> Table:
     if len(finished):
         out.caption = f"{out.caption} none: the empty predictor, which predicts no defects."
         out.add_section()
-        scores = texts(finished.iloc[0], "empty_")[SCORED:]
+        scores = texts(empty_predictor(finished), "empty_")[SCORED:]
         out.add_row(*compress(["none", "", "", "", *scores], kept))
     return out

@@ -76,7 +76,7 @@ def pairs_of(claim: Claim, blocks: Sequence[Resampled], **other: Any) -> list[tu
     if len(firsts) != len(seconds):
         raise AbsentError(f"a has {len(firsts)} cells, b {len(seconds)}")
     for first, second in zip(firsts, seconds, strict=True):
-        if first.block.block.split != second.block.block.split:
+        if not first.block.block.has_images_of(second.block.block):
             raise AbsentError("a and b have different splits")
     return list(zip(firsts, seconds, strict=True))
 
@@ -214,7 +214,7 @@ def _classes(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
 
 def _rarest(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
     for cell in cells_of(claim["a"], blocks):
-        images = cell.block.block.counts[0].label.sum(0)  # (M,) test images with each class
+        images = cell.block.block.labels.sum(0)  # (M,) test images with each class
         rarest = int(np.argmin(images)) + 1
         classes = range(1, len(images) + 1)
         names = metrics_of({"metric": [f"{claim['metric']}_{c}" for c in classes]}, cell)

@@ -196,10 +196,11 @@ def label_table(block: Block) -> pd.DataFrame:
 def _rows(block: Block, each: int) -> pd.DataFrame:
     """Build the factors and ``image_id``, ``each`` rows per image, cell by cell."""
     cells = block.cells[FACTORS].astype({"encoder": "category", "init": "category"})
-    K, N = len(cells), len(block.image_ids)
-    table = cells.iloc[np.repeat(np.arange(K), N * each)].reset_index(drop=True)
+    places = [counts.index.astype(np.int32) for counts in block.counts]
+    lengths = [len(own) * each for own in places]
+    table = cells.iloc[np.repeat(np.arange(len(cells)), lengths)].reset_index(drop=True)
     names = pd.CategoricalDtype(list(block.image_ids))
-    image = np.tile(np.repeat(np.arange(N, dtype=np.int32), each), K)
+    image = np.repeat(np.concatenate(places), each)
     table["image_id"] = pd.Categorical.from_codes(image, dtype=names)
     return table
 
