@@ -16,7 +16,8 @@ from tlunet.report.analysis.answers import ANSWERS
 from tlunet.report.analysis.blocks import Block, collect
 from tlunet.report.analysis.claims import find_claims, judge, read_claims
 from tlunet.report.analysis.comparisons import Resampled
-from tlunet.report.tables import claim_table
+from tlunet.report.document.document import Entry
+from tlunet.report.tables import claim_table, times
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 PAPER = EXPERIMENTS / "tlunet_paper" / "claims.yaml"
@@ -74,7 +75,7 @@ def study(
 
 
 def verdict(block: Resampled | list[Resampled], **claim: Any) -> pd.Series:
-    claim = {"id": "c", "says": "…", "a": A, "b": B} | claim
+    claim = {"id": "c", "says": "…", "where": None, "note": None, "a": A, "b": B} | claim
     blocks = block if isinstance(block, list) else [block]
     table = judge([claim], blocks)
     assert len(table) == 1
@@ -328,6 +329,37 @@ def test_curve(template: Block) -> None:
     assert two["direction"] == "one training"
 
 
+CURVE = {("resnet", "random", f): a for f, a in ((1.0, 0.7), (0.5, 0.6), (0.25, 0.4))}
+
+
+@pytest.mark.parametrize(
+    ("area", "expected"), [(0.6, "supported"), (0.45, "inconclusive"), (0.3, "contradicted")]
+)
+def test_label_worth(template: Block, area: float, expected: str) -> None:
+    """ImageNet with a quarter is as good as random with half: two times the labels."""
+    noise = 0.3 if expected == "inconclusive" else 0.01
+    block = study(template, CURVE | {("resnet", "imagenet", 0.25): area}, noise=noise)
+    quarter = A | {"frac": 0.25}
+    found = verdict(block, kind="label_worth", metric="dice_image", a=quarter, number=2.0)
+    assert found["direction"] == expected
+    if expected == "supported":
+        assert found["value"] == pytest.approx(2.0, abs=0.1)
+        assert 1 < found["low"] <= found["value"] <= found["high"] < 3
+        assert found["case"].endswith("imagenet · 0.25 vs. random with 0.25, 0.5, 1.0")
+        assert claim_table(pd.DataFrame([found])).rows[0][2:4] == (
+            Entry("2.0×", 2.0), Entry(times(*found[["value", "low", "high"]]), found["value"]),
+        )  # fmt: skip
+    if expected == "contradicted":  # below random's curve with the smallest fraction
+        assert found["value"] == 0
+        assert found["high"] <= 1
+
+
+def test_label_worth_that_is_not_measured(template: Block) -> None:
+    found = verdict(study(template, RESNET), kind="label_worth", metric="dice_image")
+    assert found["case"] == "random weights were not trained on several fractions"
+    assert found["direction"] == "not measured"
+
+
 def test_unmeasured(template: Block) -> None:
     found = verdict(study(template, RESNET), kind="unmeasured")
     assert (found["direction"], found["case"]) == ("not measured", "no measurement answers it")
@@ -336,7 +368,7 @@ def test_unmeasured(template: Block) -> None:
 def test_every_kind_is_tested_here() -> None:
     kinds = {"difference", "relative", "at_most", "improved", "growth", "best", "classes",
              "rarest", "median", "smallest_box", "curve", "faster", "complex", "relative_growth",
-             "unmeasured"}  # fmt: skip
+             "label_worth", "unmeasured"}  # fmt: skip
     assert set(ANSWERS) == kinds
 
 
@@ -449,6 +481,7 @@ def without(*keys: str) -> dict[str, Any]:
         (GOOD | {"kind": "curve"}, "claim 'c': key 'epoch' is missing"),
         (GOOD | {"kind": "classes", "higher": [1]}, "claim 'c': key 'lower' is missing"),
         (GOOD | {"a": {"init": "x", "frac": 1}}, "claim 'c': key 'encoder' is missing in 'a'"),
+        (GOOD | {"kind": "label_worth"}, "claim 'c': key 'b' is not used"),
         # Wrong types are reported before the report starts, not by a traceback in the middle.
         (GOOD | {"a": 5}, "claim 'c'"),
         (GOOD | {"kind": ["difference"]}, "claim 'c'"),

@@ -99,7 +99,7 @@ def test_every_file_is_there_and_no_other(grid: Path) -> None:
              "precision_recall", "reliability", "cost"}  # fmt: skip
     expected = {f"figures/{name}.{suffix}" for name in drawn for suffix in ("svg", "png")}
     expected |= {"answer.md", "report.md", "report.html", "results.csv", "scores.csv",
-                 "comparisons.csv", "claims.csv", "claims.yaml"}  # fmt: skip
+                 "comparisons.csv", "label_worth.csv", "claims.csv", "claims.yaml"}  # fmt: skip
     assert set(contents(grid)) == expected
 
 

@@ -5,6 +5,7 @@ A block in a Markdown file is filled from the file it names (the path is relativ
     <!-- results FILE.csv -->                     one row per cell
     <!-- scores FILE.csv dice_image,mla -->       means over seeds with their intervals
     <!-- comparisons FILE.csv init dice_image,mla -->   one factor's comparisons
+    <!-- label_worth FILE.csv -->                 how many times the labels pre-training is worth
     <!-- claims FILE.csv -->                      the verdicts; from a .yaml: claims not measured
     <!-- table FILE.csv -->                       any table, unchanged
     <!-- text FILE.md -->                         a text, unchanged
@@ -27,12 +28,15 @@ from tlunet.errors import DataError, UserError
 from tlunet.machine.files import write_text
 from tlunet.report.analysis.claims import COLUMNS, read_claims
 from tlunet.report.document import markdown
-from tlunet.report.document.document import Column, Entry, Table
+from tlunet.report.document.document import Column, Entry, Table, Text
+from tlunet.report.labels import worth_parts
 from tlunet.report.tables import SCORES, claim_table, comparison_table, number, with_interval
 from tlunet.runs.results import SCORED, SHOWN, empty_predictor, texts
 
 BLOCK = re.compile(r"(<!-- (\w+) (\S+)(?: ([^>]*?))? -->\n).*?(<!-- end -->)", re.S)
-RECORDED = ("results.csv", "scores.csv", "comparisons.csv", "claims.csv", "answer.md")
+RECORDED = (
+    "results.csv", "scores.csv", "comparisons.csv", "label_worth.csv", "claims.csv", "answer.md",
+)  # fmt: skip
 
 
 def render(path: Path, blocks: Mapping[str, Callable[..., str]] | None = None) -> str:
@@ -123,6 +127,22 @@ def comparisons(file: Path, factor: str, metrics: str) -> str:
     return "*Not measured.*\n" if table is None else markdown.table(table) + "\n"
 
 
+def label_worth(file: Path) -> str:
+    """Render the sentences and the table of label-worth."""
+    table = pd.read_csv(file)
+    parts = [
+        part
+        for _, own in table.groupby("block", sort=False)
+        for part in worth_parts(own.reset_index(drop=True))
+    ]
+    texts = (
+        markdown.table(part) if isinstance(part, Table) else markdown.escape(part.text)
+        for part in parts
+        if isinstance(part, Table | Text)
+    )
+    return "\n\n".join(texts) + "\n"
+
+
 def claims(file: Path) -> str:
     """Render claims and verdicts; claims read from a ``claims.yaml`` are not measured."""
     if file.suffix == ".yaml":
@@ -151,6 +171,7 @@ def plain(file: Path) -> str:
 
 BLOCKS: dict[str, Callable[..., str]] = {
     "results": results, "scores": scores, "comparisons": comparisons, "claims": claims,
+    "label_worth": label_worth,
     "table": plain, "text": lambda file: file.read_text(encoding="utf-8"),
 }  # fmt: skip
 

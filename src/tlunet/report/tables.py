@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tlunet.model.scores import DEAD_BELOW
@@ -45,7 +46,9 @@ TONES: dict[str, Tone] = {
     "supported": "good", "contradicted": "bad", "inconclusive": "unsure", "not measured": "muted",
     "compatible, not shown": "unsure", "one training": "muted",
     "higher": "good", "lower": "bad", "undecided": "unsure", "undefined": "muted",
+    "more": "good", "fewer": "bad",
 }  # fmt: skip
+LARGEST = 1e9
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -65,6 +68,21 @@ def with_interval(value: Any, low: Any, high: Any, form: str = "{:.3f}") -> str:
     if low is None or pd.isna(low):
         return number(value, form)
     return f"{number(value, form)} [{number(low, form)}, {number(high, form)}]"
+
+
+def times(value: Any, low: Any, high: Any) -> str:
+    """Format a multiple of the labels with its interval; it may have no upper end.
+
+    >>> times(2.11, 1.4, float("inf")), times(float("inf"), 4, float("inf")), times(0, 0, 0.4)
+    ('2.1× [1.4, ∞]', 'more than 4.0×', 'less than 0.4×')
+    """
+    if pd.isna(value):
+        return "–"
+    if np.isinf(value):
+        return f"more than {low:.1f}×"
+    if value == 0:
+        return "less than ∞" if np.isinf(high) else f"less than {high:.1f}×"
+    return f"{value:.1f}× [{low:.1f}, {'∞' if np.isinf(high) else f'{high:.1f}'}]"
 
 
 def _entry(value: Any, form: str = "{:.3f}", tone: Tone = "") -> Entry:
@@ -175,7 +193,33 @@ def comparison_table(
 
 
 def _value(value: Any) -> float | None:
-    return None if pd.isna(value) else float(value)
+    """Return the sort key of a number; JSON has no infinity."""
+    return None if pd.isna(value) else float(min(value, LARGEST))
+
+
+def worth_table(worth: pd.DataFrame) -> Table:
+    """Build the table of label-worth: how many times the labels pre-training is worth."""
+    columns = (
+        Column("score"), *_key_columns("encoder", "init", "frac"),
+        Column("to be reached", True, "Score of the pre-trained weights with this fraction"),
+        Column("random reaches it with", True, "Fraction of the labels, read off the curve"),
+        Column("worth", True, "That fraction / frac; 95% interval in brackets"),
+        Column("verdict", meaning="Whether the interval excludes one"), Column("seeds", True),
+    )  # fmt: skip
+    rows = []
+    for _, r in worth.iterrows():
+        share = "not reached" if np.isinf(r["share"]) else number(r["share"], "{:.0%}")
+        rows.append((
+            *_words(SCORES[r["metric"]][0], r["encoder"], r["init"]), _entry(r["frac"], "{}"),
+            _entry(r["score"]), Entry(share, _value(r["share"])),
+            Entry(times(r["worth"], r["low"], r["high"]), _value(r["worth"])),
+            Entry(r["verdict"], r["verdict"], TONES[r["verdict"]]), _entry(r["n_seeds"], "{:.0f}"),
+        ))  # fmt: skip
+    return Table("Label-worth of pre-training", columns, tuple(rows), notes=(
+        "The curve of random weights is interpolated in the logarithm of the fraction and taken as "
+        "rising. ∞: random weights may not reach the score with all labels. The interval contains "
+        "every fraction at which the difference from the score to be reached is not clear.",
+    ))  # fmt: skip
 
 
 def class_table(scores: pd.DataFrame, block: Block) -> Table:
@@ -217,6 +261,8 @@ def claim_table(claims: pd.DataFrame) -> Table:
         is_share = c["kind"] in ("relative", "relative_growth", "improved")
         form = "{:.0%}" if c["kind"] == "improved" else "{:+.0%}" if is_share else "{:+.3f}"
         measured = with_interval(c["value"], c["low"], c["high"], form)
+        if c["kind"] == "label_worth":
+            form, measured = "{:.1f}×", times(c["value"], c["low"], c["high"])
         verdict, of_size = c["direction"], c["size"] if pd.notna(c["size"]) else "no size claimed"
         case = "" if pd.isna(c["case"]) else c["case"]
         over = f"{case} ({c['interval']})" if pd.notna(c["interval"]) else case

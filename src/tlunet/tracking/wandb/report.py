@@ -23,7 +23,7 @@ from tlunet.tracking.wandb.opening import FOREST, figure_key, read_opening
 if TYPE_CHECKING:
     import wandb
 
-TABLES = ("results", "scores", "comparisons", "claims")
+TABLES = ("results", "scores", "comparisons", "label_worth", "claims")
 
 
 def log_report(study: Path, logger: Mapping[str, Any]) -> None:
