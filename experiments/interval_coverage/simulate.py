@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tlunet.model.scores import PixelCounts
 from tlunet.report.analysis.bootstrap import draw_images, resampled
+from tlunet.report.analysis.label_worth import label_worth
 from tlunet.report.analysis.statistics import estimate, seed_variance, t_interval
 
 TRIALS, REPLICATES = 600, 400
@@ -152,6 +153,43 @@ def split_coverage(
     return covered
 
 
+def worth_coverage(
+    n_seeds: int, sd: float, worth: float, rng: np.random.Generator, trials: int = TRIALS
+) -> dict[str, float]:
+    """Coverage of label-worth for pre-trained weights with a quarter of the labels.
+
+    Args:
+        n_seeds: S.
+        sd: standard deviation between trainings.
+        worth: the true k, from 0.4 to 4.
+        rng: random generator.
+        trials: number of simulated studies.
+
+    Returns:
+        ``covered``: fraction of the trials whose interval contains k. ``beyond``: fraction in
+        which a report would say that all labels do not suffice.
+    """
+    n_images, frac = 60, 0.25
+    weights = draw_images(np.arange(n_images), REPLICATES // 2).astype(float) / n_images
+    fracs = (0.1, 0.25, 0.5, 1.0)
+
+    def level(share: float) -> float:
+        return 0.45 + 0.06 * float(np.log2(share))
+
+    covered, beyond = 0, 0
+    for _ in range(trials):
+        image = rng.normal(0, IMAGE, n_images)
+        cells = []
+        for share in (*fracs, worth * frac):
+            own = level(share) + image + rng.normal(0, REST, n_images)
+            x = own + normal(rng, sd, (n_seeds, 1)) + rng.normal(0, REST / 2, (n_seeds, n_images))
+            cells.append((weights @ x.T).T)
+        found = label_worth(dict(zip(fracs, cells, strict=False)), cells[-1], frac)
+        covered += found.low - 1e-9 <= worth <= found.high + 1e-9
+        beyond += found.low >= max(fracs) / frac - 1e-9
+    return {"covered": covered / trials, "beyond": beyond / trials}
+
+
 def main() -> None:
     """Write the tables next to this file."""
     rng = np.random.default_rng(0)
@@ -198,6 +236,14 @@ def main() -> None:
         for sd in (0.0, 0.03)
     ]
     _write(rows, here / "splits.csv")
+    rng = np.random.default_rng(3)
+    rows = [
+        {"seeds": s, "seed_sd": sd, "worth": k, **worth_coverage(s, sd, k, rng)}
+        for s in (3, 5)
+        for sd in (0.01, 0.03)
+        for k in (1.0, 1.5, 3.0, 4.0)
+    ]
+    _write(rows, here / "label_worth.csv")
 
 
 def _write(rows: list[dict], path: Path) -> None:
