@@ -1,5 +1,6 @@
 from .data.augment import Augment
 from .data.datamodule import DefectDataModule
+from .data.dataset import OnDisk, Strips
 from .deploy.predict import Predictor
 from .errors import ConfigError, DataError, UserError, WeightsError
 from .model.encoder import register_encoder
@@ -27,10 +28,12 @@ __all__ = [
     "FocalLoss",
     "Logits",
     "LovaszLoss",
+    "OnDisk",
     "PaperLoss",
     "PixelCounts",
     "Predictor",
     "Resampled",
+    "Strips",
     "TLUNet",
     "UserError",
     "WeightsError",

@@ -8,13 +8,14 @@ import torch
 
 from tlunet.bench.sides import load_recipe
 from tlunet.data.datamodule import DefectDataModule
+from tlunet.data.dataset import OnDisk
 from tlunet.model.losses import PaperLoss
 from tlunet.model.network import TLUNet
 
 
 @pytest.fixture
 def data(strips: Path, tmp_path: Path) -> DefectDataModule:
-    module = DefectDataModule("severstal", strips, tmp_path, batch_size=4)
+    module = DefectDataModule(OnDisk("severstal", strips), tmp_path, batch_size=4)
     module.prepare_data()
     module.setup()
     return module
@@ -24,7 +25,7 @@ def test_its_batches_are_ours(data: DefectDataModule) -> None:
     recipe = load_recipe()
     batch = next(data.batches("val"))
     names = batch["id"]
-    strips = recipe.Strips(data.root, names, data.mean[0], data.std[0], False)
+    strips = recipe.Strips(data.dataset.root, names, data.mean[0], data.std[0], False)
     theirs = next(iter(recipe.loader(strips, 4, False, 0)))
     assert theirs["id"] == names
     assert torch.equal(theirs["mask"].bool(), batch["mask"])

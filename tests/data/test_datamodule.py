@@ -10,14 +10,15 @@ import torch
 from specks import SMALL, write_specks
 from tlunet.data.augment import Augment
 from tlunet.data.batches import unpack_bits
-from tlunet.data.datamodule import DefectDataModule, resolve_name
+from tlunet.data.datamodule import DefectDataModule
+from tlunet.data.dataset import OnDisk, find_dataset
 from tlunet.data.residency import to_device
 from tlunet.data.split import fingerprint
 from tlunet.errors import ConfigError, DataError
 
 
 def module(root: Path, cache: Path, **kwargs: object) -> DefectDataModule:
-    data = DefectDataModule("severstal", root, cache, **({"batch_size": 4} | kwargs))
+    data = DefectDataModule(OnDisk("severstal", root), cache, **({"batch_size": 4} | kwargs))
     data.prepare_data()
     data.setup()
     return data
@@ -183,15 +184,14 @@ def test_subset_defective_leaves_the_others_out(strips: Path, tmp_path: Path) ->
 
 
 def test_auto_takes_severstal_where_it_is(strips: Path, tmp_path: Path) -> None:
-    assert resolve_name("auto", tmp_path) == "synthetic"
+    assert find_dataset("auto", cache=tmp_path).name == "synthetic"
     shutil.copytree(strips, tmp_path / "severstal")
-    assert resolve_name("auto", tmp_path) == "severstal"
-    assert DefectDataModule("auto", cache=tmp_path).root == tmp_path / "severstal"
-    assert resolve_name("folder", tmp_path) == "folder"
+    assert find_dataset("auto", cache=tmp_path) == OnDisk("severstal", tmp_path / "severstal")
+    assert find_dataset("folder", "steel").name == "folder"
 
 
 def test_what_is_not_possible_is_said(strips: Path, tmp_path: Path) -> None:
-    misspelt = DefectDataModule("sevrstal", strips, tmp_path)
+    misspelt = DefectDataModule(OnDisk("sevrstal", strips), tmp_path)
     with pytest.raises(ConfigError, match="expected auto, synthetic, severstal"):
         misspelt.prepare_data()
     with pytest.raises(DataError, match="official"):
@@ -203,7 +203,7 @@ def test_what_is_not_possible_is_said(strips: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_official_part_of_neu_seg(real: Path, tmp_path: Path) -> None:
-    data = DefectDataModule("neu_seg", real / "neu_seg", tmp_path, split="official")
+    data = DefectDataModule(OnDisk("neu_seg", real / "neu_seg"), tmp_path, split="official")
     data.prepare_data()
     data.setup()
     sizes = {subset: len(rows) for subset, rows in data.rows.items()}

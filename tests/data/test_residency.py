@@ -6,6 +6,7 @@ import torch
 
 from tlunet.data import residency
 from tlunet.data.datamodule import DefectDataModule
+from tlunet.data.dataset import OnDisk
 from tlunet.data.synthetic.generate import generate
 from tlunet.errors import ConfigError
 
@@ -18,7 +19,7 @@ def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def module(root: Path, cache: Path, **kwargs: object) -> DefectDataModule:
-    data = DefectDataModule("severstal", root, cache, **kwargs)
+    data = DefectDataModule(OnDisk("severstal", root), cache, **kwargs)
     data.prepare_data()
     data.setup()
     return data

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tlunet import cli
-from tlunet.data.checks.describe import read_source
 from tlunet.data.datamodule import DefectDataModule
+from tlunet.data.dataset import find_dataset, read_source
 from tlunet.data.synthetic.generate import NOTE, plan_classes
 from tlunet.errors import DataError
 
@@ -54,9 +54,9 @@ def test_what_was_written_is_said_and_read(synth: Run) -> None:
 def test_as_the_severstal_data_they_are_still_called_synthetic(synth: Run) -> None:
     synth("strips", "--n", "24", "--size", "32x64")
     for name in ("severstal", "synthetic"):
-        data = DefectDataModule(name, "strips", "cache", frac=1.0)
+        data = DefectDataModule(find_dataset(name, "strips"), "cache")
         data.prepare_data()
-        assert (data.dataset, data.pack.name, len(data.pack)) == ("synthetic", "synthetic", 24)
+        assert (data.dataset.name, data.pack.name, len(data.pack)) == ("synthetic", "synthetic", 24)
 
 
 def test_a_note_that_names_nothing_known_is_a_fault(synth: Run) -> None:

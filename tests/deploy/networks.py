@@ -65,7 +65,7 @@ def write_run(root: Path) -> Path:
     data = datamodule(config, Augment())
     data.prepare_data()
     data.setup()
-    config["data"]["root"] = str(data.root)
+    config["data"]["root"] = str(data.dataset.root)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     meta = {
         "size": SIZE, "digest": "0123456789abcdef", "accelerator": "cpu", "precision": "32-true",

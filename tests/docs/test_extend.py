@@ -16,7 +16,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from studies import write_grid
+from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.synthetic.generate import draw
+from tlunet.errors import DataError
 from tlunet.report.analysis.blocks import collect
 from tlunet.report.analysis.comparisons import Resampled, score_table
 from tlunet.report.figures.figures import Drawing
@@ -137,12 +139,12 @@ def test_a_data_set(page: Page, checkout: Path, tmp_path: Path) -> None:
         Image.fromarray(ids).save(steel / f"{k:02}_mask.png")
     page.add("src/tlunet/data/readers/beside.py")
     page.change("src/tlunet/data/readers/layouts.py")
-    datamodule = page.anew("src/tlunet/data/datamodule.py")
+    dataset = page.anew("src/tlunet/data/dataset.py")
     rules = page.anew("src/tlunet/study/config/values.py")
     choice = OmegaConf.load(checkout / "conf/data/beside.yaml")
     assert rules.check(OmegaConf.create({"data": choice})) == []
 
-    data = datamodule.DefectDataModule(choice.name, steel, tmp_path / "cache", batch_size=8)
+    data = DefectDataModule(dataset.OnDisk(choice.name, steel), tmp_path / "cache", batch_size=8)
     data.prepare_data()
     data.setup()
     batch = next(data.batches("train"))
@@ -151,8 +153,8 @@ def test_a_data_set(page: Page, checkout: Path, tmp_path: Path) -> None:
     assert batch["label"].any(0).all()
 
     (steel / "07_mask.png").unlink()
-    data = datamodule.DefectDataModule(choice.name, steel, tmp_path / "cache")
-    with pytest.raises(datamodule.DataError, match=r"07\.png: has no mask 07_mask\.png"):
+    data = DefectDataModule(dataset.OnDisk(choice.name, steel), tmp_path / "cache")
+    with pytest.raises(DataError, match=r"07\.png: has no mask 07_mask\.png"):
         data.prepare_data()
 
 

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from tlunet.data.datamodule import DefectDataModule
+from tlunet.data.dataset import Strips
 from tlunet.model.network import TLUNet
 from tlunet.model.task import DefectTask
 
@@ -17,7 +18,7 @@ QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": 
 
 
 def test_fit_and_test_the_best_checkpoint(tmp_path: Path) -> None:
-    data = DefectDataModule("synthetic", cache=tmp_path, n=32, batch_size=8)
+    data = DefectDataModule(Strips(tmp_path / "synthetic", n=32), tmp_path, batch_size=8)
     task = DefectTask(TLUNet("mobilenet_v2", classes=4))
     best = ModelCheckpoint(tmp_path / "checkpoints", monitor="val_loss")
     trainer = pl.Trainer(accelerator="cpu", max_epochs=2, callbacks=[best], **QUIET)
@@ -36,12 +37,14 @@ SCRIPT = """
 import pathlib, sys, time
 import pytorch_lightning as pl
 from tlunet.data.datamodule import DefectDataModule
+from tlunet.data.dataset import Strips
 from tlunet.model.network import TLUNet
 from tlunet.model.task import DefectTask
 
 if __name__ == "__main__":
     pl.seed_everything(0)
-    data = DefectDataModule("synthetic", cache=sys.argv[1], n=32, batch_size=8)
+    here = pathlib.Path(sys.argv[1])
+    data = DefectDataModule(Strips(here / "synthetic", n=32), here, batch_size=8)
     task = DefectTask(TLUNet("mobilenet_v2", classes=4))
     trainer = pl.Trainer(
         accelerator="cpu", devices=2, strategy="ddp", max_epochs=1, logger=False,
@@ -49,7 +52,6 @@ if __name__ == "__main__":
     )
     trainer.fit(task, data)
     [scores] = trainer.test(task, data, verbose=False)
-    here = pathlib.Path(sys.argv[1])
     line = f"{trainer.global_step} steps, {scores['test_loss']:.6f}"
     (here / f"rank{trainer.global_rank}.txt").write_text(line)
     for _ in range(600):  # the other may still be reading the last sums from this process

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tlunet.data.augment import Augment
 from tlunet.data.datamodule import DefectDataModule
+from tlunet.data.dataset import OnDisk
 from tlunet.data.residency import to_device
 from tlunet.machine.device import _does_bf16_well
 from tlunet.model.losses import BCEDiceLoss
@@ -20,7 +21,7 @@ from tlunet.model.task import DefectTask
 
 @pytest.fixture
 def data(strips: Path, tmp_path: Path) -> DefectDataModule:
-    module = DefectDataModule("severstal", strips, tmp_path, batch_size=8)
+    module = DefectDataModule(OnDisk("severstal", strips), tmp_path, batch_size=8)
     module.prepare_data()
     module.setup()
     return module
@@ -81,7 +82,7 @@ def test_a_larger_batch_of_evaluation_changes_no_definition(strips: Path, tmp_pa
     logged = []
     for eval_batch_size in (None, 8):
         data = DefectDataModule(
-            "severstal", strips, tmp_path, batch_size=2, eval_batch_size=eval_batch_size
+            OnDisk("severstal", strips), tmp_path, batch_size=2, eval_batch_size=eval_batch_size
         )
         task = DefectTask(network, BCEDiceLoss(), batch_size=2)
         data.prepare_data()
@@ -115,7 +116,7 @@ def losses(data: DefectDataModule, steps: int, **kwargs: object) -> np.ndarray:
 def small(strips: Path, tmp_path: Path) -> Callable[[], DefectDataModule]:
     def make() -> DefectDataModule:
         data = DefectDataModule(
-            "severstal", strips, tmp_path, batch_size=2, size=(32, 32), augment=Augment()
+            OnDisk("severstal", strips), tmp_path, batch_size=2, size=(32, 32), augment=Augment()
         )
         data.prepare_data()
         data.setup()

@@ -101,7 +101,7 @@ def test_a_users_folder_of_all_sizes_in_colour(tmp_path: Path, show: Run) -> Non
     assert "images have 2 sizes; training needs one: data.size=[40,40]" in page
     assert "a&lt;b" in page
     assert "a<b" not in page
-    assert "1 of 1 groups of duplicated images have conflicting labels" in page
+    assert "1 of 1 groups of near-duplicates have conflicting labels (2 images)" in page
 
 
 def test_masks_that_vanish_at_a_size(tmp_path: Path, show: Run) -> None:
@@ -156,7 +156,7 @@ def test_too_few_images_for_a_split_are_shown_all_the_same(tmp_path: Path) -> No
         for name in ("a.png", "b.png"):
             Image.fromarray(np.zeros((8, 8), np.uint8)).save(root / kind / name)
     found = sum_up(survey(folder.read(root, classes=["dent"])))
-    assert found.split is None
+    assert found.summary.split is None
     assert found.warnings[-1].startswith("no split: ")
     assert headline(found) == ["No image of this data set shows a defect."]
     assert "There are too few images for a split." in markdown.render(document(found))

@@ -14,6 +14,7 @@ import yaml
 
 from studies import make_truth, set_state, write_grid, write_run
 from tlunet.data.datamodule import DefectDataModule
+from tlunet.data.dataset import Strips
 from tlunet.data.split import fingerprint
 from tlunet.errors import ConfigError, DataError
 from tlunet.report import report as module
@@ -488,13 +489,13 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two cells on strips on disk, with their predicted masks."""
     home = tmp_path_factory.mktemp("strips")
     cache, study = home / "data", home / "runs" / "strips"
-    data = DefectDataModule("synthetic", cache=cache, n=40, size=(32, 64))
+    data = DefectDataModule(Strips(cache / "synthetic", n=40), cache, size=(32, 64))
     data.prepare_data()
     data.setup()
     bits = np.asarray(data.pack.masks)
     layers = (bits[:, None] >> np.arange(4, dtype=bits.dtype)[:, None, None]) & 1 == 1
     truth = dict(zip(data.pack.index["image_id"], layers, strict=True))
-    about = {"root": str(data.root), "cache": str(cache), "data": {"size": [32, 64]}}
+    about = {"root": str(data.dataset.root), "cache": str(cache), "data": {"size": [32, 64]}}
     facts = {
         "data_fingerprint": data.pack.fingerprint,
         "split_fingerprint": fingerprint(data.split),

@@ -20,6 +20,7 @@ from torchmetrics import Metric
 
 from tlunet.data.augment import Augment
 from tlunet.data.datamodule import DefectDataModule
+from tlunet.data.dataset import OnDisk
 from tlunet.data.residency import Resident
 from tlunet.deploy.predict import Predictor
 from tlunet.deploy.rules import Rules
@@ -52,7 +53,7 @@ class NoWaiting(TorchDispatchMode):
 
 @pytest.fixture
 def data(strips: Path, tmp_path: Path) -> DefectDataModule:
-    data = DefectDataModule("severstal", strips, tmp_path, batch_size=4, augment=Augment())
+    data = DefectDataModule(OnDisk("severstal", strips), tmp_path, batch_size=4, augment=Augment())
     data.prepare_data()
     data.setup()
     return data

@@ -13,11 +13,14 @@ from pytorch_lightning.callbacks import Callback
 
 from tlunet.data.augment import Augment
 from tlunet.data.datamodule import DefectDataModule
+from tlunet.data.dataset import Strips
 from tlunet.machine.device import Hardware
 from tlunet.model.network import TLUNet
 from tlunet.model.task import DefectTask
 from tlunet.study.training.callbacks.checkpoints import Checkpoints
 from tlunet.study.training.callbacks.history import TIMED, History
+from tlunet.study.training.callbacks.reseed import Reseed
+from tlunet.study.training.callbacks.rewind import RewindValidation
 from tlunet.study.training.callbacks.steps import Steps
 from tlunet.study.training.signals import Stopped, Stopping, heed_signals
 from tlunet.study.training.trainer import make_trainer
@@ -61,7 +64,7 @@ def train(
 ) -> tuple[DefectTask, list[dict[str, Any]], list[tuple[str, ...]]]:
     """Train two epochs (6 + 2 validation batches), or the rest; return rows, points and batches."""
     data = DefectDataModule(
-        "synthetic", cache=cache, n=32, batch_size=4, eval_batch_size=2, seed=5,
+        Strips(cache / "synthetic", n=32), cache, batch_size=4, eval_batch_size=2, seed=5,
         augment=Augment(), workers=workers,
     )  # fmt: skip
     data.prepare_data()
@@ -71,7 +74,8 @@ def train(
     steps, seen, stopping = Steps(), Seen(), Stopping()
     history = History(folder / "history.csv", steps=steps)
     checkpoints = Checkpoints(folder, stopping=stopping)
-    callbacks = [Strike(stopping, **strike), seen, steps, history, checkpoints]
+    ours = [Reseed(), RewindValidation(), steps, history, checkpoints]
+    callbacks = [Strike(stopping, **strike), seen, *ours]
     trainer = make_trainer(CPU, epochs=2, callbacks=callbacks, profiler=steps.waiting)
     last = folder / "last.ckpt"
     try:

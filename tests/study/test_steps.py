@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import Callback
 from tlunet.data.augment import Augment
 from tlunet.data.batches import Rows
 from tlunet.data.datamodule import DefectDataModule
+from tlunet.data.dataset import Strips
 from tlunet.machine.device import Hardware
 from tlunet.model.network import TLUNet
 from tlunet.model.task import DefectTask
@@ -41,7 +42,9 @@ class Plain(Callback):
 
 def train(cache: Path, file: Path, *callbacks: Callback, steps: Steps | None = None) -> Any:
     """Train one epoch of 6 batches; return the weights and the history."""
-    data = DefectDataModule("synthetic", cache=cache, n=32, batch_size=4, augment=Augment())
+    data = DefectDataModule(
+        Strips(cache / "synthetic", n=32), cache, batch_size=4, augment=Augment()
+    )
     data.prepare_data()
     data.setup()
     torch.manual_seed(0)

@@ -147,7 +147,7 @@ def measure(
         "sides": {side.name: _turns(side, ours) for side in compared},
         "inference": inference(data, encoder, machine, plan.rounds),
         "stages": ceilings.stages(data, encoder, machine, peak, bandwidth),
-        "pack_building": pack_building(data.root),
+        "pack_building": pack_building(data.dataset.root),
         "start_up": start_up(),
     }
     for name, key in ((PLAIN, f"ratio_{named}"), (AMP, f"ratio_{named}_amp")):

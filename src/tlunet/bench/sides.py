@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import Callback
 from tlunet.bench.turns import Side, Watched, trainer
 from tlunet.data.augment import Augment
 from tlunet.data.datamodule import DefectDataModule
+from tlunet.data.dataset import OnDisk
 from tlunet.data.synthetic.generate import VERSION, generate
 from tlunet.machine.device import Hardware
 from tlunet.machine.memory import keep_freed_memory
@@ -39,7 +40,7 @@ def strips(
     if not home.exists():
         generate(home, n=n, size=size, seed=0, balance="severstal")
     data = DefectDataModule(
-        "severstal", home, cache, batch_size=batch_size, augment=Augment(),
+        OnDisk("severstal", home), cache, batch_size=batch_size, augment=Augment(),
         eval_batch_size=machine.eval_batch_size(batch_size), **kwargs,
     )  # fmt: skip
     data.prepare_data()
@@ -125,7 +126,9 @@ def plain(
     def run(verb: str, stage: str, **quiet: Any) -> Callable[[int, list[Callback]], None]:
         def turn(steps: int, callbacks: list[Callback]) -> None:
             is_train = stage == "train"
-            strips = recipe.Strips(data.root, parts[stage], data.mean[0], data.std[0], is_train)
+            strips = recipe.Strips(
+                data.dataset.root, parts[stage], data.mean[0], data.std[0], is_train
+            )
             loader = recipe.loader(strips, data.batch_size, is_train, workers)
             loop = trainer(machine, precision, verb, steps, callbacks)
             watched = Watched(loader, callbacks[0])  # type: ignore[arg-type]

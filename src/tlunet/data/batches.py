@@ -80,6 +80,12 @@ class EpochOrder(DistributedSampler[Rows]):
         runs = np.split(rows, range(loss_size, len(rows), loss_size))[rank::number]
         return np.concatenate(runs) if runs else rows[:0]
 
+    @property
+    def smallest(self) -> int:
+        """Rows of the smallest batch of a process; a dummy row counts."""
+        sizes = np.diff([0, *self.cuts, len(self.rows)])
+        return max(1, int(sizes.min()) // self.share[1])
+
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch; called by Lightning before each one."""
         self.epoch = epoch

@@ -11,17 +11,14 @@ from torch.utils.data import DataLoader
 
 from tlunet.data.augment import Augment, flip
 from tlunet.data.batches import Batches, EpochOrder, unpack_bits
+from tlunet.data.dataset import DataSet, Strips
 from tlunet.data.pack.pack import open_pack
-from tlunet.data.readers.layouts import LAYOUTS, NAMES
 from tlunet.data.residency import Resident, evict, fits, to_device
-from tlunet.data.source import Source
 from tlunet.data.split import make_split
-from tlunet.data.synthetic.generate import VERSION, generate, is_drawn, read
 from tlunet.errors import ConfigError, DataError
 from tlunet.machine.console import Progress
 from tlunet.machine.parallel import cores
 
-SYNTHETIC_SIZE = (32, 64)  # the whole grid takes minutes on 2 cores
 READERS, DRAWERS = 4, 16  # most processes that read a pack, or augment images, ahead of a GPU
 
 
@@ -36,10 +33,9 @@ class DefectDataModule(pl.LightningDataModule):
     that count, and ``weight``, the weight of its loss.
 
     Args:
-        name: ``severstal``, ``synthetic``, ``folder``, ``neu_seg``, or ``auto``: Severstal if it
-            is in ``<cache>/severstal``, else the synthetic strips.
-        root: folder of the data; ``<cache>/<name>`` by default.
-        cache: folder for packs and synthetic strips.
+        dataset: the images, :class:`~tlunet.data.dataset.OnDisk` or
+            :class:`~tlunet.data.dataset.Strips`; by default 256 synthetic strips.
+        cache: folder for packs.
         frac: fraction of the training set to use, in (0, 1].
         batch_size: images per training step.
         eval_batch_size: images per validation or test step; by default the same.
@@ -54,11 +50,6 @@ class DefectDataModule(pl.LightningDataModule):
         augment: applied to training images; by default nothing.
         workers: processes that prepare batches; by default none on a CPU, where they would take
             cores from the network, and none if the pack is on the GPU.
-        classes: for ``folder``: names of the class ids 1…M.
-        n: for ``synthetic``: number of strips.
-        strip_seed: for ``synthetic``: seed of the strips.
-        balance: for ``synthetic``: ``even`` or ``severstal``, the real class frequencies.
-        family: for ``synthetic``: ``strips``, or ``sheets`` (for pre-training).
         progress: called with the progress of drawing and packing.
 
     Attributes:
@@ -70,7 +61,8 @@ class DefectDataModule(pl.LightningDataModule):
 
     Example:
         >>> import tempfile
-        >>> data = DefectDataModule("synthetic", cache=tempfile.mkdtemp(), n=32, frac=0.5)
+        >>> cache = Path(tempfile.mkdtemp())
+        >>> data = DefectDataModule(Strips(cache / "synthetic", n=32), cache, frac=0.5)
         >>> data.prepare_data(); data.setup()
         >>> for batch in data.batches("val"):
         ...     print(batch["image"].shape, batch["label"].shape)
@@ -79,8 +71,7 @@ class DefectDataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        name: str = "auto",
-        root: str | Path | None = None,
+        dataset: DataSet | None = None,
         cache: str | Path = "data",
         *,
         frac: float = 1.0,
@@ -95,27 +86,17 @@ class DefectDataModule(pl.LightningDataModule):
         on_error: str = "stop",
         augment: Augment | None = None,
         workers: int | None = None,
-        classes: Sequence[str] = (),
-        n: int = 256,
-        strip_seed: int = 0,
-        balance: str = "even",
-        family: str = "strips",
         progress: Progress | None = None,
     ) -> None:
         super().__init__()
         self.cache = Path(cache)
-        self.dataset = resolve_name(name, self.cache)
-        self.root = Path(root) if root else self.cache / self.dataset
-        if self.dataset == "severstal" and is_drawn(self.root):
-            self.dataset = "synthetic"  # tlunet data synth: results must not pass as steel's
+        self.dataset = dataset or Strips(self.cache / "synthetic")
         self.frac, self.batch_size, self.seed = frac, batch_size, seed
         self.eval_batch_size = eval_batch_size or batch_size
         self.split_kind, self.split_seed, self.subset = split, split_seed, subset
         self.size = (int(size[0]), int(size[1])) if size else None
         self.residency, self.on_error, self.workers = residency, on_error, workers
         self.augment = augment or Augment(0, 0)
-        self.classes = tuple(classes)
-        self.n, self.strip_seed, self.balance, self.family = n, strip_seed, balance, family
         self.progress = progress
         self.reserved = 0
         self._resident: Resident | None = None
@@ -128,7 +109,7 @@ class DefectDataModule(pl.LightningDataModule):
         if hasattr(self, "pack"):
             return
         self.pack = open_pack(
-            self._source(),
+            self.dataset.read(self.size, self.progress),
             self.cache / "packs",
             size=self.size,
             on_error=self.on_error,
@@ -156,7 +137,7 @@ class DefectDataModule(pl.LightningDataModule):
                 official=official,
             )
         except ValueError as error:
-            raise DataError(f"{self.root}: {error}") from error
+            raise DataError(f"{self.dataset.root}: {error}") from error
         self.rows = {
             subset: chosen[(self.split["subset"] == subset).to_numpy()]
             for subset in ("train", "unused", "val", "test")
@@ -167,35 +148,6 @@ class DefectDataModule(pl.LightningDataModule):
         tested = groups[self.split["subset"] == "test"]
         training = self.split["subset"].isin(["train", "unused"]) & ~groups.isin(tested)
         self.mean, self.std = self.pack.mean_std(chosen[training.to_numpy()])
-
-    def _source(self) -> Source:
-        if self.dataset == "synthetic":
-            return self._synthetic()
-        if self.dataset not in LAYOUTS:
-            raise ConfigError(f"data={self.dataset}: expected {', '.join(NAMES)}")
-        return LAYOUTS[self.dataset].read(self.root, self.classes)
-
-    def _synthetic(self) -> Source:
-        if is_drawn(self.root):
-            return read(self.root)
-        height, width = self.size or SYNTHETIC_SIZE
-        what = f"{self.family}-{self.n}-{height}x{width}-{self.balance}-s{self.strip_seed}"
-        home = self.cache / "synthetic" / f"{what}-v{VERSION}"
-        if not home.exists():
-            report = self.progress
-            try:
-                generate(
-                    home,
-                    n=self.n,
-                    size=(height, width),
-                    seed=self.strip_seed,
-                    balance=self.balance,
-                    family=self.family,
-                    progress=(lambda d: report("drawing strips", d, self.n)) if report else None,
-                )
-            except ValueError as error:
-                raise ConfigError(f"data=synthetic: {error}") from None
-        return read(home, self.family)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Training batches, shuffled and flipped by (seed, epoch)."""
@@ -297,10 +249,3 @@ class DefectDataModule(pl.LightningDataModule):
         mask = unpack_bits(bits, len(self.pack.classes))  # (B, M, H, W)
         kept = {k: v for k, v in batch.items() if k not in ("bits", "flip")}
         return kept | {"image": image, "mask": mask}
-
-
-def resolve_name(name: str, cache: Path) -> str:
-    """``auto`` becomes ``severstal`` if that is in ``<cache>/severstal``, else ``synthetic``."""
-    if name != "auto":
-        return name
-    return "severstal" if (cache / "severstal" / "train.csv").is_file() else "synthetic"

@@ -4,7 +4,7 @@ Only needs NumPy. ``tlunet tune`` fits these rules, and all predictors apply the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -44,6 +44,11 @@ class Rules:
         """Use one threshold for all pixels and labels, and no other rule."""
         same = (threshold,) * classes
         return cls(same, (0,) * classes, (0.0,) * classes, same)
+
+    def at(self, threshold: float) -> Self:
+        """Return the same rules with one threshold for all pixels and labels."""
+        same = (threshold,) * len(self.thresholds)
+        return replace(self, thresholds=same, labels=same)
 
     @property
     def is_plain(self) -> bool:
@@ -141,7 +146,8 @@ def class_masks(bits: NDArray[np.unsignedinteger], classes: int) -> NDArray[np.b
 
 def class_areas(bits: NDArray[np.unsignedinteger], classes: int) -> NDArray[np.int64]:
     """Count the pixels (M,) of each class in a bit field (H, W)."""
-    return class_masks(bits, classes).sum((1, 2))
+    bit = bits.dtype.type
+    return np.array([np.count_nonzero(bits & bit(1 << m)) for m in range(classes)])
 
 
 def bit_field(masks: NDArray[np.bool_]) -> NDArray[np.unsignedinteger]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tlunet.errors import ConfigError
+from tlunet.errors import ConfigError, path_of, reason_of
 from tlunet.machine.files import locked
 
 #: ``GPU 0: NVIDIA H200 (UUID: GPU-8f…)``; MIG slices are indented: ``MIG 3g.71gb Device 0: (…)``.
@@ -124,6 +124,7 @@ def _lock_file(uuid: str) -> Path:
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"{error.filename}: {error.strerror}; GPU locks are kept there, set TMPDIR to move them"
+            f"{path_of(error, folder)}: {reason_of(error)}; GPU locks are kept there, set "
+            "TMPDIR to move them"
         ) from error
     return folder / f"{uuid.replace('/', '-')}.lock"

@@ -25,6 +25,7 @@ from pathlib import Path
 import pandas as pd
 
 from tlunet.errors import DataError, UserError
+from tlunet.machine.command_line import tlunet_command
 from tlunet.machine.files import write_text
 from tlunet.report.analysis.claims import COLUMNS, read_claims
 from tlunet.report.document import markdown
@@ -193,7 +194,8 @@ def record(study: Path, experiment: Path) -> list[Path]:
         DataError: the study has no report.
     """
     if not (study / "report.html").exists():
-        raise DataError(f"{study}: no report.html; write it first (tlunet report {study})")
+        command = tlunet_command("report", study)
+        raise DataError(f"{study}: no report.html; write it first: {command}")
     datasets = set(pd.read_csv(study / "results.csv")["dataset"])
     figures = sorted((study / "figures").glob("*.png"))
     if datasets != {"synthetic"}:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tlunet.machine.command_line import tlunet_command
 from tlunet.machine.console import complain, say
 from tlunet.machine.files import write_text, write_whole
 from tlunet.report.analysis.asked import Claim
@@ -119,7 +120,9 @@ def conclude_study(folder: Path, claims: Path | None) -> bool:
         try:
             write_report(folder, claims)
         except OSError as error:  # for example a full disk: the runs are safe
-            complain(f"report: cannot be written ({error}); run: tlunet report {folder}")
+            complain(
+                f"report: cannot be written ({error}); run: {tlunet_command('report', folder)}"
+            )
             return False
     say(f"report: {report}")
     return is_due

@@ -309,7 +309,8 @@ def cell_tables(block: Block) -> list[Table]:
         ]
         for _, key, form, unit in facts:
             value = c.get(key)
-            row.append(_entry(value if value is None or pd.isna(value) else value / unit, form))
+            offset = key == "best_epoch"  # counted from 0 in the file
+            row.append(_entry(value if pd.isna(value) else value / unit + offset, form))
         commit = "unknown" if pd.isna(c["commit"]) else c["commit"][:8]
         commit += "+" if c["dirty"] is True else ""
         start = c["recipe"] or c["init"]

@@ -13,6 +13,9 @@ if TYPE_CHECKING:  # importing this must not import torch
     from tlunet.data.augment import Augment
     from tlunet.data.datamodule import DefectDataModule
 
+#: Keys of ``data`` that choose the data set; the others say what to do with it.
+_DATASET = ("name", "root", "classes", "n", "seed", "balance")
+
 
 def open_data(run: Path, progress: Progress | None = None) -> "DefectDataModule":
     """Open a run's images and its split; training images are flipped at random.
@@ -29,18 +32,34 @@ def open_data(run: Path, progress: Progress | None = None) -> "DefectDataModule"
 
     config, meta = _config(run), _meta(run)
     try:
+        _find(run, config)
         root = Path(config["data"]["root"])
         data = datamodule(config, Augment(), progress)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(f"{run / 'config.yaml'}: is not a run configuration ({error})") from error
-    if not root.exists() and data.dataset != "synthetic":
-        raise DataError(f"{run}: its images are not in {root}; run this where it was trained")
+    if not root.exists() and data.dataset.name != "synthetic":
+        raise DataError(
+            f"{run}: its images are not in {root.absolute()}; run this where it was trained"
+        )
     data.prepare_data()
     data.setup()
     known = meta.get("data_fingerprint"), meta.get("split_fingerprint")
     if known != (data.pack.fingerprint, fingerprint(data.split)):
         raise DataError(f"{run}: the images in {root} or their split differ from those of the run")
     return data
+
+
+def _find(run: Path, config: dict[str, Any]) -> None:
+    """Make relative paths start where the run was trained, unless its data are here, too."""
+    runs = Path(config["paths"]["runs"])
+    root = Path(config["data"]["root"])
+    home = run.resolve().parent.parent  # of all studies: <where it was trained>/<paths.runs>
+    if runs.is_absolute() or root.exists() or home.parts[-len(runs.parts) :] != runs.parts:
+        return
+    there = Path(*home.parts[: len(home.parts) - len(runs.parts)])
+    if (there / root).exists():
+        config["data"]["root"] = str(there / root)
+        config["paths"]["data"] = str(there / config["paths"]["data"])
 
 
 def _config(run: Path) -> dict[str, Any]:
@@ -73,11 +92,13 @@ def datamodule(
         progress: progress of packing.
     """
     from tlunet.data.datamodule import DefectDataModule
+    from tlunet.data.dataset import find_dataset
 
-    wanted = dict(config["data"])
+    cache, wanted = config["paths"]["data"], dict(config["data"])
+    which = {key: wanted.pop(key) for key in _DATASET}
     return DefectDataModule(
-        cache=config["paths"]["data"],
-        strip_seed=wanted.pop("seed"),
+        find_dataset(cache=cache, **which),
+        cache,
         frac=config["frac"],
         batch_size=config["batch_size"],
         seed=config["seed"],

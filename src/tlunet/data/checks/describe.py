@@ -1,91 +1,13 @@
-"""Describe a data set, and find classes that cannot be learned, before training."""
+"""Split a data set, and find classes that cannot be learned, before training."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from tlunet.data import duplicates
-from tlunet.data.checks.examine import Findings
-from tlunet.data.readers.layouts import LAYOUTS, recognise
 from tlunet.data.source import Record, Source
 from tlunet.data.split import make_split
-from tlunet.data.synthetic.generate import is_drawn, read
 from tlunet.errors import ConfigError, DataError
-
-NAMED = 5  # most sizes or ignored files to list
-
-
-def read_source(root: Path, kind: str, classes: Sequence[str] = ()) -> Source:
-    """List a data set of any known layout.
-
-    Args:
-        root: its folder.
-        kind: ``severstal``, ``folder``, ``neu_seg``, or ``auto`` (detected from the sub-folders).
-        classes: for ``folder``: names of the class ids 1…M.
-
-    Raises:
-        ConfigError: the kind is unknown, or class names are missing.
-        DataError: the folder has another layout.
-    """
-    kind = recognise(root) if kind == "auto" else kind
-    if kind == "severstal" and is_drawn(root):
-        return read(root)
-    if kind not in LAYOUTS:
-        allowed = ", ".join(("auto", *LAYOUTS))
-        raise ConfigError(f"{kind}: unknown kind of data set; expected {allowed}")
-    return LAYOUTS[kind].read(root, classes)
-
-
-def describe(source: Source, findings: Findings, *, frac: float, split: str) -> list[str]:
-    """Describe the valid images, one line per fact; none of them is a problem.
-
-    Args:
-        source: the data set.
-        findings: the results of `examine`.
-        frac: fraction of the training set to use.
-        split: ``random`` or ``official``.
-
-    Raises:
-        ConfigError: ``frac`` keeps no image.
-        DataError: there are too few images to split.
-    """
-    records, labels = findings.records, findings.labels
-    groups = duplicates.group(findings.thumbnails)
-    table = default_split(source, records, labels, groups, frac=frac, split=split)
-    subset = table["subset"].to_numpy()
-    in_parts = [subset == part for part in ("train", "val", "test")]
-    sizes = ", ".join(
-        f"{height}×{width}" + (f" ({n})" if len(findings.sizes) > 1 else "")
-        for (height, width), n in findings.sizes[:NAMED]
-    )
-    sizes += f" and {len(findings.sizes) - NAMED} more" if len(findings.sizes) > NAMED else ""
-    colours = f"{findings.coloured} in colour" if findings.coloured else "grey"
-    by_class = ", ".join(
-        f"{name} {labels[:, m].sum()} ({'/'.join(str(labels[p, m].sum()) for p in in_parts)})"
-        for m, name in enumerate(source.classes)
-    )
-    free = labels.sum(1) == 0
-    lines = [
-        f"{source.name}: {len(records)} images of {sizes}, {colours}",
-        f"train/val/test: {'/'.join(str(p.sum()) for p in in_parts)} at frac={frac:g}",
-        f"images per class, total (train/val/test): {by_class}; "
-        f"defect-free {free.sum()} ({'/'.join(str(free[p].sum()) for p in in_parts)})",
-    ]
-    again = len(groups) - len(np.unique(groups))
-    if again:
-        lines.append(
-            f"{again} images are near-duplicates of another (also flipped or rotated); "
-            "the split keeps them on one side"
-        )
-    if source.ignored:
-        named = ", ".join(path.name for path in source.ignored[:NAMED])
-        more = ", …" if len(source.ignored) > NAMED else ""
-        lines.append(f"{len(source.ignored)} ignored files or folders: {named}{more}")
-    if findings.size:
-        lines += vanished(labels, findings.mask_labels, source.classes, findings.size)
-    return lines + gaps(table, labels, source.classes, frac)
 
 
 def default_split(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tlunet.data.readers.listing import IMAGE_SUFFIXES, is_plain_name, list_files, plain
 from tlunet.data.source import Problem, Record, Source, require_folder
-from tlunet.errors import DataError
+from tlunet.errors import DataError, reason_of
 
 #: The competition numbers its classes but does not name them.
 CLASSES = ("class 1", "class 2", "class 3", "class 4")
@@ -125,7 +125,7 @@ def _text(table: Path) -> str:
     except FileNotFoundError:
         raise DataError(f"{table}: no such file; {LAYOUT}") from None
     except OSError as error:
-        raise DataError(f"{table}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{table}: cannot be read ({reason_of(error)})") from None
     try:
         text = content.removeprefix(codecs.BOM_UTF8).decode()
         at = text.find("\0")

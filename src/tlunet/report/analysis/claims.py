@@ -43,7 +43,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from tlunet.errors import ConfigError
+from tlunet.errors import ConfigError, reason_of
 from tlunet.report.analysis.answers import ANSWERS, Measured
 from tlunet.report.analysis.asked import AbsentError, Claim
 from tlunet.report.analysis.blocks import Key
@@ -89,7 +89,7 @@ def read_claims(path: Path) -> list[Claim]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+        raise ConfigError(f"{path}: cannot be read ({reason_of(error)})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
     claims = content.get("claims") if isinstance(content, dict) else None

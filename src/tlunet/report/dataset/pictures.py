@@ -73,7 +73,7 @@ def examples_of(facts: Facts) -> Gallery:
 def repeats_of(facts: Facts) -> Gallery:
     """Show duplicated images side by side."""
     rows = []
-    for repeat in facts.repeats[:REPEATS]:
+    for repeat in facts.summary.repeats[:REPEATS]:
         title = " / ".join(sorted({facts.named_row(row) for row in repeat.rows}))
         more = len(repeat.rows) - COPIES
         title = f"{len(repeat.rows)} near-identical images: {title}" + (
@@ -81,8 +81,8 @@ def repeats_of(facts: Facts) -> Gallery:
         )
         rows.append(Row(title, tuple(_tile(facts, row) for row in repeat.rows[:COPIES])))
     rule = "Groups with conflicting labels come first."
-    if len(facts.repeats) > REPEATS:
-        rule += f" {REPEATS} of {len(facts.repeats)} groups are shown."
+    if len(facts.summary.repeats) > REPEATS:
+        rule += f" {REPEATS} of {len(facts.summary.repeats)} groups are shown."
     return _gallery(facts, rule, rows)
 
 

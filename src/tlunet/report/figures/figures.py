@@ -13,6 +13,7 @@ from tlunet.report.analysis.blocks import Block
 from tlunet.report.analysis.comparisons import PRIMARY, Resampled, pairs
 from tlunet.report.document.document import Part, Picture, Text
 from tlunet.report.figures import curves, scores
+from tlunet.report.figures.fonts import drawable
 from tlunet.report.figures.forest import forest
 from tlunet.report.figures.images import Pictures, browser, figure_7, open_pictures
 from tlunet.report.figures.style import init_name, save
@@ -197,7 +198,7 @@ def label_table(block: Block) -> pd.DataFrame:
     M = len(block.classes)
     table = _rows(block, M)
     m = np.tile(np.arange(M, dtype=np.int16), len(table) // M)
-    table["class_id"], table["class_name"] = m + 1, pd.Categorical(block.classes).take(m)
+    table["class_id"], table["class_name"] = m + 1, pd.Categorical(drawable(block.classes)).take(m)
     for name in ("label", "prob"):
         table[name] = np.concatenate([getattr(counts, name).ravel() for counts in block.counts])
     return table

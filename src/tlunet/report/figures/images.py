@@ -21,6 +21,7 @@ from tlunet.data.rle import decode, encode
 from tlunet.errors import UserError
 from tlunet.report.analysis.comparisons import Cell, common_seeds
 from tlunet.report.document.document import Browser, Sample
+from tlunet.report.figures.fonts import drawable
 from tlunet.report.figures.style import COLOURS, WIDTH, condition, headers, legend, styled, wrap
 from tlunet.runs.data import open_data
 from tlunet.runs.masks import read_masks
@@ -98,7 +99,8 @@ def examples(
     if common:
         fig.suptitle(wrap(common, WIDTH - 0.3, 9.5), fontsize=9.5)
         fig.set_figheight(fig.get_figheight() + 0.25)
-    handles = [Patch(color=COLOURS[m % len(COLOURS)], label=c) for m, c in enumerate(classes)]
+    handles = [Patch(color=COLOURS[m % len(COLOURS)], label=c)
+               for m, c in enumerate(drawable(classes))]  # fmt: skip
     legend(fig, handles)
     return fig
 

@@ -1,20 +1,18 @@
 """Checks and messages before the first cell of a sweep."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 
 from omegaconf import DictConfig, OmegaConf
 
 from tlunet.data.checks.describe import gaps, require_training_image, vanished
-from tlunet.errors import WeightsError
 from tlunet.machine.console import banner, progress, say
 from tlunet.runs.cell import Cell
 from tlunet.study.sweep.launcher import Launcher
 from tlunet.study.sweep.locate import PlannedCell
 from tlunet.study.sweep.sweep import Sweep
+from tlunet.study.sweep.weights import fetch_weights
 from tlunet.study.training.memory import step_bytes
 from tlunet.study.training.resolve import resolve
-from tlunet.study.training.starting_weights import starting_weights
 
 
 def prepare(cells: Sequence[DictConfig], launcher: Launcher) -> "Sweep":
@@ -25,6 +23,8 @@ def prepare(cells: Sequence[DictConfig], launcher: Launcher) -> "Sweep":
     """
     if not launcher.is_here:
         cells = [_for_elsewhere(cfg) for cfg in cells]
+    # Fetched here also for other machines, as many nodes cannot reach the hub.
+    fetch_weights(cells, may_run=launcher.is_search or not launcher.is_here)
     with progress() as report:
         resolved = [resolve(cfg, report) for cfg in cells]
     for cell in resolved:
@@ -37,11 +37,6 @@ def prepare(cells: Sequence[DictConfig], launcher: Launcher) -> "Sweep":
             "shown above: this machine; the cells run wherever "
             f"hydra/launcher={launcher.name} starts them"
         )
-        for cell in {cell.start: cell for cell in resolved}.values():
-            # Fetch now, as many nodes cannot reach the hub; on failure the cell reports it.
-            with suppress(WeightsError):
-                if cell.start and cell.start.is_remote:
-                    starting_weights(cell, cell.start)
     studies = list(dict.fromkeys(cell.folder.parent for cell in resolved))
     if launcher.is_search:
         return Sweep([], launcher, studies)
@@ -73,7 +68,7 @@ def _introduce(cell: Cell) -> None:
     ]
     if pack.left_out:
         lines.append(f"{len(pack.left_out)} problems; affected images are skipped (see meta.json)")
-    if data.dataset == "synthetic":
+    if data.dataset.name == "synthetic":
         banner(
             "SYNTHETIC DATA",
             f"{len(pack)} procedural strips of {height}×{width}. They are not steel: "
@@ -82,7 +77,7 @@ def _introduce(cell: Cell) -> None:
             "Real data: put Kaggle's train_images/ and train.csv in data/severstal (README.md).",
         )
     else:
-        say(f"{data.dataset}: {len(pack)} images of {height}×{width} from {data.root}")
+        say(f"{data.dataset.name}: {len(pack)} images of {height}×{width} from {data.dataset.root}")
         say("\n".join(lines))
     machine = cell.hardware
     mib = pack.nbytes / 2**20

@@ -23,6 +23,7 @@ from tlunet.study.training.callbacks.history import History
 from tlunet.study.training.callbacks.masks import PredictedMasks
 from tlunet.study.training.callbacks.progress import Progress
 from tlunet.study.training.callbacks.reseed import Reseed
+from tlunet.study.training.callbacks.rewind import RewindValidation
 from tlunet.study.training.callbacks.steps import Steps
 from tlunet.study.training.memory import (
     free_for_steps,
@@ -129,6 +130,7 @@ def _train(
     callbacks: list[Callback] = [
         bar,
         Reseed(),
+        RewindValidation(),
         steps,
         history,
         checkpoints,

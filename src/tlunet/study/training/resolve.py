@@ -1,18 +1,23 @@
 """Resolving a cell: everything its result depends on, and its run folder."""
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from tlunet.data.batches import EpochOrder
+from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.split import fingerprint
-from tlunet.errors import ConfigError, WeightsError
+from tlunet.data.synthetic.generate import CLASS_NAMES
+from tlunet.errors import ConfigError, WeightsError, path_of, reason_of
 from tlunet.machine import device
 from tlunet.machine.console import Progress
+from tlunet.machine.device import Hardware
 from tlunet.model.encoder import register_encoder
 from tlunet.model.init import checkpoint_source, imagenet_source
-from tlunet.model.network import CONFIG_NAMES, check_encoder
+from tlunet.model.network import TRUSTED, check_batch_of_one, check_encoder, encoder_label
 from tlunet.runs.cell import VERSION, Cell, Start, digest_of
 from tlunet.runs.data import datamodule
 from tlunet.study.config.instantiate import instantiate
@@ -20,7 +25,7 @@ from tlunet.study.training.starting_weights import SyntheticPretraining
 
 
 def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
-    """Prepare the data, look up the starting weights, and name the cell.
+    """Prepare a cell: hardware, starting weights, data, and the name that follows from them.
 
     Args:
         cfg: one composed configuration.
@@ -31,55 +36,80 @@ def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
         DataError: the data has problems.
     """
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    machine = device.choose(**config["trainer"])
-    if config["batch_size"] < machine.processes:
-        raise ConfigError(
-            f"batch_size={config['batch_size']}: expected at least {machine.processes}, one image "
-            "per process (trainer.devices × trainer.nodes)"
-        )
+    machine = _choose_hardware(config)
     if own := config["encoder"].get("_target_"):
         register_encoder(own)
+        os.environ[TRUSTED] = own  # for the other processes of this cell
         config["encoder"] = {"name": own}
     instantiate(config["loss"])  # fail before packing if it cannot be created
-    data = datamodule(config, instantiate(config["augment"]), progress)
-    data.eval_batch_size = machine.eval_batch_size(config["batch_size"])
-    if config["data"]["residency"] == "gpu" and machine.accelerator == "cpu":
-        raise ConfigError("data.residency=gpu: no GPU available; use auto or memmap")
-    _check_writable(Path(config["paths"]["runs"]))
-    try:
-        data.prepare_data()
-    except OSError as error:  # disk full or not writable
-        where = error.filename or config["paths"]["data"]
-        raise ConfigError(
-            f"{where}: {error.strerror}; paths.data sets the folder for packs, strips and weights"
-        ) from error
-    data.setup()
-    name = config["encoder"]["name"]
-    arch = config["arch"]["name"]
-    check_encoder(name, len(data.pack.classes), data.pack.size, arch)
-
-    init = config["init"]
     start: Start | None = None
     missing: WeightsError | None = None
     try:
-        match init["name"]:
-            case "imagenet":
-                start = imagenet_source(name, init["path"])
-            case "checkpoint":
-                start = checkpoint_source(init["path"])
-            case "synthetic":
-                start = SyntheticPretraining(
-                    name, init["n"], tuple(init["size"]), init["epochs"], init["seed"]
-                )
+        start = find_start(config)
     except WeightsError as error:
         missing = error  # only this cell fails, when it is its turn
+    _check_writable(Path(config["paths"]["runs"]))
+    data = _prepare_data(config, machine, progress)
+    _check_network(config, machine, data)
+    return name_cell(config, machine, data, start, missing)
 
+
+def _check_network(config: dict[str, Any], machine: Hardware, data: DefectDataModule) -> None:
+    """Raise ConfigError if the network cannot be trained on images and batches of this size."""
+    encoder, arch, classes = config["encoder"]["name"], config["arch"]["name"], data.pack.classes
+    check_encoder(encoder, len(classes), data.pack.size, arch)
+    # Processes on GPUs normalise the whole batch together.
+    share = (0, machine.processes if machine.accelerator == "cpu" else 1)
+    if EpochOrder(data.rows["train"], config["batch_size"], 0, True, share=share).smallest == 1:
+        check_batch_of_one(encoder, len(classes), data.pack.size, arch)
+
+
+def find_start(config: dict[str, Any]) -> Start | None:
+    """Find where a cell's starting weights come from; nothing is downloaded or trained.
+
+    Returns:
+        The source; ``None`` for random weights.
+
+    Raises:
+        ConfigError: ``init.path`` does not exist, or ``init.size`` does not fit the encoder.
+        WeightsError: no weights are known for this encoder, or the file is damaged.
+    """
+    name, init = config["encoder"]["name"], config["init"]
+    match init["name"]:
+        case "imagenet":
+            return imagenet_source(name, init["path"])
+        case "checkpoint":
+            return checkpoint_source(init["path"])
+        case "synthetic":
+            size = tuple(init["size"])
+            check_encoder(name, len(CLASS_NAMES["sheets"]), size, key="init.size")
+            return SyntheticPretraining(name, init["n"], size, init["epochs"], init["seed"])
+    return None
+
+
+def name_cell(
+    config: dict[str, Any],
+    machine: Hardware,
+    data: DefectDataModule,
+    start: Start | None,
+    missing: WeightsError | None = None,
+) -> Cell:
+    """Collect everything that can change a result; its digest names the run folder.
+
+    Args:
+        config: the resolved configuration; the data set's name and root and the study are added.
+        machine: the hardware it runs on.
+        data: the datamodule, set up.
+        start: source of the starting weights; ``None`` for random ones.
+        missing: why the starting weights are not available, if so.
+    """
+    name, init, arch = config["encoder"]["name"], config["init"]["name"], config["arch"]["name"]
     split_fingerprint = fingerprint(data.split)
     frac = float(config["frac"])
     science = {
         "version": VERSION,
         "encoder": name,
-        "init": init["name"],
+        "init": init,
         "start": start.identity if start else str(missing),
         "frac": frac,
         **{k: config[k] for k in ("seed", "epochs", "batch_size", "threshold")},
@@ -95,16 +125,15 @@ def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
         science["budget"] = "steps"
     if machine.processes > 1:  # batch normalisation and sums differ
         science["processes"] = machine.processes
-    config["data"] |= {"name": data.dataset, "root": str(data.root)}
-    study = config["study"] = config["study"] or data.dataset
-    label = own.rpartition(".")[2] if own else CONFIG_NAMES.get(name, name).replace("/", "-")
-    folder = f"{label}-{init['name']}-{frac}-s{config['seed']}-{digest_of(science)[:8]}"
+    config["data"] |= {"name": data.dataset.name, "root": str(data.dataset.root)}
+    study = config["study"] = config["study"] or data.dataset.name
+    folder = f"{run_prefix(config)}{digest_of(science)[:8]}"
     return Cell(
         config=config,
         study=study,
-        dataset=data.dataset,
-        encoder=label,
-        init=init["name"],
+        dataset=data.dataset.name,
+        encoder=encoder_label(name),
+        init=init,
         frac=frac,
         seed=config["seed"],
         data=data,
@@ -117,6 +146,40 @@ def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
     )
 
 
+def run_prefix(config: dict[str, Any]) -> str:
+    """The name of a run folder up to its digest, which depends on the data."""
+    label = encoder_label(config["encoder"].get("_target_") or config["encoder"]["name"])
+    return f"{label}-{config['init']['name']}-{float(config['frac'])}-s{config['seed']}-"
+
+
+def _choose_hardware(config: dict[str, Any]) -> Hardware:
+    machine = device.choose(**config["trainer"])
+    if config["batch_size"] < machine.processes:
+        raise ConfigError(
+            f"batch_size={config['batch_size']}: expected at least {machine.processes}, one image "
+            "per process (trainer.devices × trainer.nodes)"
+        )
+    if config["data"]["residency"] == "gpu" and machine.accelerator == "cpu":
+        raise ConfigError("data.residency=gpu: no GPU available; use auto or memmap")
+    return machine
+
+
+def _prepare_data(
+    config: dict[str, Any], machine: Hardware, progress: Progress | None
+) -> DefectDataModule:
+    data = datamodule(config, instantiate(config["augment"]), progress)
+    data.eval_batch_size = machine.eval_batch_size(config["batch_size"])
+    try:
+        data.prepare_data()
+    except OSError as error:  # disk full or not writable
+        where = path_of(error, config["paths"]["data"])
+        raise ConfigError(
+            f"{where}: {reason_of(error)}; paths.data sets the folder for packs, strips and weights"
+        ) from error
+    data.setup()
+    return data
+
+
 def _check_writable(runs: Path) -> None:
     """Raise ConfigError unless run folders can be created; tried, as file modes are not enough."""
     try:
@@ -125,5 +188,5 @@ def _check_writable(runs: Path) -> None:
             pass
     except OSError as error:
         raise ConfigError(
-            f"paths.runs={runs}: {error.strerror}; expected a writable folder"
+            f"paths.runs={runs}: {reason_of(error)}; expected a writable folder"
         ) from error

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from tlunet.data.augment import Augment
 from tlunet.data.datamodule import DefectDataModule
+from tlunet.data.dataset import Strips
 from tlunet.data.synthetic import generate as synthetic
 from tlunet.machine.console import progress, say
 from tlunet.machine.device import Hardware
@@ -54,11 +55,6 @@ class SyntheticPretraining:
         content = asdict(self) | {"version": VERSION, "drawing": synthetic.VERSION}
         return "synthetic:" + hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
-    @property
-    def is_remote(self) -> bool:
-        """False: the weights are trained, not downloaded."""
-        return False
-
     def file(self, cache: Path, hardware: Hardware) -> Path:
         """Return the encoder weights, trained once and cached.
 
@@ -79,8 +75,8 @@ class SyntheticPretraining:
         pl.seed_everything(self.seed, workers=True, verbose=False)
         with progress() as report:
             data = DefectDataModule(
-                "synthetic", cache=cache, family="sheets", n=self.n, size=self.size,
-                strip_seed=self.seed, seed=self.seed, augment=Augment(), progress=report,
+                Strips(cache / "synthetic", self.n, self.seed, family="sheets"), cache,
+                size=self.size, seed=self.seed, augment=Augment(), progress=report,
             )  # fmt: skip
             data.prepare_data()
             data.setup()

@@ -46,7 +46,8 @@ def log_report(study: Path, logger: Mapping[str, Any]) -> None:
             return
         run = open_run(
             title, "offline", study,
-            project=logger["project"], group=name, name=f"report-{name}", job_type="report",
+            project=logger["project"], entity=logger.get("entity"), group=name,
+            name=f"report-{name}", job_type="report",
             id=hashlib.sha256(f"{name}|report|{content}".encode()).hexdigest()[:16],
             tags=["report"], config={"study": name}, notes=read_opening(study).markdown,
         )  # fmt: skip

@@ -22,8 +22,7 @@ class Checkpoints(Checkpoint):
     """Writes ``best.ckpt``, the weights of lowest ``val_loss``, and ``last.ckpt``, everything.
 
     ``last.ckpt`` is written at the end of each epoch, every few minutes within an epoch, and on a
-    signal: a resumed run continues with the next batch. A checkpoint within a validation makes
-    the resumed run validate from the start.
+    signal: a resumed run continues with the next batch.
 
     Lightning's ModelCheckpoint does not fit: the best checkpoint must be on disk before the last
     one records the end of its epoch, or a kill between the two would lose it. Both are written by
@@ -48,7 +47,6 @@ class Checkpoints(Checkpoint):
         self.stopping = stopping or Stopping()
         self.seconds = math.inf if minutes is None else 60 * minutes
         self.saved = time.monotonic()
-        self.is_validating = False
         self.best_loss: float | None = None
         self.best_epoch: int | None = None
 
@@ -83,17 +81,8 @@ class Checkpoints(Checkpoint):
     def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: D102
         # Processes differ in their number of validation batches, so they wait for the end.
         if trainer.state.fn == "fit" and self.stopping.requested and trainer.world_size == 1:
-            self.is_validating = True
             self._save_last(trainer)
             self._stop_if(True)
-
-    def on_save_checkpoint(  # noqa: D102
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        if self.is_validating:  # back to its first batch: its metrics so far are not saved
-            first = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
-            done = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
-            done.update(total=first, current=first, is_last_batch=False)
 
     def _save_last(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.folder / "last.ckpt", weights_only=False)
