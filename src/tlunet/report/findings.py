@@ -55,14 +55,16 @@ def _block_alarms(block: Block) -> Iterable[str]:
                 f"class {m} ({name}) is not found by {'; '.join(where)}: pooled Dice below "
                 f"{DEAD_BELOW:g}; train longer (epochs=), or try loss=balanced"
             )
-    label = block.counts[0].label
-    for m, name in enumerate(block.classes):
-        if label[:, m].all() or not label[:, m].any():
-            which = "every" if label[:, m].any() else "no"
-            yield (
-                f"class {m + 1} ({name}) is in {which} test image: its AUC is undefined and "
-                "excluded from the mean"
-            )
+    for seed, counts in block.of_each_split.items():
+        of_seed = f" of seed {seed}" if block.has_own_splits else ""
+        for m, name in enumerate(block.classes):
+            has = counts.label[:, m]
+            if has.all() or not has.any():
+                which = "every" if has.any() else "no"
+                yield (
+                    f"class {m + 1} ({name}) is in {which} test image{of_seed}: its AUC is "
+                    "undefined and excluded from the mean"
+                )
     few = sum(len(block.runs(key)) < SEEDS_NEEDED for key in block.keys)
     if few:
         yield (
@@ -84,6 +86,29 @@ def _block_alarms(block: Block) -> Iterable[str]:
         yield "some cells were run with uncommitted changes"
     if left_out := cells["left_out"].iloc[0]:
         yield f"{len(left_out)} problems in the data; the affected images are excluded"
+
+
+def scope(blocks: Sequence[Block]) -> str:
+    """Say what the results hold for: everything that was not varied with the seed."""
+    found = {block.title: _scope(block) for block in blocks}
+    if len(set(found.values())) == 1:
+        return f"Scope: {next(iter(found.values()))}."
+    return " ".join(f"Scope of {title}: {text}." for title, text in found.items())
+
+
+def _scope(block: Block) -> str:
+    match block.has_own_splits, block.has_own_starts:
+        case True, True:
+            return (
+                "over seeds, each with its own split of these images and its own starting weights"
+            )
+        case True, False:
+            return "over seeds, each with its own split of these images; these starting weights"
+        case False, True:
+            return (
+                "these training images, this split; over seeds, each with its own starting weights"
+            )
+    return "these training images, this split, these starting weights"
 
 
 def headline(blocks: Sequence[Resampled]) -> list[str]:

@@ -12,16 +12,18 @@ import pandas as pd
 from tlunet.machine.command_line import tlunet_command
 from tlunet.machine.console import complain, say
 from tlunet.machine.files import write_text, write_whole
-from tlunet.report.analysis.answers import Claim
+from tlunet.report.analysis.asked import Claim
 from tlunet.report.analysis.blocks import Study, collect
 from tlunet.report.analysis.claims import judge, read_claims
 from tlunet.report.analysis.comparisons import Resampled, compare, score_table
+from tlunet.report.analysis.label_worth import worth_table
 from tlunet.report.document.document import Document, Part, Section
 from tlunet.report.document.html import render as to_html
 from tlunet.report.document.markdown import escape
 from tlunet.report.document.markdown import render as to_markdown
 from tlunet.report.figures.figures import Drawing, figures, forest_plot, pictures, slug
-from tlunet.report.findings import alarms, headline, note_on_data
+from tlunet.report.findings import alarms, headline, note_on_data, scope
+from tlunet.report.labels import HEADING, worth_parts
 from tlunet.report.tables import (
     FACTORS,
     MAIN,
@@ -30,6 +32,7 @@ from tlunet.report.tables import (
     claim_table,
     class_table,
     comparison_table,
+    count_images,
     score_tables,
 )
 from tlunet.runs import results
@@ -42,7 +45,7 @@ def write_report(folder: Path, claims: Path | None = None) -> Path:
     """Write ``report.html``, ``report.md``, ``figures/`` and the tables behind them.
 
     The tables are ``results.csv`` (one row per cell), ``scores.csv`` (with intervals),
-    ``comparisons.csv`` and ``claims.csv``. ``answer.md`` holds the headline.
+    ``comparisons.csv``, ``label_worth.csv`` and ``claims.csv``. ``answer.md`` holds the headline.
 
     Args:
         folder: the study folder.
@@ -62,10 +65,11 @@ def write_report(folder: Path, claims: Path | None = None) -> Path:
         write_whole(own, lambda path: shutil.copyfile(claims, path))
     results.gather(folder)
     blocks = [Resampled(block, study=folder) for block in study.blocks]
-    scores, comparisons = score_table(blocks), compare(blocks)
+    scores, comparisons, worth = score_table(blocks), compare(blocks), worth_table(blocks)
     asked = read_claims(own) if own.exists() else []
     judged = judge(asked, blocks) if own.exists() and blocks else None
     tables = {"scores": scores, "comparisons": comparisons, "claims": judged}
+    tables["label_worth"] = None if worth.empty else worth
     for name, table in tables.items():
         if table is None:
             (folder / f"{name}.csv").unlink(missing_ok=True)  # from an earlier report
@@ -76,7 +80,9 @@ def write_report(folder: Path, claims: Path | None = None) -> Path:
     sections = [
         section
         for block in blocks
-        for section in _block_sections(study, block, scores, comparisons, judged, asked, drawn)
+        for section in _block_sections(
+            study, block, scores, comparisons, worth, judged, asked, drawn
+        )
     ]
     sections += _protocol_sections(comparisons, judged)
     sentences = tuple(headline(blocks))
@@ -132,13 +138,13 @@ def _title(study: Study) -> str:
 def _subtitle(study: Study) -> str:
     if not study.blocks:
         return "No finished cells."
-    cells = sum(len(block.cells) for block in study.blocks)
-    images = " / ".join(str(len(block.image_ids)) for block in study.blocks)
+    cells = len({folder for block in study.blocks for folder in block.cells["folder"]})
+    images = " / ".join(dict.fromkeys(map(count_images, study.blocks)))
     seeds = sorted({seed for block in study.blocks for seed in block.seeds})
     return (
-        f"{cells} finished {'cell' if cells == 1 else 'cells'}, {images} test images, "
-        f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}. Scope: these "
-        "training images, this split, these starting weights."
+        f"{cells} finished {'cell' if cells == 1 else 'cells'}, {images}, "
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}. "
+        f"{scope(study.blocks)}"
     )
 
 
@@ -147,6 +153,7 @@ def _block_sections(
     block: Resampled,
     scores: pd.DataFrame,
     comparisons: pd.DataFrame,
+    worth: pd.DataFrame,
     judged: pd.DataFrame | None,
     asked: Sequence[Claim],
     drawn: set[str],
@@ -157,6 +164,7 @@ def _block_sections(
     stem = f"{slug(title)}-" if several else ""
     scores = scores[scores["block"] == title]
     comparisons = comparisons[comparisons["block"] == title]
+    worth = worth[worth["block"] == title]
     draw = Drawing(study.folder, stem, drawn)
     note = note_on_data(block.block)
     main, other = score_tables(scores, block.block)
@@ -167,10 +175,12 @@ def _block_sections(
     for factor, heading in FACTORS.items():
         if table := comparison_table(PAIRED, comparisons, factor, MAIN):
             sections.append(Section(prefix + heading, (table,)))
+    if parts := worth_parts(worth):
+        sections.append(Section(prefix + HEADING, tuple(parts)))
     if judged is not None and (judged["block"] == title).any():
         own = judged[judged["block"] == title]
         sections.append(Section(f"{prefix}The paper's claims", (claim_table(own),)))
-    sections.append(Section(f"{prefix}Figures", tuple(figures(block, scores, draw))))
+    sections.append(Section(f"{prefix}Figures", tuple(figures(block, scores, draw, worth))))
     sections.append(Section(f"{prefix}Images", tuple(pictures(study.folder, block, draw))))
     sections.append(Section(f"{prefix}Classes", (class_table(scores, block.block),)))
     rest: list[Part] = [other]

@@ -126,11 +126,18 @@ class Pictures:
     @cached_property
     def dice(self) -> pd.DataFrame:
         """Dice: columns ``a, b, difference``, indexed by image id; null without a defect."""
-        ids = pd.Index(self.a.block.block.image_ids, name="image_id")
+        tested = self.a.tested(self.seed)
         scores = {
-            n: c.images("dice_image", [self.seed])[0] for n, c in (("a", self.a), ("b", self.b))
+            n: c.images("dice_image", [self.seed])[0, tested]
+            for n, c in (("a", self.a), ("b", self.b))
         }
+        ids = pd.Index(self.image_ids, name="image_id")
         return pd.DataFrame(scores, index=ids).assign(difference=scores["a"] - scores["b"])
+
+    @property
+    def image_ids(self) -> list[str]:
+        """Names of the images that the seed was tested on."""
+        return [self.a.block.block.image_ids[k] for k in self.a.tested(self.seed)]
 
     @property
     def names(self) -> tuple[str, str]:
@@ -217,7 +224,7 @@ def figure_7(pictures: Pictures) -> Figure:
     dice, rows = pictures.dice, pictures.rows()
     counts = pictures.a.block.block.counts[pictures.a.block.rows[pictures.a.key, pictures.seed]]
     missed = (counts.truth - counts.intersection).sum(1).tolist()
-    picked = chosen(dice, dict(zip(pictures.a.block.block.image_ids, missed, strict=True)))
+    picked = chosen(dice, dict(zip(pictures.image_ids, missed, strict=True)))
     shape = pictures.pack.size
     found, titles = [], []
     *headings, common = pictures.headings
@@ -243,7 +250,7 @@ def browser(all_pictures: Sequence[Pictures]) -> Browser:
         all_pictures: one per comparison, all from the same block.
     """
     first = all_pictures[0]
-    ids = list(first.a.block.block.image_ids)
+    ids = first.image_ids
     shown = _limited(first.dice, ids)
     rows = first.rows()
     samples = tuple(_sample(name, rows[name], all_pictures) for name in shown)
