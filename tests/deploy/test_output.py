@@ -103,19 +103,21 @@ def test_an_overlay_shows_each_class_in_its_colour() -> None:
     image = np.full((20, 30), 100, np.uint8)
     masks = np.zeros((2, 20, 30), bool)
     masks[0, 2:10, 2:12] = True
+    times = 500 // 30 + 1  # small images are enlarged
     tint = overlay(image, masks)
+    assert tint.shape == (20 * times, 30 * times, 3)
     assert tint[0, 0].tolist() == [100, 100, 100]
-    assert tint[5, 5].tolist() == [165, 129, 50]  # half grey 100, half #E69F00
+    assert tint[5 * times, 5 * times].tolist() == [159, 127, 55]  # grey 100, 115/255 of #E69F00
     outline = overlay(image, masks, "outline")
-    assert outline[5, 5].tolist() == [100, 100, 100]
-    assert outline[2, 2].tolist() == [230, 159, 0]
-    masks[0] = True  # no rim: the image's edge is not an edge of the mask
-    assert (overlay(image, masks, "outline") == 100).all()
+    assert outline[5 * times, 5 * times].tolist() == [100, 100, 100]
+    for style in (tint, outline):
+        assert style[2 * times, 2 * times].tolist() == [230, 159, 0]  # the edge
+        assert style[2 * times - 1, 2 * times].tolist() == [33, 33, 33]  # the rim
     names = ["a" * 60, "\u2028<b>"]
     drawn = picture(image, masks, names, np.array([0.5, 0.5]))
-    assert drawn.width > 30
-    assert drawn.height > 20 + 2 * 18
-    assert drawn.getpixel((0, 0)) == (165, 129, 50)
+    assert drawn.width > 30 * times
+    assert drawn.height > 20 * times + 2 * 18
+    assert drawn.getpixel((5 * times, 5 * times)) == (159, 127, 55)
 
 
 def test_pictures_and_a_submission(tmp_path: Path) -> None:

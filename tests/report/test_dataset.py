@@ -16,7 +16,7 @@ from tlunet.data.checks.survey import survey
 from tlunet.data.readers import folder, severstal
 from tlunet.report.dataset.facts import Facts, sum_up
 from tlunet.report.dataset.page import document, headline
-from tlunet.report.dataset.pictures import Example, chosen, painted, shrunk
+from tlunet.report.dataset.pictures import Example, chosen, shrunk
 from tlunet.report.dataset.tables import classes, regions, split
 from tlunet.report.document import markdown
 
@@ -187,15 +187,6 @@ def test_a_thin_defect_survives_shrinking() -> None:
     small = shrunk(Example(np.zeros((40, 4000), np.uint8), masks), 400)
     assert small.image.shape == (4, 400)
     assert small.masks[0].any(0).all()
-
-
-def test_masks_are_see_through_inside_and_framed() -> None:
-    layers = np.zeros((2, 20, 20), bool)
-    layers[0, 4:12, 4:12] = True
-    picture = painted(layers)
-    assert picture[0, 0].tolist() == [0, 0, 0, 0]
-    assert 0 < picture[8, 8, 3] < picture[4, 4, 3] == 255
-    assert picture[3, 8, :3].tolist() == [0, 0, 0]
 
 
 def test_the_real_sample(real: Path) -> None:

@@ -13,8 +13,11 @@ import pytest
 from PIL import Image
 
 from studies import CLASSES, write_grid
+from tlunet.data.bits import class_masks
+from tlunet.data.drawing import compared
 from tlunet.model.curves import roc_points
 from tlunet.model.scores import flatten, roc_auc
+from tlunet.runs.masks import masks_of, read_masks
 from tlunet.tracking.open import open_logger
 from tlunet.tracking.wandb.media import choose
 from tlunet.tracking.wandb.report import log_report
@@ -154,6 +157,21 @@ def test_images_have_masks_with_names(record: OfflineRun, cell: Cell) -> None:
         shown = pixels(cell, kinds["truth"]["path"])
         assert np.array_equal(shown == 0, truth == 0)
         assert "prediction" in kinds
+        found = masks_of(read_masks(cell.folder) or {}, row["image_id"], 4, (16, 32))
+        steel = np.asarray(cell.data.pack.images[ids.index(row["image_id"])])
+        drawn = compared(steel, class_masks(truth, 4), found)
+        assert drawn.shape == (256, 3 * 512 + 12, 3)
+        differences = [np.abs(one.astype(int) - drawn).mean() for one in pictures_of(record)]
+        assert min(d for d in differences) < 6  # a JPEG
+        assert len(differences) == 4
+
+
+def pictures_of(record: OfflineRun) -> list[np.ndarray]:
+    """The images of the table with masks drawn on them."""
+    entries = [files for *_, files, _ in record.artifacts["run_table"]]
+    paths = [path for files in entries for name, path in files.items() if name.endswith(".jpg")]
+    shown = [np.asarray(Image.open(name)) for name in paths]
+    return [one for one in shown if one.shape == (256, 3 * 512 + 12, 3)]
 
 
 def test_artifacts_are_the_files_of_the_run_folder(record: OfflineRun, cell: Cell) -> None:

@@ -10,8 +10,8 @@ from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from tlunet.data.augment import Augment
+from tlunet.data.bits import unpack_labels
 from tlunet.data.pack.pack import Pack
-from tlunet.data.pack.place import unpack_labels
 
 #: Bytes per pixel of a pack's bit field → type on a device: besides uint8, torch has few operations
 #: on unsigned integers.

@@ -37,7 +37,6 @@ table.comparison :is(th, td) {padding: .3em .8em .3em 0 !important; text-align: 
 #: Strips are shown one below the other, as wide as the page.
 STACKED = "<style>#panels > * {flex: 1 1 100% !important}</style>"
 STRIP = 2.5  # width over height of an image that is a strip
-SHOWN = 320  # minimum pixels of the longer side: smaller images are enlarged
 
 
 class Page:
@@ -76,8 +75,8 @@ class Page:
         pictures = []
         for name, one in found.items():
             score = None if truth is None else dice(one.masks, truth)
-            pictures += [heading(name, score), _drawn(one.image, one.masks, style)]
-        shown = None if truth is None else _drawn(first.image, truth, style)
+            pictures += [heading(name, score), overlay(one.image, one.masks, style)]
+        shown = None if truth is None else overlay(first.image, truth, style)
         layout = STACKED if width >= STRIP * height else ""
         rows = table(found, self.classes, truth)
         return [gr.Column(visible=truth is not None), shown, *pictures, rows, layout]
@@ -173,11 +172,6 @@ def _predict(network: Stream, path: Path, threshold: float | None) -> Prediction
     if isinstance(outcome, Unreadable):
         raise gr.Error(visible(outcome.reason), print_exception=False)
     return outcome
-
-
-def _drawn(image: NDArray[np.uint8], masks: NDArray[np.bool_], style: str) -> NDArray[np.uint8]:
-    times = max(1, SHOWN // max(masks.shape[1:]))
-    return overlay(image, masks, style).repeat(times, 0).repeat(times, 1)
 
 
 def _write(examples: Mapping[str, Example]) -> list[Path]:

@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tlunet.data.batches import pack_bits
+from tlunet.data.bits import bit_depth
 from tlunet.deploy.card import Card, read_tuned
-from tlunet.deploy.rules import FLIPS, Rules, bit_depth
+from tlunet.deploy.rules import FLIPS, Rules
 from tlunet.deploy.stream import Answer, Prediction, Stream, Unreadable
 from tlunet.errors import DataError
 from tlunet.model.metrics import predicted_masks
@@ -126,7 +128,7 @@ class Predictor(Stream):
         with torch.inference_mode():
             bits, labels, soft = (
                 None if x is None else x.to("cpu", non_blocking=is_cuda)
-                for x in (_bit_field(found.above), found.labels, found.masks)
+                for x in (pack_bits(found.above), found.labels, found.masks)
             )
         done = torch.cuda.current_stream(self.device).record_event() if is_cuda else None
 
@@ -197,12 +199,3 @@ def read_card(run: Path) -> Card:
         digest=meta.get("digest"),
         tuned=read_tuned(run, M) if run.is_dir() else None,
     )
-
-
-def _bit_field(masks: Tensor) -> Tensor:
-    """Pack bool (B, M, H, W) into (B, H, W), bit m-1 = class m: M times less to transfer."""
-    kind = torch.uint8 if masks.shape[1] <= 8 else torch.int32
-    bits = torch.zeros_like(masks[:, 0], dtype=kind)
-    for m in range(masks.shape[1]):
-        bits |= masks[:, m].to(kind) << m
-    return bits

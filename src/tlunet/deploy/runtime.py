@@ -9,8 +9,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from tlunet.data.bits import bit_field
 from tlunet.deploy.card import Card
-from tlunet.deploy.rules import FLIPS, Rules, bit_field
+from tlunet.deploy.rules import FLIPS, Rules
 from tlunet.deploy.stream import Answer, Stream
 from tlunet.errors import ConfigError, DataError, first_line
 from tlunet.machine.parallel import cores

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tlunet.data.bits import class_masks
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.readers.decode import decode
-from tlunet.deploy.rules import class_masks
 
 
 class Example(NamedTuple):

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tlunet.data.bits import class_areas, class_masks
 from tlunet.data.readers.pixels import read_image
-from tlunet.deploy.rules import Rules, class_areas, class_masks
+from tlunet.deploy.rules import Rules
 from tlunet.deploy.tiles import Blend, Tile, cut, is_tiled
 from tlunet.errors import ConfigError, DataError
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tlunet.deploy.rules import bit_depth
+from tlunet.data.bits import bit_depth
 
 Size = tuple[int, int]  # height, width
 

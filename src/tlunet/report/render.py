@@ -28,10 +28,11 @@ from tlunet.errors import DataError, UserError
 from tlunet.machine.command_line import tlunet_command
 from tlunet.machine.files import write_text
 from tlunet.report.analysis.claims import COLUMNS, read_claims
+from tlunet.report.comparison_tables import comparison_table
 from tlunet.report.document import markdown
 from tlunet.report.document.document import Column, Entry, Table, Text
 from tlunet.report.labels import worth_parts
-from tlunet.report.tables import SCORES, claim_table, comparison_table, number, with_interval
+from tlunet.report.tables import SCORES, claim_table, number, with_interval
 from tlunet.runs.results import SCORED, SHOWN, empty_predictor, texts
 
 BLOCK = re.compile(r"(<!-- (\w+) (\S+)(?: ([^>]*?))? -->\n).*?(<!-- end -->)", re.S)
@@ -119,13 +120,15 @@ def scores(file: Path, metrics: str) -> str:
     of_empty = empty_predictor(cells[cells["state"] == "finished"])
     empty = [Entry("never finds a defect"), *[Entry("")] * 3]
     empty += [Entry(number(of_empty[f"empty_{name}"])) for name in names]
-    return markdown.table(Table("", tuple(columns), tuple(rows), (tuple(empty),), notes)) + "\n"
+    return (
+        markdown.render_table(Table("", tuple(columns), tuple(rows), (tuple(empty),), notes)) + "\n"
+    )
 
 
 def comparisons(file: Path, factor: str, metrics: str) -> str:
     """Render a factor's comparisons for the named metrics."""
     table = comparison_table("", pd.read_csv(file), factor, metrics.split(","))
-    return "*Not measured.*\n" if table is None else markdown.table(table) + "\n"
+    return "*Not measured.*\n" if table is None else markdown.render_table(table) + "\n"
 
 
 def label_worth(file: Path) -> str:
@@ -137,7 +140,7 @@ def label_worth(file: Path) -> str:
         for part in worth_parts(own.reset_index(drop=True))
     ]
     texts = (
-        markdown.table(part) if isinstance(part, Table) else markdown.escape(part.text)
+        markdown.render_table(part) if isinstance(part, Table) else markdown.escape(part.text)
         for part in parts
         if isinstance(part, Table | Text)
     )
@@ -152,7 +155,7 @@ def claims(file: Path) -> str:
         table["size"] = table["size"].where(table["number"].notna())
     else:
         table = pd.read_csv(file)
-    return markdown.table(claim_table(table)) + "\n"
+    return markdown.render_table(claim_table(table)) + "\n"
 
 
 def plain(file: Path) -> str:
@@ -167,7 +170,7 @@ def plain(file: Path) -> str:
         return tuple(Entry("" if text == "nan" else text) for text in texts)
 
     rows = tuple(row(values) for values in table.itertuples(index=False, name=None))
-    return markdown.table(Table("", columns, rows)) + "\n"
+    return markdown.render_table(Table("", columns, rows)) + "\n"
 
 
 BLOCKS: dict[str, Callable[..., str]] = {

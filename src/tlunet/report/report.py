@@ -4,41 +4,26 @@ Everything is derived from the run folders, so a report can be regenerated at an
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import pandas as pd
 
 from tlunet.machine.command_line import tlunet_command
 from tlunet.machine.console import complain, say
 from tlunet.machine.files import write_text, write_whole
-from tlunet.report.analysis.asked import Claim
+from tlunet.report.alarms import alarms
 from tlunet.report.analysis.blocks import Study, collect
 from tlunet.report.analysis.claims import judge, read_claims
 from tlunet.report.analysis.comparisons import Resampled, compare, score_table
 from tlunet.report.analysis.label_worth import worth_table
-from tlunet.report.document.document import Document, Part, Section
+from tlunet.report.document.document import Document
 from tlunet.report.document.html import render as to_html
 from tlunet.report.document.markdown import escape
 from tlunet.report.document.markdown import render as to_markdown
-from tlunet.report.figures.figures import Drawing, figures, forest_plot, pictures, slug
-from tlunet.report.findings import alarms, headline, note_on_data, scope
-from tlunet.report.labels import HEADING, worth_parts
-from tlunet.report.tables import (
-    FACTORS,
-    MAIN,
-    SCORES,
-    cell_tables,
-    claim_table,
-    class_table,
-    comparison_table,
-    count_images,
-    score_tables,
-)
+from tlunet.report.facts import facts
+from tlunet.report.findings import Finding, headline, scope
+from tlunet.report.sections import Results, block_sections, forest_of, protocol_sections
+from tlunet.report.tables import count_images
 from tlunet.runs import results
-
-PAIRED = "Paired difference by image and seed"
-OTHERS = tuple(name for name in SCORES if name not in MAIN)
 
 
 def write_report(folder: Path, claims: Path | None = None) -> Path:
@@ -76,27 +61,27 @@ def write_report(folder: Path, claims: Path | None = None) -> Path:
         else:
             write_text(folder / f"{name}.csv", table.to_csv(index=False))
 
-    drawn: set[str] = set()
-    sections = [
-        section
-        for block in blocks
-        for section in _block_sections(
-            study, block, scores, comparisons, worth, judged, asked, drawn
-        )
-    ]
-    sections += _protocol_sections(comparisons, judged)
-    sentences = tuple(headline(blocks))
+    found = Results(study, scores, comparisons, worth, judged, asked, set())
+    sentences = headline(blocks)
+    between = protocol_sections(found)
     document = Document(
         title=_title(study),
         subtitle=_subtitle(study),
-        answer=sentences,
+        answer=tuple(finding.says for finding in sentences if finding.is_main),
+        scope=tuple(_small(sentences)),
         alarms=tuple(alarms(study)),
-        sections=tuple(sections),
+        lead=tuple(forest_of(found, blocks[0])) if len(blocks) == 1 else (),
+        facts=tuple(facts(study)),
+        files=tuple(
+            f"{name}.csv" for name in ("results", *tables) if (folder / f"{name}.csv").exists()
+        ),
+        sections=(*between, *(s for block in blocks for s in block_sections(found, block))),
     )
     for file in (folder / "figures").glob("*.*"):
-        if file.stem not in drawn:
+        if file.stem not in found.drawn:
             file.unlink()  # from an earlier report, of cells that no longer exist
-    write_text(folder / "answer.md", "\n\n".join(map(escape, sentences)) + "\n")
+    answer = "\n\n".join(escape(finding.text) for finding in sentences)
+    write_text(folder / "answer.md", answer + "\n")
     write_text(folder / "report.md", to_markdown(document))
     write_text(folder / "report.html", to_html(document))
     return folder / "report.html"
@@ -148,57 +133,9 @@ def _subtitle(study: Study) -> str:
     )
 
 
-def _block_sections(
-    study: Study,
-    block: Resampled,
-    scores: pd.DataFrame,
-    comparisons: pd.DataFrame,
-    worth: pd.DataFrame,
-    judged: pd.DataFrame | None,
-    asked: Sequence[Claim],
-    drawn: set[str],
-) -> list[Section]:
-    title = block.block.title
-    several = len(study.blocks) > 1
-    prefix = f"{title}: " if several else ""
-    stem = f"{slug(title)}-" if several else ""
-    scores = scores[scores["block"] == title]
-    comparisons = comparisons[comparisons["block"] == title]
-    worth = worth[worth["block"] == title]
-    draw = Drawing(study.folder, stem, drawn)
-    note = note_on_data(block.block)
-    main, other = score_tables(scores, block.block)
-
-    sections = [Section(f"{prefix}Test scores", (*([note] if note else []), main))]
-    if plot := forest_plot(comparisons, asked, draw):
-        sections.insert(0, Section(f"{prefix}Forest plot", tuple(plot)))
-    for factor, heading in FACTORS.items():
-        if table := comparison_table(PAIRED, comparisons, factor, MAIN):
-            sections.append(Section(prefix + heading, (table,)))
-    if parts := worth_parts(worth):
-        sections.append(Section(prefix + HEADING, tuple(parts)))
-    if judged is not None and (judged["block"] == title).any():
-        own = judged[judged["block"] == title]
-        sections.append(Section(f"{prefix}The paper's claims", (claim_table(own),)))
-    sections.append(Section(f"{prefix}Figures", tuple(figures(block, scores, draw, worth))))
-    sections.append(Section(f"{prefix}Images", tuple(pictures(study.folder, block, draw))))
-    sections.append(Section(f"{prefix}Classes", (class_table(scores, block.block),)))
-    rest: list[Part] = [other]
-    for factor, heading in FACTORS.items():
-        if table := comparison_table(heading, comparisons, factor, OTHERS):
-            rest.append(table)
-    sections.append(Section(f"{prefix}Additional metrics", tuple(rest), folded=True))
-    sections.append(Section(f"{prefix}Runs", tuple(cell_tables(block.block)), folded=True))
-    return sections
-
-
-def _protocol_sections(comparisons: pd.DataFrame, judged: pd.DataFrame | None) -> list[Section]:
-    title = "between protocols"
-    sections = []
-    heading = FACTORS["protocol"]
-    if table := comparison_table(PAIRED, comparisons, "protocol", (*MAIN, *OTHERS)):
-        sections.append(Section(heading, (table,)))
-    if judged is not None and (judged["block"] == title).any():
-        table = claim_table(judged[judged["block"] == title])
-        sections.append(Section("The paper's claims", (table,)))
-    return sections
+def _small(findings: Sequence[Finding]) -> Iterator[str]:
+    """What is below the headline, in small type."""
+    for finding in findings:
+        text = finding.detail if finding.is_main else finding.text
+        if text:
+            yield text

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlunet.data import duplicates
-from tlunet.data.pack.place import present, unpack_labels
-from tlunet.data.readers.decode import decode, resize_mask
+from tlunet.data.bits import present, resize_mask, unpack_labels
+from tlunet.data.readers.decode import decode
 from tlunet.data.readers.pixels import read_size
 from tlunet.data.source import Problem, Record, Source
 from tlunet.errors import DataError

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tlunet.data.bits import unpack_labels
 from tlunet.data.pack.build import VERSION, build
-from tlunet.data.pack.place import unpack_labels
 from tlunet.data.source import Source
 from tlunet.machine.console import Progress
 from tlunet.machine.files import locked

@@ -60,8 +60,9 @@ class Block:
         classes: M names.
         image_ids: N names of test images, sorted.
         groups: (N,) numbers of the near-duplicate groups, from 0.
-        cells: K rows in display order: the factors, ``folder``, ``dead_classes``, ``recipe`` (of
-            the starting weights) and the contents of ``meta.json``.
+        cells: K rows in display order: the factors, ``folder``, ``finished`` (when),
+            ``dead_classes``, ``recipe`` (of the starting weights) and the contents of
+            ``meta.json``.
         counts: one per cell, rows in the order of ``image_ids``; ``index`` are their places there.
         history: the cells' ``history.csv``, with the factors.
         settings: the protocol, as typed on the command line.
@@ -236,6 +237,7 @@ def _block(runs: Sequence[Run], title: str) -> Block:
     own = [
         {
             "folder": r.folder,
+            "finished": r.time,
             "dead_classes": r.dead_classes,
             "recipe": ", ".join(f"{k}={v}" for k, v in r.recipe.items() if v != "None"),
         }

@@ -4,10 +4,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 
+from tlunet.data.drawing import draw, enlarged, enlarged_image, zoom
 from tlunet.report.dataset import plots
 from tlunet.report.dataset.facts import Facts
 from tlunet.report.dataset.page import headline, title
-from tlunet.report.dataset.pictures import Example, chosen, colours, each, painted, read, shrunk
+from tlunet.report.dataset.pictures import Example, chosen, colours, each, read, shrunk
 from tlunet.report.figures.style import styled
 
 WIDTH = 17.0  # inches
@@ -47,8 +48,8 @@ def sheet(facts: Facts) -> Figure:
         plots.images_by_class, plots.pixels_by_class, plots.together, plots.combinations,
         plots.region_sizes, plots.split_balance,
     )  # fmt: skip
-    for draw, axes in zip(panels, right.subplots(3, 2).ravel(), strict=True):
-        draw(facts, axes)
+    for plot, axes in zip(panels, right.subplots(3, 2).ravel(), strict=True):
+        plot(facts, axes)
     return figure
 
 
@@ -96,5 +97,5 @@ def _pictures(
 
 
 def _picture(axes: Axes, example: Example) -> None:
-    axes.imshow(example.image, cmap="gray", vmin=0, vmax=255)
-    axes.imshow(painted(example.masks))
+    times = zoom(example.image.shape[1])
+    axes.imshow(draw(enlarged_image(example.image, times), enlarged(example.masks, times)))
