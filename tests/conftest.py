@@ -1,6 +1,7 @@
 """Tiny data, drawn once; nothing is downloaded."""
 
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -13,6 +14,28 @@ import pytest
 
 # One thread a process: two test processes with two threads each wait for one another all the time.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs, before torch looks for them: only ``-m gpu`` tests use one."""
+    if not _wants_gpu(config):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect ``gpu`` tests unless they are requested."""
+    if _wants_gpu(config):
+        return
+    hidden = [item for item in items if item.get_closest_marker("gpu")]
+    if hidden:
+        config.hook.pytest_deselected(items=hidden)
+        items[:] = [item for item in items if not item.get_closest_marker("gpu")]
+
+
+def _wants_gpu(config: pytest.Config) -> bool:
+    words = re.findall(r"\w+", config.option.markexpr)
+    return "gpu" in words and "not" not in words
+
 
 from hypothesis import settings
 from playwright.sync_api import Browser, sync_playwright

@@ -78,11 +78,15 @@ def test_results(study: Path) -> None:
     assert "d data, 9 test images, seed 0, h (32-true), 12 s of training in total." in text
 
 
-@pytest.mark.parametrize("key", ["split_fingerprint", "dataset"])
-def test_cells_of_several_splits_or_data_sets_are_never_in_one_table(study: Path, key: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "what"), [("split_fingerprint", "splits"), ("dataset", "data sets")]
+)
+def test_cells_of_several_splits_or_data_sets_are_never_in_one_table(
+    study: Path, key: str, what: str
+) -> None:
     cell(study, "synthetic", **{key: "another"})
     results.gather(study)
-    with pytest.raises(ValueError, match=f"2 values of {key}"):
+    with pytest.raises(ValueError, match=f"the cells have 2 {what}"):
         render.results(study / "results.csv")
 
 

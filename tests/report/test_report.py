@@ -109,7 +109,7 @@ def test_every_file_is_there_and_no_other(grid: Path) -> None:
              "precision_recall", "reliability", "cost"}  # fmt: skip
     expected = {f"figures/{name}.{suffix}" for name in drawn for suffix in ("svg", "png")}
     expected |= {"answer.md", "report.md", "report.html", "results.csv", "scores.csv",
-                 "comparisons.csv", "claims.csv", "claims.yaml"}  # fmt: skip
+                 "comparisons.csv", "label_worth.csv", "claims.csv", "claims.yaml"}  # fmt: skip
     assert set(contents(grid)) == expected
 
 
@@ -234,7 +234,7 @@ def test_the_tables_on_disk_are_those_of_the_page(grid: Path) -> None:
     for _, row in compared[compared["metric"] == "mla"].iterrows():
         shown = with_interval(row["difference"], row["low"], row["high"], "{:+.3f}")
         assert shown in text
-    assert len(claims) == 35
+    assert len(claims) == 39
     for says in claims["says"]:
         assert says in text
     assert markdown.count("| supported |") >= (claims["direction"] == "supported").sum() > 0

@@ -67,7 +67,7 @@ def study(environment: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (study / name).write_text(f"of {name}")
     pd.DataFrame({"block": ["a"], "score": [0.5], "low": [None]}).to_csv(study / "scores.csv")
     (study / "figures").mkdir()
-    for name in ("figure_4", "figure_8"):
+    for name in ("figure_4", "forest"):
         Image.new("RGB", (40, 20)).save(study / f"figures/{name}.png")
     log_report(study, OFFLINE)
     return study
@@ -194,8 +194,10 @@ def test_a_report_is_made_from_its_cells(study: Path) -> None:
     [path] = study.glob("wandb/offline-run-*/*.wandb")
     record = read_record(path)
     assert (record.about["group"], record.about["job_type"]) == ("grid", "report")
-    assert {"figures/figure_4", "figures/figure_8", "tables/scores"} <= set(record.summary)
+    assert {"figures/figure_4", "figures/forest", "tables/scores"} <= set(record.summary)
     assert record.summary["answer"] == "of answer.md"
+    assert str(study.resolve() / "report.html") in record.summary["report"]
+    assert record.about["notes"] == f"**of answer.md**\n\n{record.summary['report']}"
     assert len(record.artifacts["results"]) == 2
     assert all(is_input for *_, is_input in record.artifacts["results"])
     [(name, _, files, is_input)] = record.artifacts["report"]

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from tlunet.data.colours import class_colour
 from tlunet.data.drawing import FILL, draw, enlarged, enlarged_image, zoom
 from tlunet.errors import ConfigError
+from tlunet.machine.fonts import legend
 
 STYLES = ("tint", "outline")
 LINE, GAP = 18, 6  # pixels: height of a legend line, gap between its entries
@@ -54,13 +55,13 @@ def picture(
         probabilities: (M,) of the labels.
         style: as in :func:`overlay`.
     """
+    font, names = legend(tuple(classes), 12)
     shares = masks.mean((1, 2))
     texts = [
         f"{name}: {probability:.0%}, {share:.2%} of the area"
-        for name, probability, share in zip(classes, probabilities, shares, strict=True)
+        for name, probability, share in zip(names, probabilities, shares, strict=True)
     ]
     drawn = Image.fromarray(overlay(image, masks, style))
-    font = ImageFont.load_default(12)
     widths = [LINE + font.getlength(text) + GAP for text in texts]
     width = max(drawn.width, int(max(widths)) + GAP)  # a small image must not truncate its legend
     places = _flow(widths, width)

@@ -9,6 +9,9 @@ may have any floating type, also under autocast; targets are bool or 0/1. Logits
 different shapes raise ValueError.
 """
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from segmentation_models_pytorch.losses import LovaszLoss as LovaszHinge
 from torch import Tensor, nn
@@ -36,13 +39,8 @@ class PaperLoss(nn.Module):
     def forward(  # noqa: D102
         self, masks_logits: Tensor, labels_logits: Tensor, masks: Tensor, labels: Tensor
     ) -> Tensor:
-        over_labels = F.binary_cross_entropy_with_logits(
-            labels_logits.float(), labels.float(), reduction="sum"
-        )
-        over_pixels = F.binary_cross_entropy_with_logits(
-            masks_logits.float(), masks.float(), reduction="sum"
-        )
-        return (over_labels + over_pixels) / len(masks_logits)
+        over_labels = cross_entropy(labels_logits, labels)
+        return (over_labels + cross_entropy(masks_logits, masks)) / len(masks_logits)
 
 
 class BalancedLoss(nn.Module):
@@ -51,8 +49,8 @@ class BalancedLoss(nn.Module):
     def forward(  # noqa: D102
         self, masks_logits: Tensor, labels_logits: Tensor, masks: Tensor, labels: Tensor
     ) -> Tensor:
-        over_labels = F.binary_cross_entropy_with_logits(labels_logits.float(), labels.float())
-        return over_labels + F.binary_cross_entropy_with_logits(masks_logits.float(), masks.float())
+        over_labels = cross_entropy(labels_logits, labels, mean=True)
+        return over_labels + cross_entropy(masks_logits, masks, mean=True)
 
 
 class BCEDiceLoss(BalancedLoss):
@@ -152,6 +150,47 @@ class LovaszLoss(BalancedLoss):
         ]
         balanced = super().forward(masks_logits, labels_logits, masks, labels)
         return balanced + sum(over_classes) / len(over_classes)
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, mean: bool = False) -> Tensor:
+    """Sum of the binary cross-entropy, in float32.
+
+    The same numbers as ``F.binary_cross_entropy_with_logits``, but targets of one byte each are
+    used as they are. That function needs a float copy of them, which takes four times the memory
+    and is kept for the backward pass.
+
+    Args:
+        logits: any shape and floating type.
+        targets: of the same shape, bool or 0/1.
+        mean: whether to average instead.
+
+    Raises:
+        ValueError: the shapes differ.
+
+    >>> import torch
+    >>> round(cross_entropy(torch.zeros(2, 3), torch.ones(2, 3, dtype=torch.bool)).item(), 4)
+    4.1589
+    """
+    if logits.shape != targets.shape:
+        shapes = f"{tuple(targets.shape)}, logits of size {tuple(logits.shape)}"
+        raise ValueError(f"targets of size {shapes}: expected the same size")
+    value: Tensor = _CrossEntropy.apply(logits.float(), targets.bool(), mean)
+    return value
+
+
+class _CrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, mean: bool) -> Tensor:
+        ctx.save_for_backward(logits, targets)
+        ctx.mean = mean
+        terms = (logits * ~targets).sub_(F.logsigmoid(logits))
+        return terms.mean() if mean else terms.sum()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        logits, targets = ctx.saved_tensors
+        errors = logits.sigmoid().sub_(targets.view(torch.uint8)).mul_(grads[0])
+        return errors.div_(errors.numel()) if ctx.mean else errors, None, None
 
 
 def dice_loss(masks_logits: Tensor, masks: Tensor, smooth: float = 1e-3) -> Tensor:

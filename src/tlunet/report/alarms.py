@@ -54,15 +54,17 @@ def _unfinished(title: str, state: str, error: str) -> str:
 
 def _block_alarms(block: Block) -> Iterable[tuple[Severity, str]]:
     yield from _not_found(block)
-    label = block.counts[0].label
-    for m, name in enumerate(block.classes):
-        if label[:, m].all() or not label[:, m].any():
-            which = "every" if label[:, m].any() else "no"
-            yield (
-                Severity.UNDEFINED,
-                f"class {m + 1} ({name}) is in {which} test image: its AUC is undefined and "
-                "excluded from the mean; another split_seed may help",
-            )
+    for seed, counts in block.of_each_split.items():
+        of_seed = f" of seed {seed}" if block.has_own_splits else ""
+        for m, name in enumerate(block.classes):
+            has = counts.label[:, m]
+            if has.all() or not has.any():
+                which = "every" if has.any() else "no"
+                yield (
+                    Severity.UNDEFINED,
+                    f"class {m + 1} ({name}) is in {which} test image{of_seed}: its AUC is "
+                    "undefined and excluded from the mean; another data.split_seed may help",
+                )
     few = sum(len(block.runs(key)) < SEEDS_NEEDED for key in block.keys)
     if few:
         yield (

@@ -6,6 +6,7 @@ import pandas as pd
 
 from tlunet.report.analysis.blocks import Block, Study
 from tlunet.report.document.document import Fact
+from tlunet.report.tables import count_images
 from tlunet.runs.names import init_name, percent
 
 DATASETS = {"synthetic": "synthetic strips", "neu_seg": "NEU-Seg", "severstal": "Severstal"}
@@ -37,7 +38,7 @@ def _data(block: Block) -> str:
     fracs = ", ".join(percent(f) for f in sorted(cells["frac"].unique(), reverse=True))
     return (
         f"{DATASETS.get(block.dataset, block.dataset)}: {most:,} images at {height} × {width} "
-        f"({fracs} of them); tested on {len(block.image_ids):,}"
+        f"({fracs} of them); tested on {count_images(block)}"
     )
 
 

@@ -46,6 +46,29 @@ class Finding(NamedTuple):
         return f"{self.says} {self.detail}".rstrip()
 
 
+def scope(blocks: Sequence[Block]) -> str:
+    """Say what the results hold for: everything that was not varied with the seed."""
+    found = {block.title: _scope(block) for block in blocks}
+    if len(set(found.values())) == 1:
+        return f"Scope: {next(iter(found.values()))}."
+    return " ".join(f"Scope of {title}: {text}." for title, text in found.items())
+
+
+def _scope(block: Block) -> str:
+    match block.has_own_splits, block.has_own_starts:
+        case True, True:
+            return (
+                "over seeds, each with its own split of these images and its own starting weights"
+            )
+        case True, False:
+            return "over seeds, each with its own split of these images; these starting weights"
+        case False, True:
+            return (
+                "these training images, this split; over seeds, each with its own starting weights"
+            )
+    return "these training images, this split, these starting weights"
+
+
 def headline(blocks: Sequence[Resampled]) -> list[Finding]:
     """Generate the answer of a report from the verdicts: two sentences per block.
 

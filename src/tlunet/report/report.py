@@ -14,13 +14,15 @@ from tlunet.report.alarms import alarms
 from tlunet.report.analysis.blocks import Study, collect
 from tlunet.report.analysis.claims import judge, read_claims
 from tlunet.report.analysis.comparisons import Resampled, compare, score_table
+from tlunet.report.analysis.label_worth import worth_table
 from tlunet.report.document.document import Document
 from tlunet.report.document.html import render as to_html
 from tlunet.report.document.markdown import escape
 from tlunet.report.document.markdown import render as to_markdown
 from tlunet.report.facts import facts
-from tlunet.report.findings import Finding, headline
+from tlunet.report.findings import Finding, headline, scope
 from tlunet.report.sections import Results, block_sections, forest_of, protocol_sections
+from tlunet.report.tables import count_images
 from tlunet.runs import results
 
 
@@ -28,7 +30,7 @@ def write_report(folder: Path, claims: Path | None = None) -> Path:
     """Write ``report.html``, ``report.md``, ``figures/`` and the tables behind them.
 
     The tables are ``results.csv`` (one row per cell), ``scores.csv`` (with intervals),
-    ``comparisons.csv`` and ``claims.csv``. ``answer.md`` holds the headline.
+    ``comparisons.csv``, ``label_worth.csv`` and ``claims.csv``. ``answer.md`` holds the headline.
 
     Args:
         folder: the study folder.
@@ -48,17 +50,18 @@ def write_report(folder: Path, claims: Path | None = None) -> Path:
         write_whole(own, lambda path: shutil.copyfile(claims, path))
     results.gather(folder)
     blocks = [Resampled(block, study=folder) for block in study.blocks]
-    scores, comparisons = score_table(blocks), compare(blocks)
+    scores, comparisons, worth = score_table(blocks), compare(blocks), worth_table(blocks)
     asked = read_claims(own) if own.exists() else []
     judged = judge(asked, blocks) if own.exists() and blocks else None
     tables = {"scores": scores, "comparisons": comparisons, "claims": judged}
+    tables["label_worth"] = None if worth.empty else worth
     for name, table in tables.items():
         if table is None:
             (folder / f"{name}.csv").unlink(missing_ok=True)  # from an earlier report
         else:
             write_text(folder / f"{name}.csv", table.to_csv(index=False))
 
-    found = Results(study, scores, comparisons, judged, asked, set())
+    found = Results(study, scores, comparisons, worth, judged, asked, set())
     sentences = headline(blocks)
     between = protocol_sections(found)
     document = Document(
@@ -120,13 +123,13 @@ def _title(study: Study) -> str:
 def _subtitle(study: Study) -> str:
     if not study.blocks:
         return "No finished cells."
-    cells = sum(len(block.cells) for block in study.blocks)
-    images = " / ".join(str(len(block.image_ids)) for block in study.blocks)
+    cells = len({folder for block in study.blocks for folder in block.cells["folder"]})
+    images = " / ".join(dict.fromkeys(map(count_images, study.blocks)))
     seeds = sorted({seed for block in study.blocks for seed in block.seeds})
     return (
-        f"{cells} finished {'cell' if cells == 1 else 'cells'}, {images} test images, "
-        f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}. Scope: these "
-        "training images, this split, these starting weights."
+        f"{cells} finished {'cell' if cells == 1 else 'cells'}, {images}, "
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}. "
+        f"{scope(study.blocks)}"
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from tlunet.report.analysis.answers import Claim
+from tlunet.report.analysis.asked import Claim
 from tlunet.report.analysis.blocks import Study
 from tlunet.report.analysis.comparisons import Resampled
 from tlunet.report.analysis.flags import flags
@@ -20,6 +20,7 @@ from tlunet.report.figures.figures import (
     slug,
 )
 from tlunet.report.findings import note_on_data
+from tlunet.report.labels import worth_parts
 from tlunet.report.tables import (
     FACTORS,
     MAIN,
@@ -44,6 +45,7 @@ class Results:
         study: the runs.
         scores: as in ``scores.csv``.
         comparisons: as in ``comparisons.csv``.
+        worth: as in ``label_worth.csv``.
         judged: as in ``claims.csv``; ``None`` without claims.
         asked: the claims.
         drawn: names of the figures, filled while they are drawn.
@@ -52,6 +54,7 @@ class Results:
     study: Study
     scores: pd.DataFrame
     comparisons: pd.DataFrame
+    worth: pd.DataFrame
     judged: pd.DataFrame | None
     asked: Sequence[Claim]
     drawn: set[str]
@@ -74,17 +77,18 @@ def block_sections(results: Results, block: Resampled) -> list[Section]:
     several = len(results.study.blocks) > 1
     scores = results.scores[results.scores["block"] == title]
     comparisons = results.comparisons[results.comparisons["block"] == title]
+    worth = results.worth[results.worth["block"] == title]
     draw = results.drawing(block)
     shown = pictures(results.study.folder, block, draw)
     browsers = [part for part in shown if isinstance(part, Browser)]
-    drawings = figures(block, scores, draw)
+    drawings = figures(block, scores, draw, worth)
     labels, courses, rest = _sorted(drawings, draw.prefix)
     note = note_on_data(block.block)
 
     found: list[tuple[str, Sequence[Part | None], bool]] = [
         ("Gain from pre-training", forest_of(results, block) if several else [], False),
         ("Example images", [part for part in shown if not isinstance(part, Browser)], False),
-        ("Label efficiency", labels, False),
+        ("Label efficiency", [*labels, *worth_parts(worth)], False),
         ("Test images", browsers, False),
         ("Classes", [
             *class_gains(block, comparisons, draw),

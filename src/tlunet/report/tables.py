@@ -48,8 +48,10 @@ TONES: dict[str, Tone] = {
     "supported": "good", "contradicted": "bad", "inconclusive": "unsure", "not measured": "muted",
     "compatible, not shown": "unsure", "one training": "muted",
     "higher": "good", "lower": "bad", "undecided": "unsure", "undefined": "muted",
+    "more": "good", "fewer": "bad",
 }  # fmt: skip
 FRACTION = re.compile(r"0\.\d+|1\.0")
+LARGEST = 1e9
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -69,6 +71,21 @@ def with_interval(value: Any, low: Any, high: Any, form: str = "{:.3f}") -> str:
     if low is None or pd.isna(low):
         return number(value, form)
     return f"{number(value, form)} [{number(low, form)}, {number(high, form)}]"
+
+
+def times(value: Any, low: Any, high: Any) -> str:
+    """Format a multiple of the labels with its interval; it may have no upper end.
+
+    >>> times(2.11, 1.4, float("inf")), times(float("inf"), 4, float("inf")), times(0, 0, 0.4)
+    ('2.1× [1.4, ∞]', 'more than 4.0×', 'less than 0.4×')
+    """
+    if pd.isna(value):
+        return "–"
+    if np.isinf(value):
+        return f"more than {low:.1f}×"
+    if value == 0:
+        return "less than ∞" if np.isinf(high) else f"less than {high:.1f}×"
+    return f"{value:.1f}× [{low:.1f}, {'∞' if np.isinf(high) else f'{high:.1f}'}]"
 
 
 def entry(value: Any, form: str = "{:.3f}", tone: Tone = "") -> Entry:
@@ -93,6 +110,16 @@ def _word(word: str) -> str:
 
 def _words(*texts: Any) -> list[Entry]:
     return [Entry(str(text), str(text)) for text in texts]
+
+
+def count_images(block: Block) -> str:
+    """Say how many test images there are; each seed has its own if each has its own split."""
+    total = len(block.image_ids)
+    if not block.has_own_splits:
+        return f"{total} test images"
+    counts = sorted({len(counts.index) for counts in block.of_each_split.values()})
+    each = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"{each} test images of each seed ({total} in total)"
 
 
 def score_tables(scores: pd.DataFrame, block: Block) -> list[Table]:
@@ -125,7 +152,7 @@ def _score_table(title: str, scores: pd.DataFrame, block: Block, metrics: Sequen
     counts = sorted(set(seeds.values()))
     each = f"{counts[0]} {'seed' if counts == [1] else 'seeds'}" if not differ else "seeds"
     notes = (
-        f"Mean over {each} with 95% interval ({over}) from {len(block.image_ids)} test images "
+        f"Mean over {each} with 95% interval ({over}) from {count_images(block)} "
         f"in {len(set(block.groups))} groups of near-duplicates; threshold {block.threshold}. "
         "The best value of a column is bold.",
     )
@@ -137,7 +164,33 @@ def _named(key: Key) -> Entry:
 
 
 def _value(value: Any) -> float | None:
-    return None if pd.isna(value) else float(value)
+    """Return the sort key of a number; JSON has no infinity."""
+    return None if pd.isna(value) else float(min(value, LARGEST))
+
+
+def worth_table(worth: pd.DataFrame) -> Table:
+    """Build the table of label-worth: how many times the labels pre-training is worth."""
+    columns = (
+        Column("score"), Column("condition"),
+        Column("to be reached", True, "Score of the pre-trained weights with this fraction"),
+        Column("random reaches it with", True, "Fraction of the labels, read off the curve"),
+        Column("worth", True, "That fraction / frac; 95% interval in brackets"),
+        Column("verdict", meaning="Whether the interval excludes one"), Column("seeds", True),
+    )  # fmt: skip
+    rows = []
+    for _, r in worth.iterrows():
+        share = "not reached" if np.isinf(r["share"]) else number(r["share"], "{:.0%}")
+        rows.append((
+            *_words(SCORES[r["metric"]][0]), _named(Key(r["encoder"], r["init"], r["frac"])),
+            entry(r["score"]), Entry(share, _value(r["share"])),
+            Entry(times(r["worth"], r["low"], r["high"]), _value(r["worth"])),
+            Entry(r["verdict"], r["verdict"], TONES[r["verdict"]]), entry(r["n_seeds"], "{:.0f}"),
+        ))  # fmt: skip
+    return Table("Label-worth of pre-training", columns, tuple(rows), notes=(
+        "The curve of random weights is interpolated in the logarithm of the fraction and taken as "
+        "rising. ∞: random weights may not reach the score with all labels. The interval contains "
+        "every fraction at which the difference from the score to be reached is not clear.",
+    ))  # fmt: skip
 
 
 def class_table(scores: pd.DataFrame, block: Block) -> Table:
@@ -145,7 +198,7 @@ def class_table(scores: pd.DataFrame, block: Block) -> Table:
     metrics = ("dice_class", "iou_class", "dice_pooled", "auc", "ap")
     columns = [Column("condition"), *(Column(SCORES[m][0], True) for m in metrics)]
     columns.append(Column("seeds that never find it", True))
-    images = block.counts[0].label.sum(0)  # (M,)
+    images = block.labels.sum(0)  # (M,)
     by_key: Any = scores.set_index(["encoder", "init", "frac", "metric"])
     rows, groups = [], []
     for m, name in enumerate(block.classes, start=1):
@@ -212,9 +265,11 @@ def claim_table(claims: pd.DataFrame) -> Table:
     )  # fmt: skip
     rows = []
     for _, c in claims.iterrows():
-        is_share = c["kind"] in ("relative", "improved")
+        is_share = c["kind"] in ("relative", "relative_growth", "improved")
         form = "{:.0%}" if c["kind"] == "improved" else "{:+.0%}" if is_share else "{:+.3f}"
         measured = with_interval(c["value"], c["low"], c["high"], form)
+        if c["kind"] == "label_worth":
+            form, measured = "{:.1f}×", times(c["value"], c["low"], c["high"])
         verdict, of_size = c["direction"], c["size"] if pd.notna(c["size"]) else "no size claimed"
         case = "" if pd.isna(c["case"]) else c["case"]
         over = f"{case} ({c['interval']})" if pd.notna(c["interval"]) else case
@@ -298,7 +353,8 @@ def cell_tables(block: Block) -> list[Table]:
         ),
     )
     first = cells.iloc[0]
-    prints = [("data set", block.dataset), ("split fingerprint", block.split),
+    splits = ", ".join(dict.fromkeys(block.splits.values()))
+    prints = [("data set", block.dataset), ("split fingerprint", splits),
               ("data fingerprint", first["data_fingerprint"]),
               ("images (height × width)", " × ".join(map(str, first["size"]))),
               *((k, v[0]) for k, v in words.items()

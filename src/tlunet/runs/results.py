@@ -147,6 +147,12 @@ def _text(value: Any, shown: Shown) -> str:
     return shown.form.format(value + shown.first if shown.first else value)
 
 
+def empty_predictor(cells: pd.DataFrame) -> "pd.Series[Any]":
+    """Average the scores of the empty predictor (``empty_*``) over the splits of finished cells."""
+    splits = cells.drop_duplicates("split_fingerprint")
+    return splits.filter(like="empty_").astype(float).mean()
+
+
 def not_found(class_ids: Sequence[Any]) -> str:
     """Name the classes that a network does not find.
 
@@ -172,7 +178,7 @@ def show(table: pd.DataFrame, folders: Collection[str], width: int) -> Renderabl
     studies = cells[["study", "dataset"]].drop_duplicates().dropna().to_numpy().tolist()
     title = " ".join(f"study {study}, data {dataset}" for study, dataset in studies)
     finished = cells[cells["state"] == "finished"]
-    empty = texts(finished.iloc[0], "empty_")[SCORED:] if len(finished) else None
+    empty = texts(empty_predictor(finished), "empty_")[SCORED:] if len(finished) else None
     condition, same = leave_out_constant(_condition(cells))
     condition = [replace(condition[0], foot=EMPTY if empty else ""), *condition[1:]]
     dice, *others = _scores(cells, empty)

@@ -24,7 +24,7 @@ def browser(all_pictures: Sequence[Pictures]) -> Browser:
         all_pictures: one per comparison, all from the same block.
     """
     first = all_pictures[0]
-    ids = list(first.a.block.block.image_ids)
+    ids = first.image_ids
     shown = _limited(first.dice, ids)
     samples = tuple(_sample(name, all_pictures) for name in shown)
     note = (

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tlunet.report.analysis.answers import Claim
+from tlunet.report.analysis.asked import Claim
 from tlunet.report.analysis.blocks import Block
 from tlunet.report.analysis.comparisons import PRIMARY, Resampled, pairs
 from tlunet.report.document.document import Part, Picture, Text
@@ -85,8 +85,17 @@ def _claimed(row: "pd.Series[Any]", claims: Sequence[Claim]) -> float:
     return np.nan
 
 
-def figures(block: Resampled, table: pd.DataFrame, draw: Drawing) -> list[Part]:
-    """Draw the paper's figures 4, 5, 6, 8 and 9, and the additional ones."""
+def figures(
+    block: Resampled, table: pd.DataFrame, draw: Drawing, worth: pd.DataFrame | None = None
+) -> list[Part]:
+    """Draw the paper's figures 4, 5, 6, 8 and 9, and the additional ones.
+
+    Args:
+        block: the cells.
+        table: their scores.
+        draw: saves a figure.
+        worth: their label-worth, marked on the label efficiency.
+    """
     images, labels = image_table(block), label_table(block.block)
     history = block.block.history
     parts: list[Part] = [
@@ -124,8 +133,9 @@ def figures(block: Resampled, table: pd.DataFrame, draw: Drawing) -> list[Part]:
             name = SCORES[metric][0]
             parts.append(
                 draw(f"label_efficiency_{metric}", f"Label efficiency: {name}",
-                     f"{name} by fraction of the training images, with 95% intervals.",
-                     scores.label_efficiency(table, metric))
+                     f"{name} by fraction of the training images, with 95% intervals. Dashed: how "
+                     "many times the labels random weights need for the same score.",
+                     scores.label_efficiency(table, metric, worth))
             )  # fmt: skip
     parts += [
         draw("precision_recall", "Precision and recall of each class",
@@ -219,10 +229,11 @@ def label_table(block: Block) -> pd.DataFrame:
 def _rows(block: Block, each: int) -> pd.DataFrame:
     """Build the factors and ``image_id``, ``each`` rows per image, cell by cell."""
     cells = block.cells[FACTORS].astype({"encoder": "category", "init": "category"})
-    K, N = len(cells), len(block.image_ids)
-    table = cells.iloc[np.repeat(np.arange(K), N * each)].reset_index(drop=True)
+    places = [counts.index.astype(np.int32) for counts in block.counts]
+    lengths = [len(own) * each for own in places]
+    table = cells.iloc[np.repeat(np.arange(len(cells)), lengths)].reset_index(drop=True)
     names = pd.CategoricalDtype(list(block.image_ids))
-    image = np.tile(np.repeat(np.arange(N, dtype=np.int32), each), K)
+    image = np.repeat(np.concatenate(places), each)
     table["image_id"] = pd.Categorical.from_codes(image, dtype=names)
     return table
 

@@ -49,11 +49,18 @@ class Pictures:
     @cached_property
     def dice(self) -> pd.DataFrame:
         """Dice: columns ``a, b, difference``, indexed by image id; null without a defect."""
-        ids = pd.Index(self.a.block.block.image_ids, name="image_id")
+        tested = self.a.tested(self.seed)
         scores = {
-            n: c.images("dice_image", [self.seed])[0] for n, c in (("a", self.a), ("b", self.b))
+            n: c.images("dice_image", [self.seed])[0, tested]
+            for n, c in (("a", self.a), ("b", self.b))
         }
+        ids = pd.Index(self.image_ids, name="image_id")
         return pd.DataFrame(scores, index=ids).assign(difference=scores["a"] - scores["b"])
+
+    @property
+    def image_ids(self) -> list[str]:
+        """Names of the images that the seed was tested on."""
+        return [self.a.block.block.image_ids[k] for k in self.a.tested(self.seed)]
 
     @property
     def names(self) -> tuple[str, str]:
@@ -99,7 +106,7 @@ class Pictures:
         block = self.a.block
         counts = block.block.counts[block.rows[self.a.key, self.seed]]
         missed = (counts.truth - counts.intersection).sum(1).tolist()
-        return chosen(self.dice, dict(zip(block.block.image_ids, missed, strict=True)))
+        return chosen(self.dice, dict(zip(self.image_ids, missed, strict=True)))
 
 
 def open_pictures(study: Path, a: Cell, b: Cell) -> Pictures | str:

@@ -169,6 +169,7 @@ def _prepare_data(
 ) -> DefectDataModule:
     data = datamodule(config, instantiate(config["augment"]), progress)
     data.eval_batch_size = machine.eval_batch_size(config["batch_size"])
+    data.mask_format = machine.mask_format
     try:
         data.prepare_data()
     except OSError as error:  # disk full or not writable

@@ -37,6 +37,7 @@ def run_cell(cfg: DictConfig) -> float | None:
         Stopped: a signal arrived.
     """
     try:
+        processes.take_given_device(cfg.trainer.accelerator)
         cell = resolve(cfg)
         is_given = processes.join_given(cell.hardware.processes)
         if processes.rank() > 0:  # processes started by a Slurm job: rank 0 decides
