@@ -204,7 +204,7 @@ def test_the_relative_gain_can_grow_while_the_gain_shrinks(template: Block) -> N
     assert (found["direction"], found["size"]) == ("supported", "supported")
     assert found["low"] < relative < found["high"]
     shown = claim_table(pd.DataFrame([found])).rows[0]
-    assert [shown[2].text, shown[3].text[:4]] == [f"{relative:+.0%}", f"{found['value']:+.0%}"]
+    assert [shown[1].text, shown[2].text[:4]] == [f"{relative:+.0%}", f"{found['value']:+.0%}"]
     turned = verdict(block, kind="relative_growth", **claim | {"a": A, "than": {"frac": 0.5}})
     assert turned["direction"] == "contradicted"
 
@@ -346,7 +346,7 @@ def test_label_worth(template: Block, area: float, expected: str) -> None:
         assert found["value"] == pytest.approx(2.0, abs=0.1)
         assert 1 < found["low"] <= found["value"] <= found["high"] < 3
         assert found["case"].endswith("imagenet · 0.25 vs. random with 0.25, 0.5, 1.0")
-        assert claim_table(pd.DataFrame([found])).rows[0][2:4] == (
+        assert claim_table(pd.DataFrame([found])).rows[0][1:3] == (
             Entry("2.0×", 2.0), Entry(times(*found[["value", "low", "high"]]), found["value"]),
         )  # fmt: skip
     if expected == "contradicted":  # below random's curve with the smallest fraction

@@ -91,7 +91,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     with pytest.MonkeyPatch.context() as patch:
         for name in ("figures", "pictures"):
-            patch.setattr(f"tlunet.report.report.{name}", lambda *_: [])
+            patch.setattr(f"tlunet.report.sections.{name}", lambda *_: [])
         write_report(study)
     return study
 

@@ -225,16 +225,16 @@ def test_what_a_report_says(row: dict[str, Any], sentence: str) -> None:
 
 def test_the_report(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("figures", "pictures"):
-        monkeypatch.setattr(f"tlunet.report.report.{name}", lambda *_: [])
+        monkeypatch.setattr(f"tlunet.report.sections.{name}", lambda *_: [])
     write_report(study)
     table = pd.read_csv(study / "label_worth.csv")
     page = (study / "report.html").read_text(encoding="utf-8")
     page = re.sub(r"<(script|style|svg)\b.*?</\1>", "", page, flags=re.S)
     text = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
-    assert "How many labels is pre-training worth?" in text
+    assert "How many labels is pre-training worth?" in text  # folded below the figures
     for _, row in one_fraction(table).iterrows():
         assert worth_sentence(row) in text
-    assert [row[6].text for row in shown_table(table).rows] == re.findall(
+    assert [row[4].text for row in shown_table(table).rows] == re.findall(
         r"(?:\d\.\d× \[[^]]*\]|(?:more|less) than \d\.\d×)", text
     )
     page = study / "page.md"

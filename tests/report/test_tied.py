@@ -15,12 +15,13 @@ import yaml
 
 from studies import make_truth, write_run
 from tlunet.model.scores import summarise
+from tlunet.report.alarms import alarms
 from tlunet.report.analysis.blocks import Block, Key, collect
 from tlunet.report.analysis.bootstrap import draw_images
 from tlunet.report.analysis.comparisons import Resampled, compare, protocol_pairs, shares
 from tlunet.report.analysis.statistics import estimate
 from tlunet.report.figures.figures import image_table, label_table
-from tlunet.report.findings import alarms, scope
+from tlunet.report.findings import scope
 from tlunet.report.report import write_report
 from tlunet.report.tables import class_table, count_images
 
@@ -69,7 +70,8 @@ def class_table_images(block: Block) -> list[int]:
          for metric in ("dice_class", "iou_class", "dice_pooled", "auc", "ap")],
         columns=["encoder", "init", "frac", "metric", "mean", "low", "high"],
     )  # fmt: skip
-    return [int(row[4].text) for row in class_table(scores, block).rows[:4]]
+    titles = [group.title for group in class_table(scores, block).groups]
+    return [int(re.findall(r"in (\d+) test images", title)[0]) for title in titles]
 
 
 def test_every_seed_is_scored_on_its_own_images(study: Path) -> None:
@@ -195,7 +197,7 @@ def test_the_scope_says_what_was_varied(study: Path, tmp_path: Path) -> None:
 
 
 def test_the_report_of_such_a_study(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tlunet.report.report.figures", lambda *_: [])
+    monkeypatch.setattr("tlunet.report.sections.figures", lambda *_: [])
     write_report(study)
     page = re.sub(
         r"<(script|style|svg)\b.*?</\1>", "", (study / "report.html").read_text(), flags=re.S

@@ -20,7 +20,7 @@ from tlunet.report.figures.figures import (
     slug,
 )
 from tlunet.report.findings import note_on_data
-from tlunet.report.labels import worth_parts
+from tlunet.report.labels import HEADING, worth_parts
 from tlunet.report.tables import (
     FACTORS,
     MAIN,
@@ -88,7 +88,7 @@ def block_sections(results: Results, block: Resampled) -> list[Section]:
     found: list[tuple[str, Sequence[Part | None], bool]] = [
         ("Gain from pre-training", forest_of(results, block) if several else [], False),
         ("Example images", [part for part in shown if not isinstance(part, Browser)], False),
-        ("Label efficiency", [*labels, *worth_parts(worth)], False),
+        ("Label efficiency", [*labels, *_worth(worth)], False),
         ("Test images", browsers, False),
         ("Classes", [
             *class_gains(block, comparisons, draw),
@@ -117,6 +117,12 @@ def protocol_sections(results: Results) -> list[Section]:
     if claims := _claims(results.judged, BETWEEN):
         sections.append(Section("The paper's claims", tuple(claims)))
     return sections
+
+
+def _worth(worth: pd.DataFrame) -> list[Part]:
+    """Say how many labels pre-training is worth, and fold the table."""
+    parts = worth_parts(worth)
+    return [*parts[:-1], Fold(HEADING, (parts[-1],))] if parts else []
 
 
 def _sorted(parts: Sequence[Part], prefix: str) -> tuple[list[Part], list[Part], list[Part]]:

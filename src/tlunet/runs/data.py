@@ -95,7 +95,7 @@ def datamodule(
     from tlunet.data.dataset import find_dataset
 
     cache, wanted = config["paths"]["data"], dict(config["data"])
-    which = {key: wanted.pop(key) for key in _DATASET}
+    which = {key: wanted.pop(key) for key in _DATASET if key in wanted}  # some are newer
     return DefectDataModule(
         find_dataset(cache=cache, **which),
         cache,
