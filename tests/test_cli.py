@@ -85,11 +85,11 @@ def test_a_record_leaves_pictures_of_images_out(
     code, out, _ = tlunet("report", study, "--record", kept)
     assert code == 0
     kept_figures = {p.name for p in (kept / "figures").iterdir()}
-    assert kept_figures == {"figure_4.png", "forest.png"}
+    assert kept_figures == {"figure_4.png", "forest.png", "gain_by_class.png"}
     assert sorted(p.name for p in kept.iterdir() if p.is_file()) == [
         "answer.md", "comparisons.csv", "results.csv", "scores.csv",
     ]  # fmt: skip
-    assert out.endswith(f"recorded: 6 files in {kept}\n")
+    assert out.endswith(f"recorded: 7 files in {kept}\n")
 
 
 @pytest.mark.parametrize("verb", ["nowhere", "empty", "claims", "missing claims"])
