@@ -115,9 +115,13 @@ def open_pack(
 
 
 def _signature(source: Source, size: tuple[int, int] | None, on_error: str) -> str:
-    """Compute a cheap hash that changes whenever an input file may have changed."""
+    """Compute a cheap hash that changes whenever an input file may have changed.
+
+    The time of a file's last change (ctime) cannot be set, unlike that of its content (mtime).
+    Where the folder is does not matter: moving it changes no file.
+    """
     digest = hashlib.sha256()
-    head = [VERSION, str(source.root.resolve()), source.name, source.classes, size, on_error]
+    head = [VERSION, source.name, source.classes, size, on_error]
     digest.update(json.dumps(head).encode())
     for table in source.annotations:
         digest.update(table.read_bytes())
@@ -127,5 +131,6 @@ def _signature(source: Source, size: tuple[int, int] | None, on_error: str) -> s
             with suppress(OSError):  # a missing file is reported when it is decoded
                 if path is not None:
                     stat = path.stat()
-                    digest.update(f"|{stat.st_size}|{stat.st_mtime_ns}".encode())
+                    times = f"{stat.st_mtime_ns}|{stat.st_ctime_ns}"
+                    digest.update(f"|{stat.st_size}|{times}".encode())
     return digest.hexdigest()[:12]
