@@ -10,12 +10,14 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+from tlunet.data.readers.contents import no_images, require_parts
 from tlunet.data.readers.listing import IMAGE_SUFFIXES, is_plain_name, list_files, plain
-from tlunet.data.source import Problem, Record, Source, require_folder
+from tlunet.data.source import Problem, Record, Source
 from tlunet.errors import DataError
 
 #: The competition numbers its classes but does not name them.
 CLASSES = ("class 1", "class 2", "class 3", "class 4")
+PARTS = ("train_images/", "train.csv")
 LAYOUT = "expected train_images/*.jpg and train.csv, as in the Kaggle archive"
 COLUMNS = (("ImageId", "ClassId", "EncodedPixels"), ("ImageId_ClassId", "EncodedPixels"))
 
@@ -40,12 +42,11 @@ def read(root: Path, *, name: str = "severstal", classes: tuple[str, ...] = CLAS
             then count as defect-free.
     """
     images_dir, table = root / "train_images", root / "train.csv"
-    require_folder(root, f"set data.root to the folder of the Severstal data: {LAYOUT}")
-    require_folder(images_dir, LAYOUT)
+    require_parts(root, PARTS, LAYOUT, "Severstal")
     listing = list_files(images_dir, IMAGE_SUFFIXES, deep=False)
     images = listing.files
     if not images:
-        raise DataError(*map(str, listing.problems) or [f"{images_dir}: has no images; {LAYOUT}"])
+        raise no_images(images_dir, listing, PARTS, LAYOUT)
 
     problems = listing.problems
     runs: dict[str, list[tuple[int, str, str]]] = {image_id: [] for image_id in images}
