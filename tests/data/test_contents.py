@@ -79,10 +79,10 @@ def one_line(read: Callable[[], object]) -> str:
     return caught.value.lines[0]
 
 
-@pytest.mark.parametrize(("lay", "says"), SEVERSTAL.items(), ids=lambda v: getattr(v, "__name__", ""))
-def test_severstal_without_images(lay: Callable[[Path], None], says: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lay", SEVERSTAL, ids=lambda lay: lay.__name__)
+def test_severstal_without_images(lay: Callable[[Path], None], tmp_path: Path) -> None:
     lay(tmp_path)
-    assert says.format(root=tmp_path) in one_line(lambda: severstal.read(tmp_path))
+    assert SEVERSTAL[lay].format(root=tmp_path) in one_line(lambda: severstal.read(tmp_path))
 
 
 def test_pairs_without_images(tmp_path: Path) -> None:

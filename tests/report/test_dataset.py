@@ -98,7 +98,7 @@ def test_a_users_folder_of_all_sizes_in_colour(tmp_path: Path, show: Run) -> Non
     assert (code, err) == (0, "")
     page = Path("deep/mine.html").read_text()
     assert "12 images of 40×40 (8), 24×60 (4) pixels (height × width), in colour, 2 classes" in page
-    assert "images have 2 sizes; training needs one: data.size=[40,40]" in page
+    assert "images have 2 sizes; training needs one: data.size=[32,32]" in page
     assert "a&lt;b" in page
     assert "a<b" not in page
     assert "1 of 1 groups of duplicated images have conflicting labels" in page

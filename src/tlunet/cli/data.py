@@ -31,6 +31,9 @@ Size = Annotated[
     str | None,
     typer.Option(metavar="HxW", help="Resize images to this size, as data.size does."),
 ]
+Fit = Annotated[
+    str, typer.Option(help="With --size: stretch images of other proportions, or pad, as data.fit.")
+]
 Split = Annotated[str, typer.Option(help="random, or official: the published test set.")]
 Frac = Annotated[float, typer.Option(help="Fraction of the training set to use.")]
 Limit = Annotated[int, typer.Option(min=1, help="Maximum number of problems to show.")]
@@ -43,6 +46,7 @@ def check(
     kind: Kind = "auto",
     classes: Classes = "",
     size: Size = None,
+    fit: Fit = "stretch",
     split: Split = "random",
     frac: Frac = 1.0,
     limit: Limit = 20,
@@ -59,13 +63,15 @@ def check(
     from tlunet.data.checks.describe import describe
     from tlunet.data.checks.examine import examine
     from tlunet.data.dataset import read_source
+    from tlunet.data.fit import check_fit
     from tlunet.data.source import data_error
     from tlunet.machine.console import progress, say
 
     _require_split(split, frac)
+    check_fit(fit, "--fit")
     source = read_source(root, kind, _names(classes))
     with progress() as report:
-        findings = examine(source, _size(size), report)
+        findings = examine(source, _size(size), report, fit)
     faults = data_error(findings.problems, limit).lines if findings.problems else ()
     if findings.records:
         try:
@@ -86,6 +92,7 @@ def show(
     kind: Kind = "auto",
     classes: Classes = "",
     size: Size = None,
+    fit: Fit = "stretch",
     split: Split = "random",
     frac: Frac = 1.0,
     limit: Limit = 20,
@@ -108,18 +115,20 @@ def show(
     """
     from tlunet.data.checks.survey import survey
     from tlunet.data.dataset import read_source
+    from tlunet.data.fit import check_fit
     from tlunet.data.source import data_error
     from tlunet.machine.console import complain, progress, say
     from tlunet.report.dataset.facts import sum_up
     from tlunet.report.dataset.write import write
 
     _require_split(split, frac)
+    check_fit(fit, "--fit")
     source = read_source(root, kind, _names(classes))
     file = out or Path(f"{root.resolve().name}.html")
     if file.suffix not in (".html", ".png"):
         raise ConfigError(f"--out {file}: expected a name that ends in .html or .png")
     with progress() as report:
-        found = survey(source, _size(size), report)
+        found = survey(source, _size(size), report, fit)
     write(sum_up(found, frac=frac, split=split), file)
     say(visible(f"{len(found.records)} images: {file}"))
     if found.problems:

@@ -10,8 +10,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from tlunet.data.augment import Augment, flip
-from tlunet.data.batches import Batches, EpochOrder, unpack_bits
+from tlunet.data.batches import Batches, EpochOrder, padding_of, unpack_bits
 from tlunet.data.dataset import DataSet, Strips
+from tlunet.data.fit import check_fit
 from tlunet.data.pack.pack import open_pack
 from tlunet.data.residency import Resident, evict, fits, to_device
 from tlunet.data.split import make_split
@@ -30,7 +31,8 @@ class DefectDataModule(pl.LightningDataModule):
     come from the native masks: an image keeps the label of a class whose mask vanishes when it is
     resized, and loses it only if ``augment.transform`` moves the defect out of the image. If
     several processes share the data, a batch may also have ``count``, the number of its images
-    that count, and ``weight``, the weight of its loss.
+    that count, and ``weight``, the weight of its loss. If images are padded, it has ``padding``,
+    bool (B, 1, H, W), the pixels that are not part of the image.
 
     Args:
         dataset: the images, :class:`~tlunet.data.dataset.OnDisk` or
@@ -44,6 +46,7 @@ class DefectDataModule(pl.LightningDataModule):
         split_seed: of the random split, which does not depend on ``frac`` and ``seed``.
         subset: ``all`` images, or only the ``defective`` ones, by the native masks.
         size: (height, width) of all images; ``None`` keeps their own.
+        fit: ``stretch`` images of other proportions to ``size``, or scale and ``pad`` them.
         residency: where the pack is kept while training: ``memmap``, ``gpu``, or ``auto`` (on the
             GPU if it needs less than half of its free memory and leaves :attr:`reserved`).
         on_error: ``stop`` at problems of the data, or ``skip`` the images concerned.
@@ -82,6 +85,7 @@ class DefectDataModule(pl.LightningDataModule):
         split_seed: int = 0,
         subset: str = "all",
         size: Sequence[int] | None = None,
+        fit: str = "stretch",
         residency: str = "auto",
         on_error: str = "stop",
         augment: Augment | None = None,
@@ -95,6 +99,8 @@ class DefectDataModule(pl.LightningDataModule):
         self.eval_batch_size = eval_batch_size or batch_size
         self.split_kind, self.split_seed, self.subset = split, split_seed, subset
         self.size = (int(size[0]), int(size[1])) if size else None
+        check_fit(fit)
+        self.fit = fit
         self.residency, self.on_error, self.workers = residency, on_error, workers
         self.augment = augment or Augment(0, 0)
         self.progress = progress
@@ -112,6 +118,7 @@ class DefectDataModule(pl.LightningDataModule):
             self.dataset.read(self.size, self.progress),
             self.cache / "packs",
             size=self.size,
+            fit=self.fit,
             on_error=self.on_error,
             progress=self.progress,
         )
@@ -244,8 +251,11 @@ class DefectDataModule(pl.LightningDataModule):
         else:
             assert self._resident is not None
             image, bits = (part[batch["index"]] for part in self._resident)
+        new = {}
+        if "content" in batch:
+            new["padding"] = padding_of(batch["content"], self.pack.size)
         if "flip" in batch:
             image, bits = flip(image, batch["flip"]), flip(bits, batch["flip"])
-        mask = unpack_bits(bits, len(self.pack.classes))  # (B, M, H, W)
-        kept = {k: v for k, v in batch.items() if k not in ("bits", "flip")}
-        return kept | {"image": image, "mask": mask}
+            new = {k: flip(v, batch["flip"]) for k, v in new.items()}
+        new |= {"image": image, "mask": unpack_bits(bits, len(self.pack.classes))}  # (B, M, H, W)
+        return {k: v for k, v in batch.items() if k not in ("bits", "flip", "content")} | new

@@ -33,6 +33,7 @@ class Predictor(Stream):
         rules: tuned rules, used instead of the threshold.
         size: (height, width) to which images are resized (bilinear, as in a pack); masks are
             resized back (nearest neighbour). ``None`` keeps each image's size.
+        fit: ``stretch`` images of other proportions to ``size``, or scale and ``pad`` them.
         device: device of the network.
         precision: ``32-true``, or ``bf16-mixed`` for bfloat16 autocast.
         batch_size: images per batch, all of the same size.
@@ -47,13 +48,14 @@ class Predictor(Stream):
         threshold: float = 0.5,
         rules: Rules | None = None,
         size: tuple[int, int] | None = None,
+        fit: str = "stretch",
         device: torch.device | str = "cpu",
         precision: str = "32-true",
         batch_size: int = 8,
         threads: int = 2,
     ) -> None:
         rules = rules or Rules.plain(len(classes), threshold)
-        super().__init__(tuple(classes), rules, size, batch_size, threads)
+        super().__init__(tuple(classes), rules, size, batch_size, threads, fit=fit)
         self.device = torch.device(device)
         self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)
         self.threshold = threshold
@@ -77,7 +79,7 @@ class Predictor(Stream):
         if run.is_dir():
             check_finished(run)
         network, card = load_network(run), read_card(run)
-        found: dict[str, Any] = {"threshold": card.threshold, "size": card.size}
+        found: dict[str, Any] = {"threshold": card.threshold, "size": card.size, "fit": card.fit}
         if tuned:
             found["rules"] = card.rules(tuned, run)
         return cls(network, card.classes, **found | options)
@@ -173,6 +175,7 @@ def read_card(run: Path) -> Card:
         classes=tuple(map(str, classes)),
         threshold=threshold,
         size=meta.get("size"),
+        fit=meta.get("fit", "stretch"),
         encoder=known["network"]["encoder"],
         arch=known["network"].get("arch", "unet"),
         digest=meta.get("digest"),

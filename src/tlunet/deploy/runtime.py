@@ -41,7 +41,7 @@ class OnnxPredictor(Stream):
         threads: int = 2,
     ) -> None:
         rules = rules or Rules.plain(len(card.classes), card.threshold)
-        super().__init__(card.classes, rules, card.size, batch_size, threads)
+        super().__init__(card.classes, rules, card.size, batch_size, threads, fit=card.fit)
         self.session = session
 
     @classmethod

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tlunet.data.fit import content_size, framed
 from tlunet.data.readers.pixels import read_image
 from tlunet.deploy.rules import Rules, class_areas, class_masks
 from tlunet.errors import DataError
@@ -84,6 +85,7 @@ class Stream(ABC):
             resized back (nearest neighbour). ``None`` keeps each image's size.
         batch_size: images per batch, all of the same size.
         threads: number of decoder threads.
+        fit: ``stretch`` images of other proportions to ``size``, or scale and ``pad`` them.
     """
 
     def __init__(
@@ -93,12 +95,14 @@ class Stream(ABC):
         size: tuple[int, int] | None,
         batch_size: int,
         threads: int,
+        fit: str = "stretch",
     ) -> None:
         self.classes = classes
         self.rules = rules
         self.size = size
         self.batch_size = batch_size
         self.threads = threads
+        self.fit = fit
 
     @abstractmethod
     def _start(self, images: NDArray[np.uint8]) -> Callable[[], Answer]:
@@ -158,8 +162,9 @@ class Stream(ABC):
             return position, Unreadable(path, reason)
         pixels = image
         if self.size and self.size != (height, width):
-            resized = Image.fromarray(image).resize(self.size[::-1], Image.Resampling.BILINEAR)
-            pixels = np.asarray(resized)
+            content = content_size((height, width), self.size, self.fit)
+            resized = Image.fromarray(image).resize(content[::-1], Image.Resampling.BILINEAR)
+            pixels = framed(np.asarray(resized), self.size)
         return _Item(position, path, image, pixels)
 
     def _batches(
@@ -182,7 +187,8 @@ class Stream(ABC):
         found, probabilities = started.answer()
         for item, bits, row in zip(started.items, found, probabilities, strict=True):
             size = item.image.shape[0], item.image.shape[1]
-            own = _nearest(self.rules.settle(bits, row), size)
+            height, width = content_size(size, self.size, self.fit) if self.size else size
+            own = _nearest(self.rules.settle(bits[:height, :width], row), size)  # not the padding
             labels = self.rules.present(row)
             yield item.position, Prediction(item.path, row, labels, own, item.image)
 

@@ -163,6 +163,32 @@ def test_masks_that_vanish(check: Run, tmp_path: Path) -> None:
     assert "vanish" not in check(root, "--size", "128x256")[1]
 
 
+def test_many_sizes_are_one_problem_and_the_classes_are_described(check: Run, root: Path) -> None:
+    for k, path in enumerate(sorted((root / "train_images").iterdir())):
+        Image.open(path).resize((64 + k // 2, 32)).save(path)
+    table = pd.read_csv(root / "train.csv")
+    code, out, err = check(root)
+    assert code == 2
+    assert err == (
+        f"{root}: 24 images have 12 sizes, height 32, width 64 to 75, but training needs one: "
+        "data.size=[32,64] resizes all (tlunet data check: --size 32x64), data.fit=pad keeps their "
+        "proportions\n"
+    )
+    assert "24 of 24 images are valid" in out
+    assert f"class 1 {(table['ClassId'] == 1).sum()} (" in out
+    assert "cannot be learned" not in out
+    for fit in ("stretch", "pad"):
+        code, out, err = check(root, "--size", "32x64", "--fit", fit)
+        assert (code, err) == (0, ""), fit
+        assert "did you mean" not in out
+    out = check(root, "--size", "64x32")[1]
+    assert (
+        "data.size=[64,32] is higher than wide, but all images are wider than high (most are "
+        "32×64, height × width): did you mean data.size=[32,64]?"
+    ) in out
+    assert "--fit=crop: expected stretch, pad" in check(root, "--fit", "crop")[2]
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [

@@ -7,6 +7,7 @@ import pandas as pd
 
 from tlunet.data import duplicates
 from tlunet.data.checks.examine import Findings
+from tlunet.data.sizes import Sizes, exchanged
 from tlunet.data.source import Record, Source
 from tlunet.data.split import make_split
 from tlunet.errors import ConfigError, DataError
@@ -60,6 +61,7 @@ def describe(source: Source, findings: Findings, *, frac: float, split: str) -> 
         more = ", …" if len(source.ignored) > NAMED else ""
         lines.append(f"{len(source.ignored)} ignored files or folders: {named}{more}")
     if findings.size:
+        lines += exchanged(Sizes(dict(findings.sizes)), findings.size)
         lines += vanished(labels, findings.mask_labels, source.classes, findings.size)
     return lines + gaps(table, labels, source.classes, frac)
 

@@ -1,6 +1,5 @@
 """Summarise a survey: class combinations, near-duplicates, the split."""
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +10,8 @@ from numpy.typing import NDArray
 from tlunet.data import duplicates
 from tlunet.data.checks.describe import default_split, gaps, is_training, vanished
 from tlunet.data.checks.survey import Survey
+from tlunet.data.fit import content_size
+from tlunet.data.sizes import Sizes, are_mixed, common_size, exchanged
 from tlunet.errors import UserError
 
 PARTS = ("train", "val", "test")
@@ -63,9 +64,10 @@ class Facts:
     @property
     def pixels_each(self) -> NDArray[np.int64]:
         """Pixels of each image at the size at which they were counted, (N,)."""
-        if size := self.survey.counted_at:
-            return np.full(len(self.survey.records), size[0] * size[1])
-        return self.survey.sizes.prod(1)
+        sizes = self.survey.sizes
+        if frame := self.survey.counted_at:
+            sizes = np.array([content_size((h, w), frame, self.survey.fit) for h, w in sizes])
+        return sizes.prod(1)
 
     def part(self, name: str) -> NDArray[np.bool_]:
         """Return which images are in a part of the split, (N,); ``train`` ignores ``frac``."""
@@ -116,13 +118,14 @@ def _warnings(survey: Survey) -> list[str]:
             f"{len(survey.problems)} problems in the data; {spoilt} images are excluded from this "
             f"page. First problem: {survey.problems[0]}"
         )
-    kinds = Counter(map(tuple, survey.sizes.tolist())).most_common()
-    if len(kinds) > 1:
-        height, width = kinds[0][0]
+    sizes = Sizes(map(tuple, survey.sizes.tolist()))
+    if len(sizes) > 1:
+        height, width = common_size(sizes) if are_mixed(sizes) else sizes.most_common(1)[0][0]
         found.append(
-            f"images have {len(kinds)} sizes; training needs one: data.size=[{height},{width}]"
+            f"images have {len(sizes)} sizes; training needs one: data.size=[{height},{width}]"
         )
     if size := survey.counted_at:
+        found += exchanged(sizes, size)
         found += vanished(survey.labels, survey.mask_labels, survey.source.classes, size)
     return found
 

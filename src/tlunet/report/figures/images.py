@@ -151,7 +151,7 @@ class Pictures:
 
     def truth(self, row: int) -> NDArray[np.bool_]:
         """Return the ground truth of an image, (M, H, W)."""
-        bits = np.asarray(self.pack.masks[row])  # (H, W)
+        bits = np.asarray(self.pack.masks[row][self.pack.region(row)])  # (H, W)
         classes = np.arange(len(self.pack.classes), dtype=bits.dtype)
         return (bits >> classes[:, None, None]) & 1 == 1
 
@@ -217,11 +217,12 @@ def figure_7(pictures: Pictures) -> Figure:
     missed = (counts.truth - counts.intersection).sum(1).tolist()
     picked = chosen(dice, dict(zip(pictures.a.block.block.image_ids, missed, strict=True)))
     shape = pictures.pack.size
+    regions = {name: pictures.pack.region(rows[name]) for name in picked}
     found, titles = [], []
     *headings, common = pictures.headings
     for name in picked:
         cells = {
-            heading: np.stack([decode(masks.get((name, m + 1), ""), shape)
+            heading: np.stack([decode(masks.get((name, m + 1), ""), shape)[regions[name]]
                                for m in range(len(pictures.pack.classes))])
             for heading, masks in zip(headings[::-1], pictures.masks[::-1], strict=True)
         }  # fmt: skip
@@ -229,7 +230,7 @@ def figure_7(pictures: Pictures) -> Figure:
         of_both = dice.loc[name, ["a", "b"]].to_numpy(float)
         above = zip(headings, of_both, strict=True)
         titles.append({cell: f", Dice {score:.2f}" for cell, score in above})
-    images = [np.asarray(pictures.pack.images[rows[name]]) for name in picked]
+    images = [np.asarray(pictures.pack.images[rows[name]][regions[name]]) for name in picked]
     chosen_for, classes = list(picked.values()), pictures.pack.classes
     return examples(images, found, titles, chosen_for, classes, common)
 
@@ -277,10 +278,21 @@ def _sample(name: str, row: int, all_pictures: Sequence[Pictures]) -> Sample:
         for cell, masks, score in zip(
             pictures.names, pictures.masks, (dice["a"], dice["b"]), strict=True
         ):
-            predictions[cell] = tuple(masks.get((name, c), "") for c in classes)
+            found = (masks.get((name, c), "") for c in classes)
+            predictions[cell] = tuple(_cropped(runs, first, row) for runs in found)
             scores[cell] = None if pd.isna(score) else float(score)
     truth = tuple(encode(layer) for layer in first.truth(row))
-    return Sample(name, _jpeg(first.pack.images[row]), first.pack.size, truth, predictions, scores)
+    image = first.pack.images[row][first.pack.region(row)]
+    size = image.shape[0], image.shape[1]
+    return Sample(name, _jpeg(image), size, truth, predictions, scores)
+
+
+def _cropped(runs: str, pictures: Pictures, row: int) -> str:
+    """Encode a predicted mask without its padding."""
+    pack = pictures.pack
+    if not runs or pack.fit == "stretch":
+        return runs
+    return encode(decode(runs, pack.size)[pack.region(row)])
 
 
 def _jpeg(image: NDArray[np.uint8]) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from tlunet.data.fit import FITS
 from tlunet.data.readers.layouts import NAMES
 from tlunet.errors import ConfigError
 from tlunet.machine.versions import require_extra
@@ -99,6 +100,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data.split_seed": (_is_int(0), "a whole number, 0 or more, below 2^31"),
     "data.subset": (_is_one_of("all", "defective"), "all, defective"),
     "data.size": (_or_null(_is_size), f"{_SIZE}, or null"),
+    "data.fit": (_is_one_of(*FITS), ", ".join(FITS)),
     "data.residency": (_is_one_of("auto", "gpu", "memmap"), "auto, gpu, memmap"),
     "data.workers": (
         _or_null(_is_int(0, _MOST_AT_ONCE)),

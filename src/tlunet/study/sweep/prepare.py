@@ -6,6 +6,7 @@ from contextlib import suppress
 from omegaconf import DictConfig, OmegaConf
 
 from tlunet.data.checks.describe import gaps, require_training_image, vanished
+from tlunet.data.sizes import exchanged
 from tlunet.errors import WeightsError
 from tlunet.machine.console import banner, progress, say
 from tlunet.runs.cell import Cell
@@ -70,6 +71,7 @@ def _introduce(cell: Cell) -> None:
     lines = [
         f"images per class, total (test): {balance}; defect-free {free} ({free_in_test})",
         *vanished(pack.labels, pack.mask_labels, pack.classes, pack.size),
+        *exchanged(pack.native_sizes, pack.size),
     ]
     if pack.left_out:
         lines.append(f"{len(pack.left_out)} problems; affected images are skipped (see meta.json)")

@@ -123,8 +123,9 @@ def image_exhibits(folder: Path, pack: Pack, most: int) -> dict[str, Any]:
     found = read_masks(folder) or {}
     row_of = {str(name): row for row, name in enumerate(pack.index["image_id"])}
     chosen = choose(table, most)
-    truth = {name: np.asarray(pack.masks[row_of[name]]) for name in chosen}
-    predicted = {name: _predicted(name, found, pack) for name in chosen}
+    region = {name: pack.region(row_of[name]) for name in chosen}
+    truth = {name: np.asarray(pack.masks[row_of[name]][region[name]]) for name in chosen}
+    predicted = {name: _predicted(name, found, pack)[region[name]] for name in chosen}
     numbers, labels = number_layers([*truth.values(), *predicted.values()], pack.classes)
 
     facts = _by_image(table).set_index("image_id").to_dict("index")
@@ -139,7 +140,7 @@ def image_exhibits(folder: Path, pack: Pack, most: int) -> dict[str, Any]:
         }
         fact = facts[name]
         dice = None if pd.isna(fact["dice"]) else float(fact["dice"])
-        picture = Image.fromarray(np.asarray(pack.images[row_of[name]]))
+        picture = Image.fromarray(np.asarray(pack.images[row_of[name]][region[name]]))
         score = "–" if dice is None else f"{dice:.3f}"
         image = wandb.Image(picture, masks=layers, caption=f"{name}: Dice {score}", file_type="jpg")
         of_classes = map(float, probs[name])
