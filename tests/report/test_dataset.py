@@ -44,6 +44,18 @@ def show(
     return run
 
 
+def test_the_page_says_what_the_split_keeps_together(show: Run, strips: Path) -> None:
+    code, _, err = show(strips, "--groups", "^(.)", "--out", "page.html")
+    assert (code, err) == (0, "")
+    assert "groups stay on one side; the largest has " in Path("page.html").read_text()
+    show(strips, "--groups", "^(z)", "--out", "page.html")
+    page = Path("page.html").read_text()
+    assert "no split: data.groups=^(z): does not match 24 of 24 images: " in page
+    code, _, err = show(strips, "--groups", "z")
+    assert code == 2
+    assert "--groups=z: expected a regular expression with one group" in err
+
+
 @pytest.fixture(scope="module")
 def facts(strips: Path) -> Facts:
     return sum_up(survey(severstal.read(strips)))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # importing this must not import torch
 
 #: Keys of ``data`` that choose the data set; the others say what to do with it.
 _DATASET = ("name", "root", "classes", "n", "seed", "balance")
+_LATER = ("foreground",)  # which runs of earlier versions lack
 
 
 def open_data(run: Path, progress: Progress | None = None) -> "DefectDataModule":
@@ -80,6 +81,7 @@ def datamodule(
 
     cache, wanted = config["paths"]["data"], dict(config["data"])
     which = {key: wanted.pop(key) for key in _DATASET}
+    which |= {key: wanted.pop(key) for key in _LATER if key in wanted}
     return DefectDataModule(
         find_dataset(cache=cache, **which),
         cache,

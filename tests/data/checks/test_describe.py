@@ -189,6 +189,35 @@ def test_many_sizes_are_one_problem_and_the_classes_are_described(check: Run, ro
     assert "--fit=crop: expected stretch, pad" in check(root, "--fit", "crop")[2]
 
 
+def test_groups_and_near_duplicates_of_the_split(check: Run, root: Path) -> None:
+    names = sorted(path.name for path in (root / "train_images").iterdir())
+    code, out, err = check(root, "--groups", "^(.)")
+    assert (code, err) == (0, "")
+    count = len({name[0] for name in names})
+    assert f"data.groups: {count} groups stay on one side; the largest has " in out
+    rule = f"^({names[0][:5]})"
+    code, out, err = check(root, "--groups", rule)
+    assert code == 2
+    assert err == (
+        f"data.groups={rule}: does not match 23 of 24 images: {', '.join(names[1:4])}, …\n"
+    )
+    assert (
+        "--groups=(: expected a regular expression with one group"
+        in check(root, "--groups", "(")[2]
+    )
+    first = Image.open(root / "train_images" / names[0])
+    for name in names:
+        first.save(root / "train_images" / name)
+    code, out, err = check(root)
+    assert code == 2
+    assert f"the largest group has 24 ({', '.join(names[:3])}, …), which look alike" in err
+    assert "set data.duplicates=ignore" in err
+    code, out, err = check(root, "--duplicates", "ignore")
+    assert (code, err) == (0, "")
+    assert "23 images are near-duplicates of another (also flipped or rotated); the largest" in out
+    assert "--duplicates=never: expected group, ignore" in check(root, "--duplicates", "never")[2]
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [

@@ -5,17 +5,26 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from tlunet.data import duplicates
+from tlunet.data import duplicates as near_duplicates
 from tlunet.data.checks.examine import Findings
+from tlunet.data.groups import group_images, grouping_lines, split_error
 from tlunet.data.sizes import Sizes, exchanged
 from tlunet.data.source import Record, Source
 from tlunet.data.split import make_split
-from tlunet.errors import ConfigError, DataError
+from tlunet.errors import ConfigError
 
 NAMED = 5  # most sizes or ignored files to list
 
 
-def describe(source: Source, findings: Findings, *, frac: float, split: str) -> list[str]:
+def describe(
+    source: Source,
+    findings: Findings,
+    *,
+    frac: float,
+    split: str,
+    duplicates: str = "group",
+    groups: str | None = None,
+) -> list[str]:
     """Describe the valid images, one line per fact; none of them is a problem.
 
     Args:
@@ -23,14 +32,18 @@ def describe(source: Source, findings: Findings, *, frac: float, split: str) -> 
         findings: the results of `examine`.
         frac: fraction of the training set to use.
         split: ``random`` or ``official``.
+        duplicates: ``group`` or ``ignore``, as ``data.duplicates``.
+        groups: as ``data.groups``.
 
     Raises:
         ConfigError: ``frac`` keeps no image.
-        DataError: there are too few images to split.
+        DataError: there are too few images to split, or one is in none of the groups.
     """
     records, labels = findings.records, findings.labels
-    groups = duplicates.group(findings.thumbnails)
-    table = default_split(source, records, labels, groups, frac=frac, split=split)
+    near = near_duplicates.group(findings.thumbnails)
+    table = default_split(
+        source, records, labels, near, frac=frac, split=split, duplicates=duplicates, groups=groups
+    )
     subset = table["subset"].to_numpy()
     in_parts = [subset == part for part in ("train", "val", "test")]
     sizes = ", ".join(
@@ -50,12 +63,9 @@ def describe(source: Source, findings: Findings, *, frac: float, split: str) -> 
         f"images per class, total (train/val/test): {by_class}; "
         f"defect-free {free.sum()} ({'/'.join(str(free[p].sum()) for p in in_parts)})",
     ]
-    again = len(groups) - len(np.unique(groups))
-    if again:
-        lines.append(
-            f"{again} images are near-duplicates of another (also flipped or rotated); "
-            "the split keeps them on one side"
-        )
+    lines += grouping_lines(
+        table, near, duplicates=duplicates, rule=groups, official=split == "official"
+    )
     if source.ignored:
         named = ", ".join(path.name for path in source.ignored[:NAMED])
         more = ", …" if len(source.ignored) > NAMED else ""
@@ -70,10 +80,12 @@ def default_split(
     source: Source,
     records: Sequence[Record],
     labels: np.ndarray,
-    groups: np.ndarray,
+    near: np.ndarray,
     *,
     frac: float,
     split: str,
+    duplicates: str = "group",
+    groups: str | None = None,
 ) -> pd.DataFrame:
     """Split these images as ``run.py`` does with the default seed.
 
@@ -81,23 +93,26 @@ def default_split(
         source: the data set.
         records: N of its images.
         labels: bool (N, M).
-        groups: (N,), near-duplicate groups.
+        near: (N,), near-duplicate groups.
         frac: fraction of the training set to use.
         split: ``random`` or ``official``.
+        duplicates: ``group`` or ``ignore``, as ``data.duplicates``.
+        groups: as ``data.groups``.
 
     Returns:
         The table from `make_split`.
 
     Raises:
         ConfigError: ``frac`` keeps no image.
-        DataError: there are too few images to split.
+        DataError: there are too few images to split, or one is in none of the groups.
     """
     ids = [record.image_id for record in records]
     parts = [record.part for record in records] if split == "official" else None
+    together = group_images(ids, near, duplicates=duplicates, rule=groups)
     try:
-        table = make_split(ids, labels, frac=frac, seed=0, groups=groups, official=parts)
+        table = make_split(ids, labels, frac=frac, seed=0, groups=together, official=parts)
     except ValueError as error:
-        raise DataError(f"{source.root}: {error}") from error
+        raise split_error(source.root, error, ids, together, near) from error
     require_training_image(table, frac)
     return table
 

@@ -152,7 +152,7 @@ def _signature(source: Source, size: tuple[int, int] | None, fit: str, on_error:
     for table in source.annotations:
         digest.update(table.read_bytes())
     for record in source.records:
-        digest.update(f"{record.image_id}|{record.part}".encode())
+        digest.update(f"{record.image_id}|{record.part}|{record.foreground}".encode())
         for path in (record.image, record.mask):
             with suppress(OSError):  # a missing file is reported when it is decoded
                 if path is not None:

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tlunet.data import duplicates
+from tlunet.data import duplicates as near_duplicates
 from tlunet.data.checks.describe import default_split, gaps, is_training, vanished
 from tlunet.data.checks.survey import Survey
 from tlunet.data.fit import content_size
+from tlunet.data.groups import grouping_lines
 from tlunet.data.sizes import Sizes, are_mixed, common_size, exchanged
 from tlunet.errors import UserError
 
@@ -86,23 +87,38 @@ class Facts:
         return " + ".join(self.names[m] for m in classes) or "no defect"
 
 
-def sum_up(survey: Survey, *, frac: float = 1.0, split: str = "random") -> Facts:
+def sum_up(
+    survey: Survey,
+    *,
+    frac: float = 1.0,
+    split: str = "random",
+    duplicates: str = "group",
+    groups: str | None = None,
+) -> Facts:
     """Compute everything shown on the page of a data set.
 
     Args:
         survey: what the images contain.
         frac: fraction of the training set to use.
         split: ``random`` or ``official``.
+        duplicates: ``group`` or ``ignore``, as ``data.duplicates``.
+        groups: as ``data.groups``.
     """
-    groups = duplicates.group(survey.thumbnails)
+    near = near_duplicates.group(survey.thumbnails)
     labels, source = survey.labels, survey.source
     table, warnings = None, _warnings(survey)
     try:
-        table = default_split(source, survey.records, labels, groups, frac=frac, split=split)
+        table = default_split(
+            source, survey.records, labels, near,
+            frac=frac, split=split, duplicates=duplicates, groups=groups,
+        )  # fmt: skip
+        warnings += grouping_lines(
+            table, near, duplicates=duplicates, rule=groups, official=split == "official"
+        )
         warnings += gaps(table, labels, source.classes, frac)
     except UserError as error:  # too few images, or too small a fraction
         warnings += [f"no split: {line}" for line in error.lines]
-    repeats = _repeats(groups, labels)
+    repeats = _repeats(near, labels)
     if conflicts := sum(repeat.is_conflict for repeat in repeats):
         warnings.append(
             f"{conflicts} of {len(repeats)} groups of duplicated images have conflicting labels"

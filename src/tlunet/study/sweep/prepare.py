@@ -6,6 +6,7 @@ from contextlib import suppress
 from omegaconf import DictConfig, OmegaConf
 
 from tlunet.data.checks.describe import gaps, require_training_image, vanished
+from tlunet.data.groups import grouping_lines
 from tlunet.data.sizes import exchanged
 from tlunet.errors import WeightsError
 from tlunet.machine.console import banner, progress, say
@@ -32,7 +33,9 @@ def prepare(cells: Sequence[DictConfig], launcher: Launcher) -> "Sweep":
         require_training_image(cell.data.split, cell.frac)
     for folder, cell in {cell.data.pack.folder: cell for cell in resolved}.items():
         _introduce(cell)
-        _warn_of_gaps([cell for cell in resolved if cell.data.pack.folder == folder])
+        same = [cell for cell in resolved if cell.data.pack.folder == folder]
+        _tell_groups(same)
+        _warn_of_gaps(same)
     if not launcher.is_here:
         say(
             "shown above: this machine; the cells run wherever "
@@ -107,3 +110,21 @@ def _warn_of_gaps(cells: Sequence[Cell]) -> None:
         lines |= dict.fromkeys(gaps(split, pack.labels[is_split], pack.classes, cell.frac))
     if lines:
         banner("CLASSES ARE MISSING", *lines)
+
+
+def _tell_groups(cells: Sequence[Cell]) -> None:
+    """Say what the splits keep together, each line once."""
+    lines: dict[str, None] = {}
+    for data in (cell.data for cell in cells):
+        is_official = data.split_kind == "official"
+        lines |= dict.fromkeys(
+            grouping_lines(
+                data.split,
+                data.near,
+                duplicates=data.duplicates,
+                rule=data.groups,
+                official=is_official,
+            )
+        )
+    for line in lines:
+        say(line)
