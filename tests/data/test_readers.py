@@ -161,9 +161,7 @@ def test_masks_of_0_and_255(tmp_path: Path) -> None:
         assert read_mask(masks(255)[name], (2, 3), 1).tolist() == [[0, 1, 1], [0, 0, 1]]
     with pytest.raises(DataError, match=r"value 254; expected 0 \(background\) or 255 \(data\.for"):
         read_mask(masks(255)["b.jpg"], (1, 3), 1)
-    with pytest.raises(
-        ConfigError, match=r"data\.foreground=255: only for data=folder with one cl"
-    ):
+    with pytest.raises(ConfigError, match=r"data\.foreground=255: only for data=folder with one"):
         masks(255, ("dent", "scratch"))
 
 

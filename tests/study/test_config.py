@@ -5,7 +5,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from tlunet.data.datamodule import DefectDataModule
-from tlunet.data.dataset import Strips
+from tlunet.data.dataset import OnDisk, Strips
 from tlunet.errors import ConfigError
 from tlunet.model.network import CONFIG_NAMES
 from tlunet.study.config.command import help_text, read_command
@@ -53,8 +53,8 @@ def test_every_yaml_composes(group: str, choice: str) -> None:
 
 def test_every_key_of_data_reaches_the_datamodule() -> None:
     [cfg] = read()
-    accepted = {"name", "classes"}
-    for kind in (DefectDataModule, Strips):
+    accepted = {"name"}
+    for kind in (DefectDataModule, OnDisk, Strips):
         accepted |= set(inspect.signature(kind).parameters)
     assert set(cfg.data) <= accepted
 
