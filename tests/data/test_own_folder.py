@@ -100,5 +100,8 @@ def test_coils_of_images_of_many_sizes(
     assert sides.tolist() == [1] * 16
     assert split["group"].nunique() == 16
     tlunet("predict", str(run), "steel/images", "--out", "found")
-    found = {path.name: Image.open(path).size for path in Path("found/masks").iterdir()}
+    found = {}
+    for path in Path("found/masks").iterdir():
+        with Image.open(path) as mask:
+            found[path.name] = mask.size
     assert found == sizes
