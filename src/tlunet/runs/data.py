@@ -14,8 +14,8 @@ if TYPE_CHECKING:  # importing this must not import torch
     from tlunet.data.datamodule import DefectDataModule
 
 #: Keys of ``data`` that choose the data set; the others say what to do with it.
-_DATASET = ("name", "root", "classes", "n", "seed", "balance")
-_LATER = ("foreground",)  # which runs of earlier versions lack
+#: Runs of earlier versions lack some of them.
+_DATASET = ("name", "root", "classes", "foreground", "n", "seed", "balance")
 
 
 def open_data(run: Path, progress: Progress | None = None) -> "DefectDataModule":
@@ -80,8 +80,7 @@ def datamodule(
     from tlunet.data.dataset import find_dataset
 
     cache, wanted = config["paths"]["data"], dict(config["data"])
-    which = {key: wanted.pop(key) for key in _DATASET}
-    which |= {key: wanted.pop(key) for key in _LATER if key in wanted}
+    which = {key: wanted.pop(key) for key in _DATASET if key in wanted}
     return DefectDataModule(
         find_dataset(cache=cache, **which),
         cache,
