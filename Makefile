@@ -34,8 +34,8 @@ run: setup ## run the paper's study (EfficientNet-Lite0 measures transfer if the
 	@if $(PYTHON) -m tlunet.model.init resnet18 densenet121; then \
 		$(call sweep,$(PAPER)); \
 	else \
-		echo "Measuring transfer with EfficientNet-Lite0 instead: its ImageNet weights are installed."; \
-		echo "To run the paper's study, pass a folder with its weights: TLUNET_WEIGHTS=FOLDER make run"; \
+		echo "Measuring transfer with EfficientNet-Lite0 instead: its weights are installed."; \
+		echo "To run the paper's study, pass its weights: TLUNET_WEIGHTS=FOLDER make run"; \
 		code=0; ($(call sweep,$(BASELINES))) || code=$$?; ($(call sweep,$(TRANSFER))) || code=$$?; exit $$code; \
 	fi
 

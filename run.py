@@ -14,7 +14,11 @@ import hydra
 from omegaconf import DictConfig
 
 from tlunet.errors import UserError
-from tlunet.study.config.command import config_dir, help_text, read_command
+from tlunet.machine.streams import make_patient
+from tlunet.study.config.command import config_dir, read_command
+from tlunet.study.config.help import help_text
+from tlunet.study.config.home import expand_home
+from tlunet.study.config.launched import refuse_to_be_one_of_several
 from tlunet.study.sweep.job import own_gpus, run_job
 from tlunet.study.sweep.launcher import Launcher, set_up
 from tlunet.study.training.signals import Stopped
@@ -34,7 +38,9 @@ def main() -> int:
     Returns:
         0 if all requested cells are finished, 1 if any is not, 2 if the command is wrong.
     """
-    command, conf = sys.argv[1:], ROOT / "conf"
+    command, conf = expand_home(sys.argv[1:]), ROOT / "conf"
+    sys.argv[1:] = command  # read by Hydra
+    make_patient()
     set_up()
     try:
         if (text := help_text(command, conf)) is not None:
@@ -44,6 +50,7 @@ def main() -> int:
         if cells is None:
             job()
             return 0
+        refuse_to_be_one_of_several(cells)
         launcher = Launcher.read(command, conf, cells[0].paths.runs)
         with own_gpus(cells) if launcher.is_here else nullcontext():
             from tlunet.report.analysis.claims import find_claims  # late: slow to import
@@ -51,7 +58,7 @@ def main() -> int:
             from tlunet.study.sweep.prepare import prepare
             from tlunet.tracking.wandb.report import log_report
 
-            claims = find_claims(config_dir(command) or ROOT / "experiments/tlunet_paper")
+            claims = find_claims(config_dir(command, conf) or ROOT / "experiments/tlunet_paper")
             sweep = prepare(cells, launcher)
             sweep.launch(job)
             code = sweep.conclude()

@@ -1,7 +1,9 @@
 """Tiny data, drawn once; nothing is downloaded."""
 
 import os
+import re
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +15,30 @@ import pytest
 # One thread a process: two test processes with two threads each wait for one another all the time.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs, before torch looks for them: only ``-m gpu`` tests use one."""
+    if not _wants_gpu(config):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect ``gpu`` tests unless they are requested."""
+    if _wants_gpu(config):
+        return
+    hidden = [item for item in items if item.get_closest_marker("gpu")]
+    if hidden:
+        config.hook.pytest_deselected(items=hidden)
+        items[:] = [item for item in items if not item.get_closest_marker("gpu")]
+
+
+def _wants_gpu(config: pytest.Config) -> bool:
+    words = re.findall(r"\w+", config.option.markexpr)
+    return "gpu" in words and "not" not in words
+
+
 from hypothesis import settings
+from playwright.sync_api import Browser, sync_playwright
 
 from tlunet.data.synthetic.generate import generate
 
@@ -48,6 +73,19 @@ def real() -> Path:
     if not folder:
         pytest.skip("TLUNET_REAL_DATA is not set: no real data to test with")
     return Path(folder).resolve()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """The browser of the machine, or a skip that says why."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    executable = next(filter(None, map(shutil.which, names)), None)
+    if executable is None:
+        pytest.skip(f"none of {', '.join(names)} is on the PATH: no browser to look with")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")
@@ -114,18 +152,18 @@ def composed_once() -> Iterator[None]:
     """For command lines by the hundred: what the files alone say is composed once."""
     from tlunet.study.config import command
 
-    known: dict[tuple[str, Path, bool], Any] = {}
-    compose = command._compose
+    known: dict[tuple[str, bool], Any] = {}
+    compose = command.compose_cell
 
     def quick(
-        name: str, overrides: list[str], conf: Path, base: object = None, with_hydra: bool = False
+        name: str, overrides: list[str], base: object = None, with_hydra: bool = False
     ) -> Any:
         if overrides or name != "config":
-            return compose(name, overrides, conf, base, with_hydra)
-        if (name, conf, with_hydra) not in known:
-            known[name, conf, with_hydra] = compose(name, overrides, conf, base, with_hydra)
-        return known[name, conf, with_hydra].copy()
+            return compose(name, overrides, base, with_hydra)
+        if (name, with_hydra) not in known:
+            known[name, with_hydra] = compose(name, overrides, base, with_hydra)
+        return known[name, with_hydra].copy()
 
-    command._compose = quick
+    command.compose_cell = quick
     yield
-    command._compose = compose
+    command.compose_cell = compose

@@ -104,6 +104,26 @@ def test_a_mistake_is_a_line_and_exit_code_2(
     assert "Traceback" not in err
 
 
+def test_the_help_groups_the_commands(tlunet: Run) -> None:
+    code, out, _ = tlunet("--help")
+    assert code == 0
+    places = [
+        out.index(f" {word} ")
+        for word in ("Data", "data", "Study", "train", "status", "Model", "predict", "export")
+    ]
+    assert places == sorted(places)
+
+
+def test_a_home_folder_in_an_option_is_expanded(
+    study: Path, tlunet: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert tlunet("report", study, "--record=~/kept")[0] == 0
+    assert (tmp_path / "home/kept/results.csv").exists()
+    assert not (tmp_path / "~").exists()
+
+
 @pytest.mark.parametrize("args", [["report"], ["reprot", "x"], ["report", "x", "--clams", "y"]])
 def test_a_wrong_command_is_exit_code_2(tlunet: Run, args: list[str]) -> None:
     code, _, err = tlunet(*args)

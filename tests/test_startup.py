@@ -24,6 +24,7 @@ TLUNET = "from tlunet.cli import main; main()"
     [
         (RUN_PY, ["--help"], 0, "encoder=resnet,densenet", set()),
         (RUN_PY, ["nokey=1"], 2, "nokey: no such key", {"rich"}),
+        (TLUNET, ["train", "--help"], 0, "encoder=resnet,densenet", set()),
         (TLUNET, ["--help"], 0, "status", {"hydra", "omegaconf", "yaml"}),
         (TLUNET, ["status", "STUDY"], 0, "1 finished", {"hydra", "omegaconf", "yaml"}),
         (TLUNET, ["status", "STUDY", "--json"], 0, '"finished"', {"hydra", "omegaconf", "yaml"}),

@@ -18,7 +18,8 @@ lists all keys.
     python run.py -m encoder=resnet,densenet seed=0,1,2   # all combinations
     python run.py -cd experiments/neu_seg -cn sweep       # a study from its file
 
-For everything else, use `tlunet <command>`. `tlunet --install-completion` sets up shell completion.
+`tlunet train` is the same command, from any folder. For everything else, use `tlunet <command>`.
+`tlunet --install-completion` sets up shell completion.
 Exit codes of both: 0 done; 1 partial failure, the rest is done; 2 the command, the configuration or
 the data is invalid.
 """

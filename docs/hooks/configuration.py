@@ -1,18 +1,12 @@
 """Generate the configuration page from the files in ``conf/`` and their comments."""
 
-import re
 from pathlib import Path
-from typing import NamedTuple
 
 from omegaconf import OmegaConf
 
+from tlunet.study.config.keys import Key, groups, read_keys
 from tlunet.study.config.values import check
 
-#: Keys of config.yaml that belong to Hydra.
-_HYDRAS = ("defaults", "hydra")
-_LINE = re.compile(
-    r"(?P<indent> *)(?P<key>\w+):(?: +(?P<value>[^#\n]*?))? *(?:# *(?P<comment>.*))?"
-)
 _INTRODUCTION = """\
 # Configuration
 
@@ -21,18 +15,15 @@ Set a key with `key=value`; with `-m` it can have several comma-separated values
     python run.py encoder=densenet optimizer.lr=1e-4
     python run.py -m frac=1.0,0.5 seed=0,1,2
 
+Text with spaces, commas, `=`, brackets, quotes or letters beyond ASCII needs quotes for Hydra
+inside those of the shell; a leading `~` in a path is expanded:
+
+    python run.py data=severstal "data.root='~/steel (1)'"
+
 An invalid key or value gives a one-line error and exit code 2 before training starts.
-`python run.py --help` shows the same keys with their defaults. This page is generated from the
+`python run.py --help` lists the same keys and choices. This page is generated from the
 files in `conf/`.
 """
-
-
-class Key(NamedTuple):
-    """A key of a configuration file, or a section, which has no default."""
-
-    name: str  # as on the command line: data.root
-    default: str
-    comment: str
 
 
 def page(root: Path) -> str:
@@ -47,31 +38,8 @@ def page(root: Path) -> str:
         own = [key for key in keys if key.name.startswith(f"{holder.name}.")]
         parts.append(f"## {holder.name}\n\n{holder.comment}\n\n{_table(own)}")
     parts.append("## Choices\n\nEach choice is a file; add a file next to them to add a choice.\n")
-    folders = sorted({path.parent for path in (root / "conf").rglob("*.yaml")} - {root / "conf"})
-    parts += [_group(folder, folder.relative_to(root / "conf").as_posix()) for folder in folders]
+    parts += [_group(name, files) for name, files in groups(root / "conf").items()]
     return "\n".join(parts)
-
-
-def read_keys(text: str) -> list[Key]:
-    r"""Return all keys except Hydra's, with their comments and those in the lines above.
-
-    >>> [tuple(key) for key in read_keys("a: 1  # one\nb:  # of two\n  # the\n  c: null  # part\n")]
-    [('a', '1', 'one'), ('b', '', 'of two'), ('b.c', 'null', 'the part')]
-    """
-    keys, holder, above = [], "", ""
-    for line in text.splitlines():
-        if line.lstrip().startswith("#"):
-            above = f"{above} {line.lstrip()[1:].strip()}".lstrip()
-            continue
-        match = _LINE.fullmatch(line)
-        if match and not match["indent"]:
-            holder = match["key"]
-        if match and holder not in _HYDRAS:
-            name = f"{holder}.{match['key']}" if match["indent"] else holder
-            comment = f"{above} {match['comment'] or ''}".strip()
-            keys.append(Key(name, match["value"] or "", comment))
-        above = ""
-    return keys
 
 
 def _table(keys: list[Key]) -> str:
@@ -90,10 +58,10 @@ def _allowed(name: str) -> str:
     return "".join(fault.partition(": expected ")[2] for fault in check(cell))
 
 
-def _group(folder: Path, name: str) -> str:
+def _group(name: str, files: list[Path]) -> str:
     """Return a group's files, one tab per file."""
     tabs = []
-    for file in sorted(folder.glob("*.yaml")):
+    for file in files:
         body = file.read_text(encoding="utf-8").rstrip("\n").replace("\n", "\n    ")
         tabs.append(f'=== "{file.stem}"\n\n    ```yaml\n    {body}\n    ```\n')
     return f"### {name}\n\n" + "\n".join(tabs)

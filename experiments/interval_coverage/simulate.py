@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from tlunet.model.scores import PixelCounts
 from tlunet.report.analysis.bootstrap import draw_images, resampled
-from tlunet.report.analysis.statistics import estimate, seed_variance
+from tlunet.report.analysis.label_worth import label_worth
+from tlunet.report.analysis.statistics import estimate, seed_variance, t_interval
 
 TRIALS, REPLICATES = 600, 400
 IMAGE, REST = 0.15, 0.10  # standard deviations of Dice differences, as seen on synthetic strips
@@ -115,6 +116,80 @@ def auc_coverage(n_seeds: int, n_images: int, sd: float, rng: np.random.Generato
     return covered / trials
 
 
+def split_coverage(
+    n_seeds: int, n_images: int, sd: float, rng: np.random.Generator, trials: int = TRIALS
+) -> dict[str, float]:
+    """Coverage if each seed has its own split: an eighth of the images, drawn for every seed.
+
+    Args:
+        n_seeds: S.
+        n_images: images of the data set.
+        sd: standard deviation between trainings.
+        rng: random generator.
+        trials: number of simulated studies.
+
+    Returns:
+        ``report``: an image is drawn for all seeds that were tested on it; ``in_order``: as if
+        all seeds had been tested on the same images; ``seeds_only``: Student's t.
+    """
+    weights = draw_images(np.arange(n_images), REPLICATES).astype(float)  # (R + 1, N)
+    n_tested = n_images // 8
+    crossed = draw_images(np.arange(n_tested), REPLICATES).astype(float) / n_tested
+    covered = dict.fromkeys(("report", "in_order", "seeds_only"), 0.0)
+    for _ in range(trials):
+        image, own, same = rng.normal(0, IMAGE, n_images), [], []
+        for effect in normal(rng, sd, (n_seeds,)):
+            tested = rng.choice(n_images, n_tested, replace=False)
+            d = effect + image[tested] + rng.normal(0, REST, n_tested)
+            own.append(weights[:, tested] @ d / weights[:, tested].sum(1))
+            same.append(crossed @ d)
+        values = [float(x[0]) for x in own]
+        intervals = zip(
+            covered, (estimate(np.stack(own)), estimate(np.stack(same)), t_interval(values)),
+            strict=True,
+        )  # fmt: skip
+        for name, found in intervals:
+            covered[name] += (found.low <= 0 <= found.high) / trials
+    return covered
+
+
+def worth_coverage(
+    n_seeds: int, sd: float, worth: float, rng: np.random.Generator, trials: int = TRIALS
+) -> dict[str, float]:
+    """Coverage of label-worth for pre-trained weights with a quarter of the labels.
+
+    Args:
+        n_seeds: S.
+        sd: standard deviation between trainings.
+        worth: the true k, from 0.4 to 4.
+        rng: random generator.
+        trials: number of simulated studies.
+
+    Returns:
+        ``covered``: fraction of the trials whose interval contains k. ``beyond``: fraction in
+        which a report would say that all labels do not suffice.
+    """
+    n_images, frac = 60, 0.25
+    weights = draw_images(np.arange(n_images), REPLICATES // 2).astype(float) / n_images
+    fracs = (0.1, 0.25, 0.5, 1.0)
+
+    def level(share: float) -> float:
+        return 0.45 + 0.06 * float(np.log2(share))
+
+    covered, beyond = 0, 0
+    for _ in range(trials):
+        image = rng.normal(0, IMAGE, n_images)
+        cells = []
+        for share in (*fracs, worth * frac):
+            own = level(share) + image + rng.normal(0, REST, n_images)
+            x = own + normal(rng, sd, (n_seeds, 1)) + rng.normal(0, REST / 2, (n_seeds, n_images))
+            cells.append((weights @ x.T).T)
+        found = label_worth(dict(zip(fracs, cells, strict=False)), cells[-1], frac)
+        covered += found.low - 1e-9 <= worth <= found.high + 1e-9
+        beyond += found.low >= max(fracs) / frac - 1e-9
+    return {"covered": covered / trials, "beyond": beyond / trials}
+
+
 def main() -> None:
     """Write the tables next to this file."""
     rng = np.random.default_rng(0)
@@ -153,6 +228,22 @@ def main() -> None:
         for sd in (0.0, 0.2)
     ]
     _write(rows, here / "auc.csv")
+    rng = np.random.default_rng(2)
+    rows = [
+        {"seeds": s, "images": n, "seed_sd": sd, **split_coverage(s, n, sd, rng)}
+        for s in SEEDS
+        for n in (480, 3360)
+        for sd in (0.0, 0.03)
+    ]
+    _write(rows, here / "splits.csv")
+    rng = np.random.default_rng(3)
+    rows = [
+        {"seeds": s, "seed_sd": sd, "worth": k, **worth_coverage(s, sd, k, rng)}
+        for s in (3, 5)
+        for sd in (0.01, 0.03)
+        for k in (1.0, 1.5, 3.0, 4.0)
+    ]
+    _write(rows, here / "label_worth.csv")
 
 
 def _write(rows: list[dict], path: Path) -> None:

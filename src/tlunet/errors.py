@@ -20,6 +20,30 @@ def first_line(error: BaseException, most: int = 160) -> str:
     return (lines[0] if lines else type(error).__name__)[:most]
 
 
+def reason_of(error: BaseException) -> str:
+    """Return why a call failed: the system's own words if there are any (libraries have none).
+
+    >>> reason_of(FileNotFoundError(2, "No such file or directory")), reason_of(OSError("a wreck"))
+    ('No such file or directory', 'a wreck')
+    >>> reason_of(OSError())
+    'OSError'
+    """
+    words = error.strerror if isinstance(error, OSError) else None
+    return words or first_line(error)
+
+
+def path_of(error: OSError, otherwise: object) -> str:
+    """Return the file that an error is about; an error without one is about ``otherwise``.
+
+    >>> path_of(OSError(28, "No space left on device", "a.png"), "found")
+    'a.png'
+    >>> path_of(OSError("a wreck"), "found")
+    'found'
+    """
+    named = [name for name in (error.filename2, error.filename) if isinstance(name, str)]
+    return named[0] if named else str(otherwise)
+
+
 class UserError(Exception):
     """The command, configuration or data is invalid; exit code 2, no traceback.
 

@@ -4,6 +4,7 @@ import math
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,10 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from tlunet.bench import bench, page
-from tlunet.bench.bench import AMP, OURS, PLAIN, Plan, file_name, measure, show
-from tlunet.bench.commands import start_up
-from tlunet.bench.turns import Clock, Side, Watched, ratios, take_turns
+from tlunet.bench.about import INSTRUCTIONS
+from tlunet.bench.bench import AMP, OURS, PLAIN, TUNED, Plan, file_name, measure, show
+from tlunet.bench.commands import Prompt, start_up
+from tlunet.bench.turns import Clock, Side, Watched, earned_at, ratios, take_turns
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.errors import ConfigError
 from tlunet.machine import device as hardware
@@ -35,17 +37,21 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> dict:
         "resnet18", (32, 64), batch_size=2, strips=16, rounds=1, steps=1, warmup=1,
         variants=("compile_heads",),
     )  # fmt: skip
-    loader, trainers = DefectDataModule._loader, []
+    loader, trainers, said = DefectDataModule._loader, [], []
 
     def note(data: DefectDataModule, subset: str, train: bool) -> DataLoader:
         trainers.append(data.trainer)
         return loader(data, subset, train)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench, "start_up", lambda: start_up({"nothing": ["-c", ""]}, repeats=1))
+        commands = {"nothing": Prompt(["-c", ""]), "wrong": Prompt(["-c", "raise SystemExit(3)"])}
+        patch.setattr(
+            bench, "start_up", lambda study, say: start_up(commands, repeats=1, say=said.append)
+        )
         patch.setattr(DefectDataModule, "_loader", note)
         record = measure(plan, machine, cache, say=lambda text: None)
     assert all(trainers)  # else the first turn would not know the GPU
+    assert said == ["wrong: exit code 3, expected 0; not measured"]
     return record
 
 
@@ -55,10 +61,13 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> dict:
 def test_a_record_says_what_was_measured(record: dict) -> None:
     record = json.loads(json.dumps(record))  # plain values only
     sides = record["sides"]
-    assert set(sides) == {OURS, PLAIN, "torch.compile: heads"} | ({AMP} & set(sides))
+    assert set(sides) == {OURS, PLAIN, TUNED, "torch.compile: heads"} | ({AMP} & set(sides))
     for side in sides.values():
         assert len(side["images_per_second"]) == len(side["eval_images_per_second"]) == 1
         assert all(0 <= share < 1 for share in side["waiting"])
+        assert 0 < side["first_step_seconds"][0] < 600
+    assert "earned_at_step" in sides["torch.compile: heads"]
+    assert "earned_at_step" not in sides[OURS]
     (ours,), (plain,) = (sides[name]["images_per_second"] for name in (OURS, PLAIN))
     assert record["ratio_cpu_resnet18_32x64"] == pytest.approx(ours / plain)
     assert [stage["name"] for stage in record["stages"]] == [
@@ -70,10 +79,19 @@ def test_a_record_says_what_was_measured(record: dict) -> None:
     assert 0.7 < arithmetic / (3 * record["forward_gflop"]) < 1
     tflop = record["images_per_second"] * 3 * record["forward_gflop"] / 1e3
     assert record["tflop_per_second"] == pytest.approx(tflop)
-    assert record["share_of_peak"] == pytest.approx(tflop / record["matrix_peak_tflop"])
+    assert record["model_flop_utilisation"] == pytest.approx(tflop / record["matrix_peak_tflop"])
     assert record["pack_building"]["images"] == 16
     assert record["pack_building"]["peak_memory"] >= record["pack_building"]["memory_before"] > 0
     assert 0 < record["start_up"]["nothing"] < 60
+    assert "wrong" not in record["start_up"]  # a command that failed is not timed
+    cell = record["cell"]
+    assert (cell["epochs"], cell["images"], len(cell["epoch_seconds"])) == (2, 12, 2)
+    assert 0 < cell["beside_training"] < 1  # validation, checkpoints
+    assert cell["seconds"] > sum(cell["epoch_seconds"])
+    assert record["hardware"]["gpu"] is None
+    if cpu := record["hardware"]["cpu"]:  # lscpu exists
+        assert cpu["Model name"]
+        assert set(cpu["instructions"]) <= set(INSTRUCTIONS)
     assert record["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert file_name(record).endswith("-resnet18-32x64.json")
 
@@ -85,13 +103,16 @@ def test_the_page_shows_every_number_of_a_record(record: dict, tmp_path: Path) -
     (tmp_path / "results" / "other.json").write_text(json.dumps({"rows": [{"a_b": 1, "c": None}]}))
     kinds = [kind for kind in page.BLOCKS if kind != "table"]
     text = "".join(f"<!-- {kind} results -->\n<!-- end -->\n" for kind in kinds)
+    text = text.replace("gpu results", "gpu results/gpu.jsonl")
     text += "<!-- table results/other.json rows -->\n<!-- end -->\n"
     (tmp_path / "README.md").write_text(text)
     shown = render(tmp_path / "README.md", page.BLOCKS)
     for value in (record["images_per_second"], record["eval_images_per_second"]):
         assert f"| {value:.3g} |" in shown
     assert f"**{record['ratio_cpu_resnet18_32x64']:.2f}**" in shown
-    assert "| not measured |" in shown  # the recipe with AMP
+    assert "| not measured |" in shown  # the later rounds of the only one
+    assert f"| {record['cell']['epoch_seconds'][-1]:.3g} |" in shown
+    assert f"{record['sides'][OURS]['first_step_seconds'][0]:.3g} | not measured |" in shown
     assert "| a b | c |\n| --- | ---: |\n| 1 | not measured |" in shown
 
 
@@ -162,6 +183,7 @@ def test_the_console_shows_it(record: dict) -> None:
     [
         ({"size": "256"}, "--size 256: expected height x width"),
         ({"size": "64x400", "variants": ("jpeg",)}, "--variant jpeg: expected layout"),
+        ({"size": "64x400", "only": ("trainig",)}, "--only trainig: expected training, eval"),
         ({"size": "64x400", "encoder": "resnt18"}, "encoder.name=resnt18: no such encoder"),
     ],
 )
@@ -169,6 +191,83 @@ def test_what_cannot_be_measured_is_said(words: dict, says: str) -> None:
     machine = hardware.choose("cpu", threads=1)
     with pytest.raises(ConfigError, match=says):
         Plan.of(**({"encoder": "resnet18", "machine": machine} | words))
+
+
+def test_only_what_was_asked_for_is_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fit(side: Side, **given: Any) -> None:
+        assert given["evaluates"] is False
+        for one in side:
+            one.images, one.waiting, one.peak, one.first = [2.0], [0.0], [1], [1.0]
+
+    machine = hardware.choose("cpu", threads=1)
+    monkeypatch.setattr(bench, "take_turns", fit)
+    monkeypatch.setattr(bench.ceilings, "matrix_peak", lambda machine: 1e12)
+    monkeypatch.setattr(bench.ceilings, "copy_bandwidth", lambda machine: 1e9)
+    plan = Plan.of("resnet18", "32x64", machine, strips=16, warmup=7, only=("training",))
+    assert plan.warmup == 7
+    record = measure(plan, machine, tmp_path, say=lambda text: None)
+    left_out = {
+        "inference",
+        "stages",
+        "pack_building",
+        "cell",
+        "start_up",
+        "eval_images_per_second",
+    }
+    assert not left_out & set(record)
+    assert record["images_per_second"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("first", "speeds", "step"),
+    [
+        ((61.0, 1.0), (20.0, 10.0), 121),
+        ((1.0, 1.0), (20.0, 10.0), 1),
+        ((9.0, 1.0), (10.0, 10.0), None),
+    ],
+)
+def test_when_compiling_has_paid_for_itself(
+    first: tuple[float, float], speeds: tuple[float, float], step: int | None
+) -> None:
+    sides = [
+        Side(name, _Module(0), images=[speed], first=[start])
+        for name, speed, start in zip("ab", speeds, first, strict=True)
+    ]
+    assert earned_at(*sides, batch_size=10) == step  # steps of 0.5 and 1 s
+
+
+def test_two_kinds_of_cpu_with_one_name_have_two_records() -> None:
+    cpu = {"accelerator": "cpu", "name": "AMD EPYC"}
+    names = {
+        file_name({"hardware": cpu | {"precision": p}, "encoder": "resnet18", "size": [64, 400]})
+        for p in ("32-true", "bf16-mixed")
+    }
+    assert names == {
+        "cpu-amd-epyc-resnet18-64x400.json", "cpu-amd-epyc-bf16-resnet18-64x400.json",
+    }  # fmt: skip
+
+
+def test_the_stages_of_a_gpu_are_shown_and_the_last_try_counts(tmp_path: Path) -> None:
+    lines = [
+        {"stage": "versions", "ok": True, "seconds": 1.0, "driver": "580.1"},
+        {"stage": "epoch resnet18", "ok": False, "seconds": 2.0, "error": "a\nbroken"},
+        {"stage": "profile resnet18 64x400", "ok": True, "seconds": 3.0, "launches": 900,
+         "milliseconds": {"convolution": 4.25}},
+        {"stage": "epoch resnet18", "ok": True, "seconds": 40.0, "images_per_second": 250.5},
+        {"stage": "grid", "ok": False, "seconds": 0.0, "error": "not reached"},
+    ]  # fmt: skip
+    file = tmp_path / "gpu.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shown = page.gpu(file)
+    assert shown.startswith("driver 580.1.\n")
+    assert "| epoch resnet18 | yes | 40.0 | images per second 250.5 |" in shown
+    assert "| grid | **no** | 0.0 | error not reached |" in shown
+    assert "| profile resnet18 64x400 | 4.25 |" in shown
+    assert "broken" not in shown
+    (tmp_path / "README.md").write_text("<!-- gpu missing.jsonl -->\n<!-- end -->\n")
+    assert "*Not measured.*" in render(tmp_path / "README.md", page.BLOCKS)
 
 
 def test_a_plan_follows_from_the_hardware() -> None:

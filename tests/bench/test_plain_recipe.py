@@ -37,15 +37,17 @@ def test_its_batches_are_ours(data: DefectDataModule) -> None:
     assert apart.mean() < 0.1
 
 
-def test_its_network_and_loss_are_ours(data: DefectDataModule) -> None:
+@pytest.mark.parametrize("tuned", [False, True])
+def test_its_network_and_loss_are_ours(data: DefectDataModule, tuned: bool) -> None:
     torch.manual_seed(0)
-    recipe = load_recipe().PlainRecipe("resnet18").eval()
+    recipe = load_recipe().PlainRecipe("resnet18", fused=tuned).eval()
     ours = TLUNet("resnet18", 4, data.mean, data.std).eval()
     state = {k: v for k, v in ours.state_dict().items() if k not in ("mean", "std")}
     recipe.network.load_state_dict(state)
     batch = next(data.batches("val"))
     image = ((batch["image"].float() - data.mean[0]) / data.std[0]).expand(-1, 3, -1, -1)
-    plain = {"image": image, "mask": batch["mask"].float(), "label": batch["label"].float()}
+    mask = batch["mask"].to(torch.uint8 if tuned else torch.float32)
+    plain = {"image": image, "mask": mask, "label": batch["label"].float()}
     recipe.log = lambda *args, **kwargs: None  # there is no trainer to log to
     with torch.no_grad():
         theirs = recipe.training_step(plain, 0)
@@ -53,6 +55,18 @@ def test_its_network_and_loss_are_ours(data: DefectDataModule) -> None:
     assert float(theirs) == pytest.approx(float(loss), rel=1e-5)
     theirs_parameters = sum(p.numel() for p in recipe.parameters())
     assert theirs_parameters == sum(p.numel() for p in ours.parameters())
+
+
+def test_tuned_it_has_what_an_experienced_user_turns_on(data: DefectDataModule) -> None:
+    recipe = load_recipe()
+    strips = recipe.Strips(
+        data.dataset.root, data.split["image_id"].tolist()[:2], 80.0, 40.0, True, as_float=False
+    )
+    assert strips[0]["mask"].dtype == torch.uint8
+    assert strips[0]["label"].dtype == torch.float32
+    module = recipe.PlainRecipe("resnet18", fused=True, compiled=True)
+    assert module.configure_optimizers().defaults["fused"]
+    assert module.network._compiled_call_impl is not None
 
 
 def test_its_masks_are_those_of_the_table() -> None:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import albumentations as A
 import numpy as np
 import pytest
@@ -6,6 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlunet.data.augment import Augment, flip
+from tlunet.data.datamodule import DefectDataModule
+from tlunet.data.dataset import OnDisk
+from tlunet.data.draws import uniform
 from tlunet.errors import ConfigError
 
 
@@ -20,6 +25,44 @@ def test_draws_are_a_function_of_seed_epoch_and_image() -> None:
         assert 0.3 < (other == draws).mean() < 0.7
     assert draws.mean(0) == pytest.approx([0.5, 0.5], abs=0.08)
     assert np.corrcoef(draws.T)[0, 1] == pytest.approx(0, abs=0.15)  # the two axes are independent
+
+
+@given(
+    st.lists(st.integers(0, 2**80), max_size=6),
+    st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=5),
+)
+def test_many_generators_at_once_are_numpys(key: list[int], rows: list[int]) -> None:
+    one_by_one = [np.random.default_rng((*key, row)).random(3) for row in rows]
+    assert np.array_equal(uniform(tuple(key), np.array(rows), 3), one_by_one)
+
+
+def test_a_known_draw() -> None:
+    """Drawn with one NumPy generator per image, as recorded results were."""
+    flips = Augment().draw(seed=3, epoch=1, rows=np.array([0, 5, 12567]))
+    expected = [np.random.default_rng((1, 3, 1, row)).random(2) < 0.5 for row in (0, 5, 12567)]
+    assert np.array_equal(flips, expected)
+
+
+def test_an_epoch_is_drawn_once(strips: Path, tmp_path: Path) -> None:
+    drawn = []
+
+    class Counting(Augment):
+        def draw(self, seed: int, epoch: int, rows: np.ndarray) -> np.ndarray:
+            drawn.append((epoch, len(rows)))
+            return super().draw(seed, epoch, rows)
+
+    data = DefectDataModule(
+        OnDisk("severstal", strips), tmp_path, batch_size=4, seed=7, augment=Counting()
+    )
+    data.prepare_data()
+    data.setup()
+    loader = data.train_dataloader()
+    for epoch in (0, 1):
+        loader.sampler.set_epoch(epoch)
+        for batch in loader:
+            alone = Augment().draw(7, epoch, batch["index"].numpy())
+            assert np.array_equal(batch["flip"], alone)
+    assert drawn == [(0, 24), (1, 24)]
 
 
 def test_chances() -> None:

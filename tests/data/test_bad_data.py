@@ -98,7 +98,11 @@ IMAGES = {
     "truncated": (image(cut), "cannot be read as an image (image file is truncated"),
     "no bytes": (image(lambda p: p.write_bytes(b"")), "(the file is empty)"),
     "text": (image(lambda p: p.write_text("hello" * 99)), "content is not JPEG or PNG or BMP or"),
-    "gif": (saved(Image.new("L", SIZE), "GIF"), "content is not JPEG or PNG or BMP or TIFF"),
+    "pcx": (saved(Image.new("L", SIZE), "PCX"), "content is not JPEG or PNG or BMP or TIFF"),
+    "16 bits PPM": (
+        image(lambda p: p.write_bytes(b"P6 64 32 65535\n" + b"\0" * 6 * 64 * 32)),
+        "16 bits per channel; expected 8 bits per channel",
+    ),
     "eps": (image(lambda p: p.write_text("%!PS-Adobe-3.0 EPSF-3.0\n")), "content is not JPEG"),
     "other size": (saved(Image.new("L", (50, 40)), "JPEG"), "image of 40×50 (height × width), mo"),
     "16 bits": (saved(Image.new("I;16", SIZE), "PNG"), "mode I;16; expected 8 bits per channel"),
@@ -444,7 +448,8 @@ MASKS = {
     ),
     "id 255": (
         mask(lambda p: Image.fromarray((NOISE > 9).astype(np.uint8) * 255).save(p)),
-        "class id 255; expected 0 (background) to 1",
+        "class id 255; expected 0 (background) to 1 (one per name in data.classes); if 255 is a "
+        "single class, set data.foreground=255",
     ),
     "id 300": (
         mask(lambda p: Image.fromarray(np.full((32, 64), 300, np.uint16)).save(p)),

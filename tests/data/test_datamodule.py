@@ -10,7 +10,7 @@ from PIL import Image
 
 from specks import SMALL, write_specks
 from tlunet.data.augment import Augment
-from tlunet.data.batches import unpack_bits
+from tlunet.data.batches import pack_bits, unpack_bits
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.dataset import OnDisk, find_dataset
 from tlunet.data.residency import to_device
@@ -117,6 +117,29 @@ def test_a_pack_on_the_device_gives_the_same_batches(strips: Path, tmp_path: Pat
         assert ours["id"] == theirs["id"]
         for key in ("image", "mask", "label", "index"):
             assert torch.equal(ours[key], theirs[key])
+
+
+def test_masks_come_in_the_layout_of_the_logits(strips: Path, tmp_path: Path) -> None:
+    data = DefectDataModule(OnDisk("severstal", strips), tmp_path, batch_size=4)
+    data.prepare_data()
+    data.setup()
+    plain = next(data.batches("val"))["mask"]
+    data.mask_format = torch.channels_last
+    mask = next(data.batches("val"))["mask"]
+    assert torch.equal(mask, plain)
+    assert plain.is_contiguous()
+    assert mask.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("classes", [1, 4, 8, 9, 16, 17, 32])
+def test_masks_and_bit_fields_are_each_others_inverse(classes: int) -> None:
+    masks = torch.rand(2, classes, 3, 5) > 0.5
+    bits = pack_bits(masks)
+    assert bits.dtype == (
+        torch.uint8 if classes <= 8 else torch.int32 if classes <= 16 else torch.int64
+    )
+    for layout in (torch.contiguous_format, torch.channels_last):
+        assert torch.equal(unpack_bits(bits, classes, layout), masks)
 
 
 def test_image_and_mask_are_flipped_together(strips: Path, tmp_path: Path) -> None:

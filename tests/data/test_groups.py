@@ -10,7 +10,7 @@ from PIL import Image
 
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.dataset import OnDisk
-from tlunet.data.groups import group_images, grouping_lines
+from tlunet.data.groups import alike_lines, group_images, kept_together, suspicious
 from tlunet.data.split import fingerprint, make_split
 from tlunet.errors import ConfigError, DataError
 from tlunet.report.analysis import blocks
@@ -174,7 +174,8 @@ def test_the_split_says_where_it_misses_its_sizes() -> None:
 
     def lines(groups: np.ndarray, duplicates: str = "group", rule: str | None = None) -> list[str]:
         split = make_split(ids, labels, frac=0.5, seed=0, groups=groups)
-        return grouping_lines(split, groups, duplicates=duplicates, rule=rule, official=False)
+        together = kept_together(split, rule=rule, official=False)
+        return alike_lines(ids, groups, duplicates=duplicates) + together
 
     assert lines(np.arange(24)) == []
     thirds = lines(np.arange(24) // 8)
@@ -186,12 +187,17 @@ def test_the_split_says_where_it_misses_its_sizes() -> None:
         "the split has 8/8/8 images (train/val/test), expected about 18/3/3: groups are not "
         "divided, and the largest has 8 (00.png, 01.png, 02.png, …)",
     ]
+    [line] = suspicious(ids, np.arange(24) // 8)
+    assert line.startswith(
+        "8 images look alike (00.png, 01.png, 02.png, …): if they show different"
+    )
     pairs = lines(np.arange(24) // 2)
+    assert suspicious(ids, np.arange(24) // 2) == []
     assert len(pairs) == 1
     assert "the largest group has 2 (00.png, 01.png)" in pairs[0]
     assert "fixed camera" not in pairs[0]
     split = make_split(ids, labels, frac=1, seed=0, groups=np.arange(24) // 3)
-    named = grouping_lines(split, np.arange(24), duplicates="group", rule=COIL, official=False)
+    named = kept_together(split, rule=COIL, official=False)
     assert named[0] == (
         "data.groups: 8 groups stay on one side; the largest has 3 (00.png, 01.png, 02.png)"
     )

@@ -13,11 +13,11 @@ from PIL import Image
 
 from specks import SMALL, write_specks
 from tlunet.data import duplicates, rle
+from tlunet.data.bits import resize_mask
 from tlunet.data.pack import build as packing
 from tlunet.data.pack import place as decoding
 from tlunet.data.pack.pack import Pack, open_pack
 from tlunet.data.readers import folder, severstal
-from tlunet.data.readers.decode import resize_mask
 from tlunet.data.readers.pixels import read_image, read_mask
 from tlunet.errors import ConfigError, DataError
 

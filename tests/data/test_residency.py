@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,15 +37,38 @@ def test_every_row_arrives_whatever_the_chunk(
     assert residency.to_device(pack, CPU).nbytes == pack.images.nbytes + pack.masks.nbytes
 
 
-def test_cells_share_one_copy_and_another_pack_takes_its_place(
-    strips: Path, tmp_path: Path
+@pytest.fixture
+def small_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Limit what packs and training can take together, as on a GPU of that many bytes."""
+
+    def limit(total: int) -> None:
+        monkeypatch.setattr(residency, "_free", lambda device: total - residency.resident_bytes())
+
+    return limit
+
+
+def test_cells_share_one_copy_and_another_pack_makes_it_go_only_if_needed(
+    strips: Path, tmp_path: Path, small_gpu: Callable[[int], None]
 ) -> None:
     first, second = module(strips, tmp_path, frac=0.5), module(strips, tmp_path, seed=1)
     shared = residency.to_device(first.pack, CPU)
     assert residency.to_device(second.pack, CPU).images is shared.images
     generate(tmp_path / "other", n=16, size=(32, 64), seed=9, workers=1)
-    residency.to_device(module(tmp_path / "other", tmp_path).pack, CPU)
-    assert [len(kept.images) for kept in residency._kept.values()] == [16]
+    other = module(tmp_path / "other", tmp_path).pack
+
+    def kept() -> list[int]:
+        return [len(resident.images) for resident in residency._kept.values()]
+
+    total = first.pack.nbytes + other.nbytes
+    small_gpu(total)
+    residency.to_device(other, CPU)
+    assert kept() == [24, 16]
+    residency.to_device(first.pack, CPU)
+    assert kept() == [16, 24]  # used last, evicted last
+    residency.to_device(first.pack, CPU, beside=1)
+    assert kept() == [24]  # training needs one byte more
+    residency.to_device(other, CPU, beside=1)
+    assert kept() == [16]
 
 
 def test_auto_asks_how_much_is_free(
@@ -78,8 +102,11 @@ def test_a_pack_makes_way_for_training(
     assert data.lives_on(torch.device("cuda", 0))
     data.reserved = 2 * size
     assert not data.lives_on(torch.device("cuda", 0))
-    data.train_dataloader()  # on a CPU, the pack is not resident
-    assert residency.resident_bytes() == 0
+    for reserved, left in ((2 * size, size), (2 * size + 1, 0)):  # evicted only if it is in the way
+        monkeypatch.setattr(residency, "_free", lambda device: 2 * size)
+        data.reserved = reserved
+        data.train_dataloader()  # on a CPU, the pack is not resident
+        assert residency.resident_bytes() == left
 
 
 def test_a_pack_that_was_asked_there_and_is_too_large(

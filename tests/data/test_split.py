@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tlunet.data import split as split_module
 from tlunet.data.split import fingerprint, make_split
 
 FRACTIONS = (0.75, 0.125, 0.125)
@@ -176,6 +177,25 @@ def test_a_frozen_split() -> None:
     labels = np.arange(48).reshape(-1, 1) % 3 == 0
     split = make_split(_names(48), labels, frac=0.5, seed=0)
     assert fingerprint(split) == "ff6ed947480e98c779e01ba0b3692455b170bea0c6d677222787e6b9c9f4fc85"
+
+
+def test_cells_of_a_sweep_share_the_dealing(monkeypatch: pytest.MonkeyPatch) -> None:
+    names, labels = [f"{i:03}.png" for i in range(80)], np.arange(80)[:, None] % [2, 3] == 0
+    dealt = []
+    deal = split_module._deal
+    monkeypatch.setattr(split_module, "_deal", lambda *a: dealt.append(1) or deal(*a))
+    split_module._dealt.cache_clear()
+    first = make_split(names, labels, frac=1.0, seed=3)
+    half = make_split(names, labels, frac=0.5, seed=3)
+    assert len(dealt) == 1
+    first.loc[:, "subset"] = "train"  # a caller's table is its own
+    assert make_split(names, labels, frac=0.5, seed=3).equals(half)
+    changed = labels.copy()
+    changed[0, 0] = not changed[0, 0]
+    for images, seed in ((labels, 4), (changed, 3)):
+        make_split(names, images, frac=0.5, seed=seed)
+    make_split(names, labels, frac=0.5, seed=3, groups=np.arange(80) // 2)
+    assert len(dealt) == 4
 
 
 def test_at_least_one_image_trains() -> None:

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from packaging.version import Version
 
 from tlunet.deploy.card import Card
-from tlunet.deploy.export import TOLERANCE, compare, export
+from tlunet.deploy.export import TOLERANCE, compare, export, output
 from tlunet.deploy.predict import Predictor
 from tlunet.deploy.rules import Rules
 from tlunet.deploy.runtime import OnnxPredictor
@@ -58,6 +58,24 @@ def test_one_input_two_outputs_and_what_it_says_of_itself(exported: Path) -> Non
     assert known["tuned"] == RULES.as_dict()
     assert known["tolerance"] == TOLERANCE
     assert 0 <= known["difference"]["masks"] <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("kind", "out", "written"),
+    [
+        ("onnx", None, "run/model.onnx"),
+        ("torch", None, "run/model.pt2"),
+        ("onnx", "line3", "line3.onnx"),
+        ("torch", "steel.v1", "steel.v1.pt2"),
+        ("onnx", "new/steel.onnx", "new/steel.onnx"),
+        ("onnx", "STEEL.ONNX", "STEEL.ONNX"),
+        ("onnx", "run", "run/model.onnx"),
+    ],
+)
+def test_where_it_is_written(kind: str, out: str | None, written: str, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    there = None if out is None else tmp_path / out
+    assert output(tmp_path / "run", kind, there) == tmp_path / written
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 32, 64), (5, 3, 64, 32), (2, 1, 96, 160)])
@@ -125,7 +143,7 @@ def test_predict_works_without_torch(exported: Path, images: Path, tmp_path: Pat
     line = "predict", exported / "model.onnx", images, "--out", tmp_path, "--tuned"
     more = "--overlay", "outline", "--submission"
     done = without_torch(*line, *more)
-    assert done.stdout.startswith("7 images predicted, 1 unreadable → "), done.stderr
+    assert done.stdout.startswith("7 images, 7 with defects, 1 unreadable → "), done.stderr
     assert done.returncode == 1
     assert len(list((tmp_path / "masks").rglob("*.png"))) == 7
     assert len(list((tmp_path / "overlays").rglob("*.jpg"))) == 7
@@ -234,6 +252,7 @@ def test_a_strangers_file_is_a_line(
         (["RUNNING"], "its state is 'running', not finished"),
         (["RUN", "--format", "tensorrt"], "--format tensorrt: expected onnx and torch"),
         (["RUN", "--out", "nowhere/m.onnx"], "nowhere/m.onnx: cannot be written"),
+        (["RUN", "--out", "m.pt2"], "--out m.pt2: --format onnx writes .onnx; use --format torch"),
     ],
 )
 def test_a_mistake_is_a_line_and_exit_code_2(

@@ -1,6 +1,7 @@
 """Test names, tables and images of the output."""
 
 import csv
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from tlunet.data.readers.pixels import read_image
 from tlunet.data.rle import decode
 from tlunet.deploy.boxes import MOST, boxes
 from tlunet.deploy.listing import Images, list_paths
 from tlunet.deploy.output import Output
 from tlunet.deploy.overlay import overlay, picture
 from tlunet.deploy.stream import Prediction, Unreadable
-from tlunet.errors import ConfigError, DataError
+from tlunet.errors import DataError
 
 Line = Callable[..., int]
 
@@ -101,19 +103,21 @@ def test_an_overlay_shows_each_class_in_its_colour() -> None:
     image = np.full((20, 30), 100, np.uint8)
     masks = np.zeros((2, 20, 30), bool)
     masks[0, 2:10, 2:12] = True
+    times = 500 // 30 + 1  # small images are enlarged
     tint = overlay(image, masks)
+    assert tint.shape == (20 * times, 30 * times, 3)
     assert tint[0, 0].tolist() == [100, 100, 100]
-    assert tint[5, 5].tolist() == [165, 129, 50]  # half grey 100, half #E69F00
+    assert tint[5 * times, 5 * times].tolist() == [159, 127, 55]  # grey 100, 115/255 of #E69F00
     outline = overlay(image, masks, "outline")
-    assert outline[5, 5].tolist() == [100, 100, 100]
-    assert outline[2, 2].tolist() == [230, 159, 0]
-    masks[0] = True  # no rim: the image's edge is not an edge of the mask
-    assert (overlay(image, masks, "outline") == 100).all()
+    assert outline[5 * times, 5 * times].tolist() == [100, 100, 100]
+    for style in (tint, outline):
+        assert style[2 * times, 2 * times].tolist() == [230, 159, 0]  # the edge
+        assert style[2 * times - 1, 2 * times].tolist() == [33, 33, 33]  # the rim
     names = ["a" * 60, "\u2028<b>"]
     drawn = picture(image, masks, names, np.array([0.5, 0.5]))
-    assert drawn.width > 30
-    assert drawn.height > 20 + 2 * 18
-    assert drawn.getpixel((0, 0)) == (165, 129, 50)
+    assert drawn.width > 30 * times
+    assert drawn.height > 20 * times + 2 * 18
+    assert drawn.getpixel((5 * times, 5 * times)) == (159, 127, 55)
 
 
 def test_pictures_and_a_submission(tmp_path: Path) -> None:
@@ -147,12 +151,51 @@ def test_pictures_and_a_submission(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(file), bits[Path("/x/a.jpg")])
 
 
-def test_more_classes_than_a_png_has_bits(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="17 classes"):
-        Output(tmp_path, Images(), ["x"] * 17)
-    (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="cannot be written"):
-        Output(tmp_path / "file", Images(), ["x"])
+@pytest.mark.parametrize(("M", "mode"), [(8, "L"), (9, "I;16"), (17, "RGBA"), (32, "RGBA")])
+def test_any_number_of_classes_has_a_mask(tmp_path: Path, M: int, mode: str) -> None:
+    kind = next(kind for kind in (np.uint8, np.uint16, np.uint32) if 8 * kind().itemsize >= M)
+    bits = np.random.default_rng(0).integers(0, 2**M, (6, 9), dtype=kind)
+    path = Path("/x/a.jpg")
+    with Output(tmp_path, images_of(path), [f"c{m}" for m in range(M)], overlay="tint") as output:
+        output.add(found(path, bits, M))
+    with Image.open(tmp_path / "masks" / "a.png") as file:
+        assert file.mode == mode
+        pixels = np.asarray(file)
+    written = pixels.view("<u4")[..., 0] if mode == "RGBA" else pixels
+    assert np.array_equal(written, bits)
+    with (tmp_path / "predictions.csv").open() as file:
+        areas = [int(row["area_pixels"]) for row in csv.DictReader(file)]
+    assert areas == [int((bits >> kind(m) & kind(1)).sum()) for m in range(M)]
+
+
+@pytest.mark.parametrize("name", ["", "masks", "predictions.csv"])
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_predicted(
+    tmp_path: Path, name: str
+) -> None:
+    if name == "predictions.csv":
+        (tmp_path / "out" / name).mkdir(parents=True)
+    elif name:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / name).touch()
+    else:
+        (tmp_path / "out").touch()
+    with pytest.raises(DataError, match=rf"{name}: cannot be written \(\w+") as caught:
+        Output(tmp_path / "out", Images(), ["x"], submission=True)
+    assert "None" not in str(caught.value)
+    assert not list(tmp_path.rglob(".predictions.csv*"))
+
+
+def test_a_data_set_is_not_overwritten(
+    run: Path, images: Path, tmp_path: Path, tlunet: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    truth = tmp_path / "masks" / "a.png"
+    truth.write_bytes(b"ground truth")
+    (tmp_path / "images" / "a.png").write_bytes((images / "a.png").read_bytes())
+    assert tlunet("predict", run, tmp_path / "images", "--out", tmp_path) == 2
+    assert f"--out {tmp_path}: contains a data set (images/ and masks/)" in capsys.readouterr().err
+    assert truth.read_bytes() == b"ground truth"
 
 
 def test_what_is_broken_off_leaves_no_table(tmp_path: Path) -> None:
@@ -161,25 +204,92 @@ def test_what_is_broken_off_leaves_no_table(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["masks"]
 
 
-def test_a_mask_that_cannot_be_written_leaves_no_table(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, write: object, flush: bool) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("tlunet.deploy.output.write_whole", full)
     path = Path("/x/a.jpg")
-    (tmp_path / "masks" / "a.png").mkdir(parents=True)
     with (
-        pytest.raises(IsADirectoryError),
+        pytest.raises(OSError, match="No space left"),
         Output(tmp_path, images_of(path), ["x"]) as output,
     ):
         output.add(found(path, np.zeros((2, 2), np.uint8), 1))
     assert not list(tmp_path.glob("*.csv*"))
 
 
-def test_a_folder_where_a_mask_should_go_is_a_line(
+def test_an_output_that_cannot_be_written_is_named_and_the_rest_is_there(
     run: Path, images: Path, tmp_path: Path, tlunet: Line, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "masks" / "a.png").mkdir(parents=True)
-    assert tlunet("predict", run, images / "a.png", "--out", tmp_path) == 2
-    assert capsys.readouterr().err == (
-        f"{tmp_path}/masks/a.png: Is a directory; no table was written\n"
-    )
+    strips, out = tmp_path / "strips", tmp_path / "found"
+    strips.mkdir()
+    for name in ("a.png", "d.png"):
+        (strips / name).write_bytes((images / name).read_bytes())
+    Image.new("L", (66_000, 40), 90).save(strips / "long.png")
+    # A mask of 250 bytes has room for its name, but for no suffix of a temporary file.
+    Image.new("L", (64, 32), 90).save(strips / f"{'x' * 246}.png")
+    (out / "masks" / "a.png").mkdir(parents=True)
+    assert tlunet("predict", run, strips, "--out", out, "--overlay", "tint") == 1
+    said, err = capsys.readouterr()
+    assert f"{out}/masks/a.png: cannot be written (Is a directory)\n" in err
+    assert f"{out}/overlays/long.jpg: cannot be written (a JPEG has at most 65500 pixels" in err
+    assert "None" not in err
+    assert err.count("\n") == 3  # the third says that long.png is squeezed
+    assert said.startswith("4 images, ")
+    assert said.endswith(f" with defects, 2 files not written → {out}/\n")
+    with (out / "predictions.csv").open() as file:
+        names = [row["image"] for row in csv.DictReader(file)]
+    assert names[::4] == ["a.png", "d.png", "long.png", f"{'x' * 246}.png"]
+    assert {path.stem[:4] for path in (out / "masks").glob("*.png") if path.is_file()} == {
+        "d", "long", "xxxx",
+    }  # fmt: skip
+    assert {path.stem[:4] for path in (out / "overlays").glob("*.jpg")} == {"a", "d", "xxxx"}
+
+
+def test_its_own_output_is_not_predicted(
+    run: Path, images: Path, tmp_path: Path, tlunet: Line, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    for name in ("a.png", "d.png"):
+        (tmp_path / name).write_bytes((images / name).read_bytes())
+    monkeypatch.chdir(tmp_path)
+
+    def predicted(out: str, *paths: str) -> tuple[list[str], str]:
+        assert tlunet("predict", run, *paths, "--out", out, "--overlay", "tint") == 0
+        with (tmp_path / out / "predictions.csv").open() as file:
+            names = sorted({row["image"] for row in csv.DictReader(file)})
+        return names, capsys.readouterr().err
+
+    assert predicted("found", ".") == (["a.png", "d.png"], "")
+    left_out = "found: output of tlunet predict, left out (4 images)\n"
+    assert predicted("found", ".") == (["a.png", "d.png"], left_out)
+    assert predicted("./found/", str(tmp_path)) == (["a.png", "d.png"], left_out)
+    # Neither is that of an earlier call with another --out, or what a shell's * spells out.
+    assert predicted("again", ".")[0] == ["a.png", "d.png"]
+    assert predicted("again", "a.png", "found/masks/a.png", "found/overlays/d.jpg")[0] == ["a.png"]
+    assert tlunet("predict", run, "found", "--out", "found") == 2
+    assert "found: output of tlunet predict, left out (4 images)" in capsys.readouterr().err
+
+
+def test_pictures_that_are_not_read_are_named(tmp_path: Path) -> None:
+    picture = Image.new("L", (40, 40), 90)
+    for suffix in (".png", ".webp", ".gif", ".pgm", ".JPG", ".bmp", ".tif", ".jfif"):
+        picture.save(tmp_path / f"a{suffix}", "JPEG" if suffix == ".jfif" else None)
+    for name in ("b.jp2", "c.JP2", "d.heic", "notes.txt", ".hidden.jp2"):
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to(tmp_path.parent)
+    listing = list_paths([tmp_path])
+    assert len(listing.images) == 8
+    for path in listing.images:
+        assert read_image(path).shape == (40, 40)
+    others, links = listing.notes
+    assert others.startswith("ignored pictures of other formats: 1 .heic, 2 .jp2; images are read")
+    assert links == "links to folders are not followed (1); name the folders"
+    for path in tmp_path.glob("a.*"):
+        path.unlink()
+    with pytest.raises(DataError, match="no images in this folder") as caught:
+        list_paths([tmp_path])
+    assert "1 .heic, 2 .jp2" in str(caught.value)
 
 
 def test_pictures_of_no_such_style(

@@ -1,6 +1,7 @@
 """Compare predictions of an untrained network with a plain implementation."""
 
 import csv
+import os
 import re
 import threading
 from collections.abc import Callable
@@ -33,9 +34,9 @@ def plainly(network: TLUNet, path: Path) -> tuple[np.ndarray, np.ndarray]:
     image = torch.tensor(np.asarray(resized)).reshape(*SIZE, -1).permute(2, 0, 1)[None]
     with torch.no_grad():
         logits = network(image)
-    masks = (logits.masks.sigmoid() > 0.45)[0].numpy()
-    pick = [((np.arange(n) + 0.5) * s // n).astype(int) for n, s in zip(own, SIZE, strict=True)]
-    return logits.labels.sigmoid()[0].numpy(), masks[:, pick[0]][:, :, pick[1]]
+    masks = logits.masks.sigmoid()[0].numpy()
+    enlarged = [Image.fromarray(m).resize(own[::-1], Image.Resampling.BILINEAR) for m in masks]
+    return logits.labels.sigmoid()[0].numpy(), np.stack(enlarged) > 0.45
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -154,9 +155,10 @@ def test_the_verb_writes_a_table_and_masks(
     code = tlunet("predict", run, images, "--out", tmp_path / "out", *options)
     out, err = capsys.readouterr()
     assert code == 1
-    assert err.startswith(f"{images / 'broken.jpg'}: cannot be read as an image")
-    assert err.count("\n") == 1
-    assert out.startswith("7 images predicted, 1 unreadable → ")
+    squeezed, broken = sorted(err.splitlines(), key=len, reverse=True)
+    assert broken.startswith(f"{images / 'broken.jpg'}: cannot be read as an image")
+    assert squeezed.startswith(f"{images / 'e.png'}: 40×40 (height × width) is resized to 32×64")
+    assert out == f"7 images, 7 with defects, 1 unreadable → {tmp_path / 'out'}/\n"
     with (tmp_path / "out" / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     names = ["a.png", "b.jpg", "c.png", "d.png", "e.png", "sub/a.png", "sub/z.png"]
@@ -181,11 +183,24 @@ def test_a_list_on_standard_input(
     run: Path, images: Path, tmp_path: Path, tlunet: Line,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    listed = f"{images / 'd.png'}\n\n{images / 'sub'}\n"
-    code = tlunet("predict", run, "-", "--out", tmp_path, stdin=listed)
-    assert (code, capsys.readouterr().err) == (0, "")
-    table = (tmp_path / "predictions.csv").read_text().splitlines()
-    assert [row.split(",")[0] for row in table[1::4]] == ["d.png", "sub/a.png", "sub/z.png"]
+    wanted = [bytes(images / "d.png"), b"", bytes(images / "sub")]
+    for end in (b"\n", b"\r\n", b"\0"):  # the last: find -print0
+        code = tlunet("predict", run, "-", "--out", tmp_path, stdin=end.join([*wanted, b""]))
+        assert (code, capsys.readouterr().err) == (0, "")
+        table = (tmp_path / "predictions.csv").read_text().splitlines()
+        assert [row.split(",")[0] for row in table[1::4]] == ["d.png", "sub/a.png", "sub/z.png"]
+
+
+def test_a_listed_name_that_is_not_utf8_is_passed_over(
+    run: Path, images: Path, tmp_path: Path, tlunet: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strange = bytes(tmp_path) + b"/Bl\xe4ch.png"
+    os.link(images / "d.png", strange)
+    listed = bytes(images / "d.png") + b"\n" + strange + b"\n"
+    assert tlunet("predict", run, "-", "--out", tmp_path / "out", stdin=listed) == 1
+    out, err = capsys.readouterr()
+    assert err == f"{tmp_path}/Bl\\udce4ch.png: file name is not UTF-8; rename it\n"
+    assert out.startswith("1 image, 1 with defects, 1 unreadable → ")
 
 
 @pytest.mark.parametrize(

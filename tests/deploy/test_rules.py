@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tlunet.data.bits import bit_field, class_masks
 from tlunet.deploy.card import Card, read_tuned
-from tlunet.deploy.rules import FLIPS, Rules, bit_field, class_masks
+from tlunet.deploy.rules import FLIPS, Rules
 from tlunet.errors import DataError
 from tlunet.runs.folder import check_finished
 

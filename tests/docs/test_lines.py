@@ -23,6 +23,9 @@ LINE = re.compile(
     r"^(?:    |\$ |\.venv/bin/|)+(python run\.py|tlunet) ((?:[^\n]*\\\n)*[^\n]*)", re.M
 )
 
+#: A comma between values: outside quotes and brackets.
+COMMA = re.compile(r""",(?=(?:[^"']|"[^"]*"|'[^']*')*$)(?![^\[(]*[\])])""")
+
 
 def typed(program: str) -> list[str]:
     """Return the arguments of every such command, except those with a placeholder (…)."""
@@ -54,7 +57,7 @@ def test_run_py_takes_it(line: str, compose: Callable) -> None:
     for group, choice in (word.split("=") for word in words if word.startswith("hydra/")):
         assert (ROOT / "conf" / group / f"{choice}.yaml").exists()
     overrides = [word for word in words if not word.startswith(("hydra", "+hydra"))]
-    swept = [re.split(r",(?![^\[(]*[\])])", override) for override in overrides]
+    swept = [COMMA.split(override) for override in overrides]
     for i in range(max(map(len, swept), default=0)):
         keys = [values[0].partition("=")[0] for values in swept]
         chosen = [values[i % len(values)].rpartition("=")[2] for values in swept]

@@ -10,6 +10,7 @@ import typer
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 from omegaconf import DictConfig, OmegaConf
+from playwright.sync_api import Browser, expect
 
 import tlunet
 from tlunet.cli import app
@@ -50,6 +51,28 @@ def test_a_browser_asks_for_nothing_outside(site: Path) -> None:
                 assert (page.parent / address.partition("?")[0]).exists(), f"{page.name}: {address}"
     for sheet in site.rglob("*.css"):
         assert not re.search(r"(@import|url\()\s*[\"']?(https?:)?//", sheet.read_text())
+
+
+def test_the_search_works_from_disk(site: Path, chromium: Browser) -> None:
+    tab = chromium.new_page()
+    asked: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto((site / "studies" / "neu_seg.html").as_uri())
+    field = tab.locator(".md-search__input")
+    field.click()
+    for word, page in {
+        "install": "Installation",
+        "Windows": "Installation",
+        "interrupted": "Interruption and recovery",
+        "resume": "Interruption and recovery",
+        "troubleshoot": "Troubleshooting",
+        "freeze": "Troubleshooting",
+        "protocol": "Glossary",
+    }.items():
+        field.clear()
+        field.press_sequentially(word)
+        expect(tab.locator(".md-search-result__list h1", has_text=page).first).to_be_visible()
+    assert {url.partition(":")[0] for url in asked} <= {"file", "data"}
 
 
 def test_every_key_is_explained(site: Path) -> None:

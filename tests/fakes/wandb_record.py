@@ -51,7 +51,7 @@ class OfflineRun:
     """The content of a record.
 
     Attributes:
-        about: project, group, name, job type, tags.
+        about: project, group, name, job type, tags, notes.
         config: plain values.
         history: rows in order, each with its ``_step``.
         summary: the last summary.
@@ -86,6 +86,7 @@ def read_record(path: Path) -> OfflineRun:
                 run.about = {
                     "project": told.project, "group": told.run_group, "name": told.display_name,
                     "job_type": told.job_type, "tags": list(told.tags), "id": told.run_id,
+                    "notes": told.notes,
                 }  # fmt: skip
                 _fill(run.config, told.config.update)
             case "config":

@@ -136,7 +136,8 @@ class WandbServer(ArtifactStore, ViewStore):
         inserted = run_id not in self.runs
         run = self.runs.setdefault(run_id, Run())
         run.about |= {k: v for k, v in given.items() if v is not None}
-        project = {"id": "1", "name": run.about["project"], "entity": {"id": "1", "name": ENTITY}}
+        owner = {"id": "1", "name": run.about.get("entity") or ENTITY}
+        project = {"id": "1", "name": run.about["project"], "entity": owner}
         bucket = self._bucket(run_id, run) | {
             "description": None, "sweepName": None, "project": project
         }  # fmt: skip

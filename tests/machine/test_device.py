@@ -1,3 +1,4 @@
+import os
 import sys
 
 import pytest
@@ -31,6 +32,40 @@ def test_a_gpu_that_was_asked_for_is_never_replaced(monkeypatch: pytest.MonkeyPa
         with pytest.raises(ConfigError, match=f"trainer.accelerator={accelerator}: .* finds none"):
             device.choose(accelerator)
     assert device.choose("auto").accelerator == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "precision", "capability", "is_last"),
+    [
+        ("cuda", "bf16-mixed", 9, True),
+        ("cuda", "32-true", 8, True),
+        ("cuda", "32-true", 7, False),  # V100, T4: no matrix units for float32
+        ("cuda", "bf16-mixed", 7, True),
+        ("cpu", "bf16-mixed", 0, True),
+        ("cpu", "32-true", 0, False),
+    ],
+)
+def test_channels_last_where_matrix_units_use_it(
+    accelerator: str, precision: str, capability: int, is_last: bool
+) -> None:
+    machine = device.Hardware(accelerator, precision, "", 1, capability=capability)
+    assert machine.is_channels_last is is_last
+    assert (machine.memory_format == torch.channels_last) is is_last
+    on_the_gpu = is_last and accelerator == "cuda"
+    assert (machine.mask_format == torch.channels_last) is on_the_gpu
+
+
+def test_the_gpu_is_asked_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    for name, answer in {
+        "is_available": True, "device_count": 1, "get_device_name": "NVIDIA T4",
+        "get_device_capability": (7, 5), "is_bf16_supported": False,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, lambda answer=answer, **kwargs: answer)
+    found = device.choose()
+    assert (found.accelerator, found.precision, found.capability) == ("cuda", "32-true", 7)
+    assert not found.is_channels_last
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"  # numbers are nvidia-smi's
 
 
 def test_peak_memory_is_in_bytes() -> None:

@@ -502,9 +502,7 @@ def test_fetch_once_then_offline(hub_client, resnet18):
         hub_client(url)
         assert init.why_unavailable(["resnet18"]) is None
         reason = init.why_unavailable(["resnet18", "densenet121"])
-    assert reason.startswith("densenet121: ")
-    assert "/smp-hub/densenet121.imagenet is not available (404" in reason
-    assert "\n" not in reason
+    assert reason == f"{url.partition('//')[2]}/smp-hub/densenet121.imagenet is not available"
     assert init.fetch(source).read_bytes() == content  # the hub is down now
     assert load_encoder(_encoder("resnet18"), read_weights(init.fetch(source)), source="").loaded
 
@@ -515,7 +513,7 @@ def test_unpinned_repository(hub_client):
         path = init.fetch(imagenet_source("tu-resnet18"))
     assert path.read_bytes() == b"abc"
     assert init.fetch(imagenet_source("tu-resnet18")) == path
-    assert "resnet18: " in init.why_unavailable(["tu-resnet18"])  # the file contains no weights
+    assert str(path) in init.why_unavailable(["tu-resnet18"])  # the file contains no weights
 
 
 def _silent() -> socket.socket:
@@ -574,8 +572,8 @@ def test_main_in_its_own_process(tmp_path):
     )
     assert (run.returncode, run.stdout) == (1, "")
     assert run.stderr.count("\n") == 1
-    assert run.stderr.startswith(
-        "No ImageNet weights for resnet18: 127.0.0.1:9/smp-hub/resnet18.imagenet is not available ("
+    assert run.stderr == (
+        "No ImageNet weights: 127.0.0.1:9/smp-hub/resnet18.imagenet is not available.\n"
     )
 
 

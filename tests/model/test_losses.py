@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from tlunet.errors import ConfigError
 from tlunet.model.losses import (
@@ -13,6 +14,7 @@ from tlunet.model.losses import (
     FocalLoss,
     LovaszLoss,
     PaperLoss,
+    cross_entropy,
     dice_loss,
 )
 
@@ -101,6 +103,33 @@ def test_against_numpy(loss, batch):
     assert value.shape == ()
     assert value.dtype == torch.float32
     assert value.item() == pytest.approx(in_numpy(*batch)[loss], rel=1e-6)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("mean", [False, True])
+def test_cross_entropy_is_torchs(mean, layout, batch):
+    """Bit for bit, value and gradient: recorded results do not change."""
+    logits = batch[0].to(memory_format=layout).requires_grad_()
+    masks = batch[2].to(memory_format=layout)
+    found = []
+    for loss in (
+        cross_entropy(logits, masks, mean),
+        F.binary_cross_entropy_with_logits(
+            logits, masks.float(), reduction="mean" if mean else "sum"
+        ),
+    ):
+        found.append((loss, *torch.autograd.grad(loss / 3, logits)))
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours, theirs)
+    assert torch.autograd.grad(cross_entropy(logits, masks), logits)[0].stride() == logits.stride()
+
+
+def test_masks_are_not_copied_for_the_backward_pass(batch):
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        cross_entropy(batch[0].requires_grad_(), batch[2])
+    assert [t.dtype for t in kept] == [torch.float32, torch.bool]
+    assert kept[1].data_ptr() == batch[2].data_ptr()
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tlunet.errors import ConfigError
-from tlunet.model.network import TLUNet, check_encoder
+from tlunet.model.network import TLUNet, check_batch_of_one, check_encoder
 
 
 @pytest.mark.parametrize(("encoder", "millions"), [("resnet18", 11.18), ("densenet121", 6.95)])
@@ -98,3 +98,36 @@ def test_encoders_that_cannot_work_say_why(encoder: str, says: str) -> None:
 def test_decoders_that_cannot_work_say_why(encoder: str, arch: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         check_encoder(encoder, 4, (50, 70), arch)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "size", "arch", "says"),
+    [
+        ("resnet18", (200, 200), "fpn", "data.size=[192,192] (multiples of 32) or another encoder"),
+        ("mit_b0", (200, 210), "fpn", "data.size=[192,224] (multiples of 32) or another encoder"),
+        ("resnet18", (200, 200), "unetplusplus", "data.size=[192,192] (multiples of 32)"),
+        ("tu-swin_tiny_patch4_window7_224", (256, 1600), "unet", "data.size=[224,224] or another"),
+        ("tu-maxvit_tiny_tf_224", (256, 1600), "unet", "data.size=[224,1568] or another encoder"),
+    ],
+)
+def test_a_size_it_takes_is_named(
+    encoder: str, size: tuple[int, int], arch: str, says: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_encoder(encoder, 4, size, arch)
+    [line] = caught.value.lines
+    assert f"fails on images of {size[0]}×{size[1]}; use {says}" in line
+    assert "init.size=[" in _refused(encoder, size, arch)
+
+
+def _refused(encoder: str, size: tuple[int, int], arch: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        check_encoder(encoder, 4, size, arch, key="init.size")
+    return caught.value.lines[0]
+
+
+def test_batch_normalisation_needs_two_values() -> None:
+    check_batch_of_one("resnet18", 4, (32, 64))
+    check_batch_of_one("tu-convnext_tiny", 4, (32, 32))  # layer normalisation
+    with pytest.raises(ConfigError, match=r"two or more images .* or data\.size=\[64,64\]"):
+        check_batch_of_one("resnet18", 4, (32, 32))

@@ -55,7 +55,7 @@ def test_a_block_holds_what_its_runs_say(tmp_path: Path, truth: dict[str, np.nda
     assert block.image_ids == tuple(sorted(truth))
     assert block.seeds == [0, 2]
     assert block.missing == ()
-    assert (block.threshold, block.split) == (0.5, "5" * 64)
+    assert (block.threshold, block.splits) == (0.5, {0: "5" * 64, 2: "5" * 64})
     assert len(block.history) == 6
     runs = block.runs(Key("resnet", "random", 1.0))
     assert runs["dead_classes"].tolist() == [[], [4]]
@@ -79,7 +79,7 @@ def test_another_split_is_another_block(tmp_path: Path, truth: dict[str, np.ndar
     write_run(tmp_path, truth, tag="b", science={"split": "t"}, **other)
     first, second = collect(tmp_path).blocks
     assert [first.title, second.title] == ["synthetic · split_seed=0", "synthetic · split_seed=1"]
-    assert (first.split, second.split) == ("5" * 64, "9" * 64)
+    assert (first.splits, second.splits) == ({0: "5" * 64}, {0: "9" * 64})
 
 
 def test_another_data_set_is_another_block(tmp_path: Path, truth: dict[str, np.ndarray]) -> None:

@@ -16,6 +16,8 @@ from tlunet.report.analysis.answers import ANSWERS
 from tlunet.report.analysis.blocks import Block, collect
 from tlunet.report.analysis.claims import find_claims, judge, read_claims
 from tlunet.report.analysis.comparisons import Resampled
+from tlunet.report.document.document import Entry
+from tlunet.report.tables import claim_table, times
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 PAPER = EXPERIMENTS / "tlunet_paper" / "claims.yaml"
@@ -73,7 +75,7 @@ def study(
 
 
 def verdict(block: Resampled | list[Resampled], **claim: Any) -> pd.Series:
-    claim = {"id": "c", "says": "…", "a": A, "b": B} | claim
+    claim = {"id": "c", "says": "…", "where": None, "note": None, "a": A, "b": B} | claim
     blocks = block if isinstance(block, list) else [block]
     table = judge([claim], blocks)
     assert len(table) == 1
@@ -188,6 +190,23 @@ def test_growth(template: Block, half: float, expected: str) -> None:
     assert found["direction"] == expected
     dice = 2 * half / (1 + half) - DICE[0.5]
     assert found["value"] == pytest.approx(dice - GAIN, abs=0.01)
+
+
+def test_the_relative_gain_can_grow_while_the_gain_shrinks(template: Block) -> None:
+    """0.5 → 0.7 with all data, 0.2 → 0.35 with half: a smaller gain of a much smaller level."""
+    cells = RESNET | {("resnet", "random", 0.5): 0.2, ("resnet", "imagenet", 0.5): 0.35}
+    block = study(template, cells)
+    claim = {"metric": "dice_image", "a": A | {"frac": 0.5}, "than": {"frac": 1.0}}
+    dice = [2 * area / (1 + area) for area in (0.5, 0.7, 0.2, 0.35)]
+    relative = dice[3] / dice[2] - dice[1] / dice[0]
+    found = verdict(block, kind="relative_growth", number=relative, **claim)
+    assert found["value"] == pytest.approx(relative, abs=0.03)
+    assert (found["direction"], found["size"]) == ("supported", "supported")
+    assert found["low"] < relative < found["high"]
+    shown = claim_table(pd.DataFrame([found])).rows[0]
+    assert [shown[2].text, shown[3].text[:4]] == [f"{relative:+.0%}", f"{found['value']:+.0%}"]
+    turned = verdict(block, kind="relative_growth", **claim | {"a": A, "than": {"frac": 0.5}})
+    assert turned["direction"] == "contradicted"
 
 
 def test_best(template: Block) -> None:
@@ -310,6 +329,37 @@ def test_curve(template: Block) -> None:
     assert two["direction"] == "one training"
 
 
+CURVE = {("resnet", "random", f): a for f, a in ((1.0, 0.7), (0.5, 0.6), (0.25, 0.4))}
+
+
+@pytest.mark.parametrize(
+    ("area", "expected"), [(0.6, "supported"), (0.45, "inconclusive"), (0.3, "contradicted")]
+)
+def test_label_worth(template: Block, area: float, expected: str) -> None:
+    """ImageNet with a quarter is as good as random with half: two times the labels."""
+    noise = 0.3 if expected == "inconclusive" else 0.01
+    block = study(template, CURVE | {("resnet", "imagenet", 0.25): area}, noise=noise)
+    quarter = A | {"frac": 0.25}
+    found = verdict(block, kind="label_worth", metric="dice_image", a=quarter, number=2.0)
+    assert found["direction"] == expected
+    if expected == "supported":
+        assert found["value"] == pytest.approx(2.0, abs=0.1)
+        assert 1 < found["low"] <= found["value"] <= found["high"] < 3
+        assert found["case"].endswith("imagenet · 0.25 vs. random with 0.25, 0.5, 1.0")
+        assert claim_table(pd.DataFrame([found])).rows[0][2:4] == (
+            Entry("2.0×", 2.0), Entry(times(*found[["value", "low", "high"]]), found["value"]),
+        )  # fmt: skip
+    if expected == "contradicted":  # below random's curve with the smallest fraction
+        assert found["value"] == 0
+        assert found["high"] <= 1
+
+
+def test_label_worth_that_is_not_measured(template: Block) -> None:
+    found = verdict(study(template, RESNET), kind="label_worth", metric="dice_image")
+    assert found["case"] == "random weights were not trained on several fractions"
+    assert found["direction"] == "not measured"
+
+
 def test_unmeasured(template: Block) -> None:
     found = verdict(study(template, RESNET), kind="unmeasured")
     assert (found["direction"], found["case"]) == ("not measured", "no measurement answers it")
@@ -317,8 +367,8 @@ def test_unmeasured(template: Block) -> None:
 
 def test_every_kind_is_tested_here() -> None:
     kinds = {"difference", "relative", "at_most", "improved", "growth", "best", "classes",
-             "rarest", "median", "smallest_box", "curve", "faster", "complex",
-             "unmeasured"}  # fmt: skip
+             "rarest", "median", "smallest_box", "curve", "faster", "complex", "relative_growth",
+             "label_worth", "unmeasured"}  # fmt: skip
     assert set(ANSWERS) == kinds
 
 
@@ -395,7 +445,8 @@ def test_claims_between_protocols(template: Block) -> None:
     assert dice["direction"] == "supported"
     assert dice["value"] == pytest.approx(GAIN, abs=0.01)
     assert "of x · loss=BalancedLoss vs." in dice["case"]
-    other = Resampled(replace(blocks[1].block, split="9" * 64), 50)
+    cells = blocks[1].block.cells.assign(split_fingerprint="9" * 64)
+    other = Resampled(replace(blocks[1].block, cells=cells), 50)
     table = judge(claims, [blocks[0], other])
     assert set(table["case"]) == {"a and b have different splits"}
     assert set(table["direction"]) == {"not measured"}
@@ -425,10 +476,12 @@ def without(*keys: str) -> dict[str, Any]:
         (without("says"), "claim 'c': key 'says' is missing"),
         (without("id"), "claim '\\?': key 'id' is missing"),
         (GOOD | {"kind": "growth"}, "claim 'c': key 'than' is missing"),
+        (GOOD | {"kind": "relative_growth"}, "claim 'c': key 'than' is missing"),
         (GOOD | {"kind": "at_most"}, "claim 'c': key 'margin' is missing"),
         (GOOD | {"kind": "curve"}, "claim 'c': key 'epoch' is missing"),
         (GOOD | {"kind": "classes", "higher": [1]}, "claim 'c': key 'lower' is missing"),
         (GOOD | {"a": {"init": "x", "frac": 1}}, "claim 'c': key 'encoder' is missing in 'a'"),
+        (GOOD | {"kind": "label_worth"}, "claim 'c': key 'b' is not used"),
         # Wrong types are reported before the report starts, not by a traceback in the middle.
         (GOOD | {"a": 5}, "claim 'c'"),
         (GOOD | {"kind": ["difference"]}, "claim 'c'"),
@@ -485,7 +538,11 @@ def test_no_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "metric"),
     [
-        *((kind, "dice_imag") for kind in ANSWERS if kind not in ("growth", "unmeasured")),
+        *(
+            (kind, "dice_imag")
+            for kind in ANSWERS
+            if kind not in ("growth", "relative_growth", "unmeasured")
+        ),
         *((kind, "auc") for kind in ("improved", "median", "smallest_box")),
         ("rarest", "mla"),
         ("classes", "mla"),
@@ -508,7 +565,7 @@ def test_the_claims_of_every_experiment_can_be_read(path: Path) -> None:
 
 def test_the_papers_claims_are_all_there_with_their_numbers() -> None:
     claims = {claim["id"]: claim for claim in read_claims(PAPER)}
-    assert len(claims) == 35
+    assert len(claims) == 39
     assert {name: claim["number"] for name, claim in claims.items() if "number" in claim} == {
         "mla-all-data": 0.05,
         "mla-all-data-resnet": 0.05,
@@ -521,6 +578,7 @@ def test_the_papers_claims_are_all_there_with_their_numbers() -> None:
         "dice-densenet-half-data-own": 0.60,
         "improved-resnet": 0.81,
         "improved-densenet": 0.63,
+        "gain-grows-dice-relative-densenet-resnet": 0.55,  # 60% minus 5%
         "gain-grows-mla": 0.03,  # 8 points minus 5 points
     }
     # Paper III-D: DenseNet's 5% gain is over ResNet (random).
@@ -530,7 +588,7 @@ def test_the_papers_claims_are_all_there_with_their_numbers() -> None:
 def test_the_papers_claims_in_a_grid_that_agrees_with_it(template: Block) -> None:
     cells = {(e, i, f): 0.5 + (i == "imagenet") * 0.2 * (2 - f) for e, i, f in GRID}
     table = judge(read_claims(PAPER), [study(template, cells, classes=4)]).set_index("id")
-    assert len(table) == 35
+    assert len(table) == 39
     for name in ("dice-mean-every-case", "dice-median-every-case", "gain-grows-dice",
                  "improved-resnet", "dice-resnet-all-data"):  # fmt: skip
         assert table.loc[name, "direction"] == "supported", name

@@ -72,7 +72,9 @@ def test_roc_of_several_seeds_is_their_vertical_average() -> None:
         np.testing.assert_allclose(np.trapezoid(y, x), means[-1])
         assert line.get_label() == f"{means[-1]:.2f}"
     assert ax.get_title() == f"mean AUC {np.mean(means):.2f}"
-    assert [text.get_text() for text in ax.texts] == ["random · 100%"]
+    below = " · ".join(f"{mean:.2f}" for mean in means)  # in the order of the legend
+    assert [text.get_text() for text in ax.texts] == [below, "random · 100%"]
+    assert ax.get_legend() is None
     assert ax.get_ylabel() == "resnet"
     assert [t.get_text() for t in figure.legends[0].get_texts()] == ["class 0", "class 1"]
     np.testing.assert_allclose(ax.lines[2].get_xydata(), [[0, 0], [1, 1]])  # chance
@@ -161,11 +163,23 @@ def test_panels_of_a_large_grid_and_a_missing_cell() -> None:
     figure = curves.roc(table[~missing])
     assert len(figure.axes) == 3 * 2 * 2
     assert figure.get_figwidth() <= style.WIDTH
-    assert [text.get_text() for ax in figure.axes for text in ax.texts] == [
+    texts = [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert [text for text in texts if not text.startswith("0.") and text != "1.00"] == [
         "random · 100%", "ImageNet · 100%", "random · 50%", "ImageNet · 50%", "no run",
     ]  # fmt: skip
     assert [ax.get_ylabel() for ax in figure.axes[::4]] == list(MANY)
     assert text_problems(figure) == []
+
+
+def test_no_panels_for_what_was_not_trained() -> None:
+    """Two of three encoders have random weights only: a row per condition, none of them empty."""
+    table = labels(MANY, fracs=(1.0, 0.5), seeds=1, n=12, classes=1)
+    figure = curves.roc(table[(table["init"] == "random") | (table["encoder"] == MANY[0])])
+    assert len(figure.axes) == 4 * 2
+    assert "no run" not in [text.get_text() for ax in figure.axes for text in ax.texts]
+    rows = [ax.get_ylabel().replace("\n", " · ") for ax in figure.axes[::2]]
+    assert rows[:2] == [f"{MANY[0]} · random", f"{MANY[0]} · ImageNet"]
+    assert len(figure.legends) == 1
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tlunet.data.checks.survey import survey
 from tlunet.data.readers import folder, severstal
 from tlunet.report.dataset.facts import Facts, sum_up
 from tlunet.report.dataset.page import document, headline
-from tlunet.report.dataset.pictures import Example, chosen, painted, shrunk
+from tlunet.report.dataset.pictures import Example, chosen, shrunk
 from tlunet.report.dataset.tables import classes, regions, split
 from tlunet.report.document import markdown
 
@@ -113,7 +113,7 @@ def test_a_users_folder_of_all_sizes_in_colour(tmp_path: Path, show: Run) -> Non
     assert "images have 2 sizes; training needs one: data.size=[32,32]" in page
     assert "a&lt;b" in page
     assert "a<b" not in page
-    assert "1 of 1 groups of duplicated images have conflicting labels" in page
+    assert "1 of 1 groups of near-duplicates have conflicting labels (2 images)" in page
 
 
 def test_masks_that_vanish_at_a_size(tmp_path: Path, show: Run) -> None:
@@ -168,7 +168,7 @@ def test_too_few_images_for_a_split_are_shown_all_the_same(tmp_path: Path) -> No
         for name in ("a.png", "b.png"):
             Image.fromarray(np.zeros((8, 8), np.uint8)).save(root / kind / name)
     found = sum_up(survey(folder.read(root, classes=["dent"])))
-    assert found.split is None
+    assert found.summary.split is None
     assert found.warnings[-1].startswith("no split: ")
     assert headline(found) == ["No image of this data set shows a defect."]
     assert "There are too few images for a split." in markdown.render(document(found))
@@ -199,15 +199,6 @@ def test_a_thin_defect_survives_shrinking() -> None:
     small = shrunk(Example(np.zeros((40, 4000), np.uint8), masks), 400)
     assert small.image.shape == (4, 400)
     assert small.masks[0].any(0).all()
-
-
-def test_masks_are_see_through_inside_and_framed() -> None:
-    layers = np.zeros((2, 20, 20), bool)
-    layers[0, 4:12, 4:12] = True
-    picture = painted(layers)
-    assert picture[0, 0].tolist() == [0, 0, 0, 0]
-    assert 0 < picture[8, 8, 3] < picture[4, 4, 3] == 255
-    assert picture[3, 8, :3].tolist() == [0, 0, 0]
 
 
 def test_the_real_sample(real: Path) -> None:

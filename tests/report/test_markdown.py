@@ -7,6 +7,9 @@ from tlunet.report.document.document import (
     Column,
     Document,
     Entry,
+    Fact,
+    Fold,
+    Group,
     Picture,
     Sample,
     Section,
@@ -17,7 +20,7 @@ from tlunet.report.document.document import (
 
 def image(k: int, difference: float | None) -> Sample:
     scores = {"a": 0.5, "b": 0.5 + difference} if difference is not None else {"a": None, "b": None}
-    return Sample(f"img_{k:02}|x.jpg", b"", (2, 3), ("",), {"a": ("",), "b": ("",)}, scores)
+    return Sample(f"img_{k:02}|x.jpg", b"", (2, 3), ("",), {"a": ("",), "b": ("",)}, scores, (2, 3))
 
 
 def browser(*differences: float | None) -> Browser:
@@ -77,7 +80,7 @@ def test_whole_document() -> None:
 - Both empty = 1.
 - **dice_image**: Mean \| images.
 
-<details>
+<details markdown="1">
 <summary><strong>Cells &amp; &lt;more&gt;</strong></summary>
 
 ![Dice \[all\]](../figures/fig%204.png)
@@ -85,6 +88,67 @@ def test_whole_document() -> None:
 *Dice \[all\]* Median red.
 
 - ⚠ **Warning** few seeds
+
+</details>
+"""
+    )
+
+
+def test_first_screen_groups_details_and_folds() -> None:
+    table = Table(
+        "Gain",
+        (Column("condition"), Column("ImageNet", is_number=True)),
+        ((Entry("a"), Entry("0.6", 0.6, is_best=True)), (Entry("b", note="1 seed"), Entry("0.2"))),
+        groups=(Group("Dice", 1), Group("M|LA", 1)),
+        details=Table("p & seeds", (Column("p"),), ((Entry("0.04"),),)),
+    )
+    document = Document(
+        "t", "s", ("It helps.",), (Alarm("few seeds"),),
+        (Section("Scores", (Fold("All <scores>", (table,)),), of="loss=A"),),
+        scope=("By 5%.",), lead=(Picture("forest", "Forest", "Right.", "<svg/>"),),
+        facts=(Fact("Commit", "a_b"),), files=("scores.csv",),
+    )  # fmt: skip
+    assert (
+        markdown.render(document)
+        == r"""# t
+
+s
+
+> **It helps.**
+
+By 5%.
+
+- ⚠ **Warning** few seeds
+
+![Forest](figures/forest.png)
+
+*Forest* Right.
+
+- Commit: a_b
+- Tables: [scores.csv](scores.csv)
+
+## loss=A: Scores
+
+<details markdown="1">
+<summary>All &lt;scores&gt;</summary>
+
+**Gain**
+
+| condition | ImageNet |
+| --- | ---: |
+| **Dice** |  |
+| a | **0.6** |
+| **M\|LA** |  |
+| b *1 seed* | 0.2 |
+
+<details markdown="1">
+<summary>p &amp; seeds</summary>
+
+| p |
+| --- |
+| 0.04 |
+
+</details>
 
 </details>
 """

@@ -16,9 +16,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Locator, Page, sync_playwright
 
 from tlunet.data import rle
+from tlunet.data.bits import resize_mask
+from tlunet.data.colours import OUTCOME_COLOURS, red_green_blue
+from tlunet.data.drawing import enlarged, outcomes, paint, zoom
 from tlunet.report.document import html as report
 from tlunet.report.document.document import (
     Alarm,
@@ -26,6 +29,8 @@ from tlunet.report.document.document import (
     Column,
     Document,
     Entry,
+    Fact,
+    Group,
     Picture,
     Sample,
     Section,
@@ -74,7 +79,8 @@ def sample(k: int, size: tuple[int, int]) -> Sample:
     if k % 8 == 7:
         scores = dict.fromkeys(scores)
     name = HOSTILE if k == 0 else f"strip_{k:03}.jpg"
-    return Sample(name, jpeg.getvalue(), size, tuple(map(rle.encode, truth)), predictions, scores)
+    runs = tuple(map(rle.encode, truth))
+    return Sample(name, jpeg.getvalue(), size, runs, predictions, scores, size)
 
 
 def picture(name: str, title: str, caption: str) -> Picture:
@@ -340,7 +346,7 @@ def test_browser_orders_turns_pages_and_changes_the_pair(
     tab = visit(file)
     gains = ranked(document, RANDOM, IMAGENET)
     assert names(tab) == gains[:10]
-    assert tab.locator(".where").first.text_content() == "page 1 of 3"
+    assert tab.locator(".where").first.text_content() == "page 1 of 3, 25 images"
     following = tab.get_by_role("button", name="Next").first
     following.click()
     assert names(tab) == gains[10:20]
@@ -367,39 +373,163 @@ def test_browser_orders_turns_pages_and_changes_the_pair(
     ]
 
 
-def test_painted_pixels_are_the_decoded_masks(
+def layers(image: Sample, runs: tuple[str, ...]) -> NDArray[np.bool_]:
+    """Masks (M, H, W) at the size at which the page paints them."""
+    masks = np.stack([rle.decode(code, image.size) for code in runs])
+    size = tuple(map(max, image.size, image.shown))
+    masks = np.stack([resize_mask(mask, size) for mask in masks])
+    return enlarged(masks, zoom(size[1]))
+
+
+def canvases(row: Locator) -> list[NDArray[np.uint8]]:
+    """Pixels (H, W, 4) of the masks in a row of pictures."""
+    urls = [canvas.evaluate("c => c.toDataURL()") for canvas in row.locator("canvas").all()]
+    files = [io.BytesIO(base64.b64decode(url.partition(",")[2])) for url in urls]
+    return [np.asarray(Image.open(file)) for file in files]
+
+
+@pytest.mark.parametrize("size", [(64, 400), (32, 64), (100, 1300)])
+@pytest.mark.parametrize("stretched", [False, True])
+def test_the_page_paints_the_pixels_of_the_package(
+    visit: Callable[..., Page], tmp_path: Path, size: tuple[int, int], stretched: bool
+) -> None:
+    """Two implementations, one way to draw: `tlunet.data.drawing` and browser.js."""
+    document = demo(size)
+    shown = (size[0] // 2, 2 * size[1]) if stretched else size
+    images = tuple(replace(i, shown=shown) for i in browser_of(document).images[:2])
+    browser = replace(browser_of(document), images=images)
+    sections = (Section("s", (browser,)),)
+    tab = visit(write(tmp_path / "page.html", replace(document, sections=sections)))
+    classes = [red_green_blue(colour) for colour in COLOURS]
+    kinds = [red_green_blue(colour) for colour in OUTCOME_COLOURS]
+    by_name = {image.image_id: image for image in images}
+    for view in ("classes", "outcomes"):
+        tab.get_by_label("Masks").select_option(view)
+        for row in tab.locator(".sample").all():
+            image = by_name[row.locator("h4").text_content()]
+            truth = layers(image, image.truth)
+            found = [layers(image, image.predictions[cell]) for cell in (RANDOM, IMAGENET)]
+            expected = [paint(truth, classes)]
+            if view == "classes":
+                expected += [paint(one, classes) for one in found]
+            else:
+                expected += [paint(outcomes(truth, one), kinds) for one in found]
+            painted = canvases(row)
+            assert len(painted) == 3
+            for ours, theirs in zip(painted, expected, strict=True):
+                assert ours.shape == theirs.shape
+                is_clear = theirs[..., 3] == 0
+                assert np.array_equal(ours[..., 3], theirs[..., 3])
+                # A canvas stores colours multiplied by their opacity.
+                near = np.abs(ours.astype(int) - theirs)[~is_clear]
+                assert near.max() <= 2
+    legend = tab.get_by_role("list", name="Outcomes").locator("li").all_text_contents()
+    assert legend == ["found", "missed", "false alarm"]
+
+
+def test_masks_switch_off(visit: Callable[..., Page], file: Path) -> None:
+    tab = visit(file)
+    assert tab.locator(".sample canvas").count() == 30
+    assert not tab.get_by_role("list", name="Outcomes").is_visible()
+    tab.get_by_label("Masks").select_option("nothing")
+    assert tab.locator(".sample canvas").count() == 0
+
+
+def test_the_dialog_shows_all_views_and_turns(visit: Callable[..., Page], file: Path) -> None:
+    tab = visit(file)
+    shown = names(tab)
+    tab.get_by_role("button", name=re.compile("^Enlarge .*, truth")).nth(8).click()
+    dialog = tab.get_by_role("dialog")
+    title = dialog.locator("#large-title")
+    assert title.text_content() == shown[8]
+    assert dialog.locator("figcaption").all_text_contents() == [
+        "image", "truth", RANDOM, IMAGENET,
+        f"{RANDOM}: found, missed, false alarm", f"{IMAGENET}: found, missed, false alarm",
+    ]  # fmt: skip
+    assert dialog.locator("canvas").count() == 5
+    for key, expected in (("ArrowRight", shown[9]), ("ArrowLeft", shown[8])):
+        tab.keyboard.press(key)
+        assert title.text_content() == expected
+    for _ in range(2):  # to the next page
+        tab.keyboard.press("ArrowRight")
+    assert tab.locator(".where").first.text_content() == "page 2 of 3, 25 images"
+    assert names(tab)[0] == title.text_content()
+    tab.keyboard.press("Escape")
+    assert not dialog.is_visible()
+
+
+def test_arrow_keys_turn_pages(visit: Callable[..., Page], file: Path) -> None:
+    tab = visit(file)
+    tab.get_by_role("button", name="Next").first.focus()
+    for key, page in (("ArrowRight", 2), ("ArrowRight", 3), ("ArrowRight", 3), ("ArrowLeft", 2)):
+        tab.keyboard.press(key)
+        assert tab.locator(".where").first.text_content() == f"page {page} of 3, 25 images"
+
+
+def changed(document: Document) -> Document:
+    """Three images: one whose second class is missed, one with a false alarm, one as it should."""
+    browser = browser_of(document)
+    none, some = "", "1 50"
+    truths = {"missed": (none, some, none, none), "false": (some, none, none, none)}
+    truths |= {"fine": (some, none, none, none), "clean": (none,) * 4}
+    found = truths | {"missed": (none,) * 4, "false": (some, none, some, none)}
+    images = []
+    for base, name in zip(browser.images, truths, strict=False):
+        predictions = dict.fromkeys((RANDOM, IMAGENET, FULL), truths[name])
+        predictions[RANDOM] = found[name]
+        scores = base.scores if name != "clean" else dict.fromkeys(base.scores)
+        images.append(replace(base, image_id=name, truth=truths[name], predictions=predictions,
+                              scores=scores))  # fmt: skip
+    section = Section("s", (replace(browser, images=tuple(images)),))
+    return replace(document, sections=(section,))
+
+
+def test_images_by_class_and_by_what_went_wrong(
+    visit: Callable[..., Page], tmp_path: Path, document: Document
+) -> None:
+    tab = visit(write(tmp_path / "page.html", changed(document)))
+    tab.get_by_label("Order").select_option("name")
+    choose, only = tab.locator("select.class"), tab.get_by_label("Only")
+    assert only.locator("option").all_text_contents() == [
+        "all images", f"missed by {RANDOM}", f"missed by {IMAGENET}",
+        f"false alarm of {RANDOM}", f"false alarm of {IMAGENET}",
+    ]  # fmt: skip
+    for m, wrong, expected in (
+        ("", "", ["clean", "false", "fine", "missed"]), ("0", "", ["false", "fine"]),
+        ("none", "", ["clean"]), ("", "missed-1", ["missed"]), ("1", "missed-1", ["missed"]),
+        ("0", "missed-1", []), ("", "missed-2", []), ("", "false-1", ["false"]),
+        ("2", "false-1", ["false"]), ("0", "false-1", []),
+    ):  # fmt: skip
+        choose.select_option(m)
+        only.select_option(wrong)
+        assert names(tab) == expected, (m, wrong)
+    assert tab.locator(".where").first.text_content() == "no such image"
+
+
+def test_the_address_holds_the_state(
     visit: Callable[..., Page], file: Path, document: Document
 ) -> None:
     tab = visit(file)
-    colours = np.array([[int(c[k : k + 2], 16) for k in (1, 3, 5)] for c in COLOURS])
-    by_name = {image.image_id: image for image in browser_of(document).images}
-    for row in tab.locator(".sample").all()[:2]:
-        image = by_name[row.locator("h4").text_content()]
-        expected = (image.truth, image.predictions[RANDOM], image.predictions[IMAGENET])
-        canvases = row.locator("canvas").all()
-        for canvas, runs in zip(canvases, expected, strict=True):
-            png = base64.b64decode(canvas.evaluate("c => c.toDataURL()").partition(",")[2])
-            painted = np.asarray(Image.open(io.BytesIO(png)))  # (H, W, 4), lossless
-            decoded = np.stack([rle.decode(code, image.size) for code in runs])  # (M, H, W)
-            rim = (painted[..., :3] == 0).all(-1)
-            np.testing.assert_array_equal((painted[..., 3] > 0) & ~rim, decoded.any(0))
-            alone = decoded.sum(0) == 1
-            distance = np.abs(painted[alone][:, None, :3] - colours).sum(-1)
-            np.testing.assert_array_equal(distance.argmin(1), decoded.argmax(0)[alone])
-
-
-def test_masks_switch_off_and_pictures_enlarge(visit: Callable[..., Page], file: Path) -> None:
-    tab = visit(file)
-    canvas = tab.locator(".sample canvas").first
-    assert canvas.is_visible()
+    assert "#" not in tab.url
+    tab.get_by_label("Compare").select_option("1")
+    tab.get_by_label("Order").select_option("loss")
+    tab.get_by_label("Masks").select_option("outcomes")
+    tab.get_by_role("button", name="Next").first.click()
+    assert tab.url.partition("#")[2] == "browser=1&pair=1&order=loss&view=outcomes&page=2"
     tab.get_by_role("button", name=re.compile("^Enlarge .*, truth")).first.click()
-    assert tab.get_by_role("dialog").locator("canvas").is_visible()
-    url = "c => c.toDataURL()"
-    assert tab.locator("dialog canvas").evaluate(url) == canvas.evaluate(url)
-    tab.keyboard.press("Escape")
-    assert not tab.locator("dialog").is_visible()
-    tab.get_by_label("masks").uncheck()
-    assert not canvas.is_visible()
+    assert "&image=" in tab.url
+    address, title = tab.url, tab.locator("#large-title").text_content()
+    other = visit(file)
+    other.goto(address)
+    assert other.get_by_role("dialog").is_visible()
+    assert other.locator("#large-title").text_content() == title
+    other.keyboard.press("Escape")
+    assert names(other) == names(tab) == ranked(document, IMAGENET, FULL)[::-1][10:20]
+    assert other.get_by_label("Masks").input_value() == "outcomes"
+    bad = visit(file)
+    bad.goto(file.as_uri() + "#browser=1&pair=9&page=99&image=nothing&order=<b>")
+    assert len(names(bad)) == 5  # the last page
+    assert bad.get_by_label("Order").input_value() == "gain"
 
 
 def test_pictures_lie_by_their_proportions(
@@ -444,17 +574,130 @@ def test_hostile_names_are_shown_and_do_nothing(visit: Callable[..., Page], file
     tab = visit(file)
     tab.get_by_label("Order").select_option("name")
     assert names(tab)[0] == HOSTILE
-    assert EVIL_CLASS.split()[0] in tab.locator(".legend li").last.text_content()
+    assert EVIL_CLASS.split()[0] in tab.locator(".legend li").nth(3).text_content()
     assert tab.evaluate("window.hacked") is None
     assert tab.locator("script").count() == 2  # the images' data and the page's own
     assert not tab.locator("img[onerror]").count()
 
 
 def test_nothing_scrolls_sideways_on_a_phone(visit: Callable[..., Page], file: Path) -> None:
-    tab = visit(file, width=360)
-    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert tab.locator(".table .scroll").nth(1).evaluate("e => e.scrollWidth > e.clientWidth")
-    assert tab.locator(".table .scroll").nth(1).get_attribute("tabindex") == "0"
+    for width in (360, 390):
+        tab = visit(file, width=width)
+        tab.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        boxes = tab.locator("main .scroll, header .scroll").all()
+        assert all(box.evaluate("e => e.scrollWidth <= e.clientWidth") for box in boxes)
+    # A row is a card: every entry below the name of its column.
+    entry = tab.locator("td[data-label=Dice]").first
+    assert entry.evaluate("e => getComputedStyle(e, '::before').content") == '"Dice"'
+    assert not tab.locator("thead").first.is_visible()
+    card = tab.locator(".card").first
+    card.click()  # a figure grows to its own size, and scrolls
+    assert card.evaluate("e => e.scrollWidth > e.clientWidth")
+    assert card.get_attribute("tabindex") == "0"
+
+
+GROUPED = Table(
+    "Gain",
+    (Column("condition"), Column("ImageNet", is_number=True), Column("random", is_number=True)),
+    (
+        (Entry("a · 100%"), Entry("0.6 [0.5, 0.7]", 0.6, is_best=True), Entry("0.40", 0.4)),
+        (Entry("b_50%"), Entry("0.9", 0.9), Entry("−0.1", -0.1, note="one seed")),
+        (Entry("c"), Entry("0.2", 0.2), Entry("–")),
+    ),
+    foot=((Entry("never finds a defect"), Entry("0.0", 0.0), Entry("0.0", 0.0)),),
+    groups=(Group("Dice", 2), Group("MLA", 1)),
+    details=Table(
+        "Details: p",
+        (Column("condition"), Column("p", is_number=True)),
+        ((Entry("a"), Entry("0.04")),),
+    ),
+)
+
+
+def only(part: Table) -> Document:
+    return Document("t", "s", (), sections=(Section("s", (part,)),))
+
+
+def test_groups_sort_each_for_itself(visit: Callable[..., Page], tmp_path: Path) -> None:
+    tab = visit(write(tmp_path / "page.html", only(GROUPED)))
+    table = tab.locator("table").first
+    first = "tbody th"
+    assert table.locator(first).all_text_contents() == ["Dice", "a · 100%", "b_50%", "MLA", "c"]
+    table.get_by_role("button", name="ImageNet").click()
+    assert table.locator(first).all_text_contents() == ["Dice", "b_50%", "a · 100%", "MLA", "c"]
+    best = table.locator("td strong")
+    assert best.all_text_contents() == ["0.6"]
+    assert table.locator(".note").text_content().strip() == "one seed"
+    details = tab.locator("details.more")
+    assert not details.get_by_text("0.04").is_visible()
+    details.locator("summary").first.click()
+    assert details.get_by_text("0.04").is_visible()
+
+
+def test_groups_that_do_not_cover_the_rows_are_an_error() -> None:
+    with pytest.raises(ValueError, match="groups of 2 rows for 3 rows"):
+        report.render(only(replace(GROUPED, groups=(Group("Dice", 2),))))
+
+
+MARKDOWN = r"""
+| condition | ImageNet | random |
+| --- | ---: | ---: |
+| Dice |  |  |
+| a · 100% | 0.6 [0.5, 0.7] | 0.40 |
+| b\_50% | 0.9 | −0.1 one seed |
+| MLA |  |  |
+| c | 0.2 | – |
+| never finds a defect | 0.0 | 0.0 |
+"""
+LATEX = r"""
+\begin{tabular}{lrr}
+\toprule
+condition & ImageNet & random \\
+\midrule
+\multicolumn{3}{l}{\textbf{Dice}} \\
+a $\cdot$ 100\% & 0.6 [0.5, 0.7] & 0.40 \\
+b\_50\% & 0.9 & $-$0.1 one seed \\
+\midrule
+\multicolumn{3}{l}{\textbf{MLA}} \\
+c & 0.2 & -- \\
+never finds a defect & 0.0 & 0.0 \\
+\bottomrule
+\end{tabular}
+"""
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("Markdown", MARKDOWN), ("LaTeX", LATEX)])
+def test_a_table_is_copied(
+    visit: Callable[..., Page], tmp_path: Path, kind: str, expected: str
+) -> None:
+    tab = visit(write(tmp_path / "page.html", only(GROUPED)))
+    tab.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    tab.get_by_role("button", name=kind).first.click()
+    tab.wait_for_function("window.copied")
+    assert tab.evaluate("window.copied") == expected.strip()
+
+
+def test_the_first_screen(visit: Callable[..., Page], tmp_path: Path) -> None:
+    """Answer, scope, the most severe warning, figure and facts, before anything else."""
+    document = replace(
+        demo(),
+        scope=("Difference +0.22, 3 seeds.",),
+        lead=(picture("forest", "Forest", "Right is better."),),
+        facts=(Fact("Trained on", "strips"), Fact("Commit", "abc")),
+        files=("scores.csv",),
+    )
+    tab = visit(write(tmp_path / "page.html", document))
+    header = tab.locator("header")
+    assert header.locator(".scope").text_content() == "Difference +0.22, 3 seeds."
+    assert header.locator("svg").is_visible()
+    shown = [item.is_visible() for item in header.locator(".alarms li").all()]
+    assert shown == [True, False]
+    header.get_by_text("1 more warning").click()
+    assert header.get_by_text("2 of 24 cells failed").is_visible()
+    assert header.locator(".facts dt").all_text_contents() == ["Trained on", "Commit", "Tables"]
+    assert header.locator(".facts dd").all_text_contents()[:2] == ["strips", "abc"]
+    assert header.get_by_role("link", name="scores.csv").get_attribute("href") == "scores.csv"
 
 
 LOW_CONTRAST = """() => {

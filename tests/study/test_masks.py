@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from tlunet.data.batches import pack_bits
 from tlunet.data.rle import decode
 from tlunet.runs.masks import read_masks
 from tlunet.study.training.callbacks.masks import PredictedMasks
@@ -17,7 +18,7 @@ def test_every_predicted_mask_comes_back(tmp_path: Path) -> None:
     kept = PredictedMasks()
     for rows in ([3, 4], [0, 1, 2]):  # batches come in any order
         batch = {"index": torch.tensor([10 + r for r in rows])}
-        kept.on_test_batch_end(None, None, {"masks": masks[rows]}, batch, 0)
+        kept.on_test_batch_end(None, None, {"bits": pack_bits(masks[rows])}, batch, 0)
     table = kept.table([f"{i}.jpg" for i in range(20)])
     table.to_parquet(tmp_path / "test_masks.parquet")
     found = read_masks(tmp_path)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,12 +18,15 @@ from omegaconf import OmegaConf
 
 from tlunet.data.augment import Augment
 from tlunet.data.batches import EpochOrder
+from tlunet.errors import ConfigError
 from tlunet.machine.device import Hardware
 from tlunet.machine.files import read_json
 from tlunet.model.network import TLUNet
 from tlunet.model.scores import per_image
 from tlunet.model.task import DefectTask
 from tlunet.runs.data import datamodule
+from tlunet.study.training import processes, run
+from tlunet.study.training.signals import Stopping
 from tlunet.study.training.trainer import make_trainer
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +64,47 @@ def test_every_image_of_an_evaluation_is_counted_once(number: int) -> None:
             counted += own.tolist()
             assert {tuple(own[i : i + 4]) for i in range(0, len(own), 4)} <= runs
     assert sorted(counted) == rows.tolist()
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
+    """Two fake GPUs, and what was called in which order."""
+    found: list[tuple[str, object]] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda k: found.append(("set_device", k)))
+    monkeypatch.setattr(processes, "_join", lambda *place: found.append(("join", place[0])))
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "")  # restored afterwards
+    return found
+
+
+@pytest.mark.parametrize("accelerator", ["auto", "cuda", "cpu"])
+def test_a_rank_takes_its_gpu_before_anything_else(
+    calls: list[tuple[str, object]], accelerator: str
+) -> None:
+    def work(config: dict[str, Any], stopping: Stopping) -> None:
+        calls.append(("work", config["trainer"]["accelerator"]))
+
+    processes._child(1, 2, 0, work, {"trainer": {"accelerator": accelerator}}, None)
+    first = [] if accelerator == "cpu" else [("set_device", 1)]
+    assert calls == [*first, ("join", 1), ("work", accelerator)]
+
+
+def test_so_does_a_rank_that_slurm_started(
+    calls: list[tuple[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resolve(cfg: Any) -> None:
+        calls.append(("resolve", None))
+        raise ConfigError("far enough")
+
+    monkeypatch.setattr(run, "resolve", resolve)
+    cfg = OmegaConf.create({"trainer": {"accelerator": "auto"}})
+    assert run.run_cell(cfg) is None
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    monkeypatch.setenv("SLURM_LOCALID", "1")
+    assert run.run_cell(cfg) is None
+    assert calls == [("resolve", None), ("set_device", 1), ("resolve", None)]
 
 
 @pytest.fixture(scope="module", params=["32-true", "bf16-mixed"])

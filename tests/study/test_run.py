@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,10 @@ def ended_well(
     assert "SYNTHETIC DATA" in done.stdout
     assert "They are not steel" in done.stdout
     folders = [p.parent for p in (cwd / "runs/synthetic").glob("*/status.json")]
+    n = len(folders)
+    for k in range(1, n + 1):  # start, one epoch, end
+        assert len(re.findall(rf"^[✓ ]*\[{k}/{n}\] \w+ · ", done.stdout, re.M)) >= 3
+    assert "\x1b" not in done.stdout
     assert sorted(f.name.rpartition("-")[0] for f in folders) == sorted(
         f"{e}-{i}-{f}-s0" for e in encoders for i in ("random", "synthetic")
         for f in (1.0, 0.5)

@@ -20,6 +20,7 @@ from wandb_server import KEY, WandbServer, serve_wandb
 
 # wandb-workspaces 0.4 declares its fields in pydantic 1 style.
 pytestmark = pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
+ANSWER = "ImageNet weights raise Dice from 0.3 to 0.4, by +0.1 [+0.05, +0.15]."
 LOGGER = {"name": "wandb", "project": "tlunet", "mode": "auto"}
 
 
@@ -30,6 +31,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     for file in study.glob("*/config.yaml"):
         file.write_text(file.read_text() + f"logger: {json.dumps(LOGGER)}\n")
+    (study / "report.html").write_text("<html>")
+    (study / "answer.md").write_text(ANSWER.replace("[", "\\[") + "\n\nAnd the rest.\n")
+    (study / "figures").mkdir()
+    for name in ("forest", "figure_4"):
+        (study / f"figures/{name}.png").touch()
     return study
 
 
@@ -78,6 +84,28 @@ def check_layout(spec: Any) -> None:
     assert '"test/roc_table"' in json.dumps(spec)
 
 
+def texts(block: Any) -> str:
+    return "".join(map(str, every(block, "text")))
+
+
+def check_opening(workspace: Any, report: Any, study: Path) -> None:
+    """Answer, forest plot, where the report is: in this order, before anything else."""
+    where = str(study.resolve() / "report.html")
+    first, grid, rest, place, *_ = [block for block in report["spec"]["blocks"] if texts(block) or
+                                    every(block, "mediaKeys")]  # fmt: skip
+    assert texts(first) == ANSWER
+    assert every(grid, "mediaKeys") == [["figures/forest"]]
+    assert texts(rest) == "And the rest."
+    assert where in texts(place)
+    assert "the artifact report-grid of this project" in texts(place)
+    section = workspace["spec"]["section"]["panelBankConfig"]["sections"][0]
+    assert section["name"] == "Answer"
+    [shown] = every(section, "value")
+    assert shown.startswith("**ImageNet weights raise Dice from 0.3 to 0.4, by +0.1 \\[+0.05,")
+    assert where in shown
+    assert every(section, "mediaKeys") == [["figures/forest"]]
+
+
 def test_the_specification_is_written_without_a_network(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +114,7 @@ def test_the_specification_is_written_without_a_network(
     done = run(str(study), "--dry-run", str(file))
     assert done.exit_code == 0, done.output
     spec = json.loads(file.read_text())
+    check_opening(spec["workspace"], spec["report"], study)
     for name in ("workspace", "report"):
         check_layout(spec[name])
         filters = [json.dumps(found) for found in every(spec[name], "filters")]

@@ -131,6 +131,19 @@ def test_online_an_epoch_is_a_row(
     assert_no_key(cell.folder)
 
 
+def test_a_key_that_was_pasted_with_its_newline(
+    server: WandbServer, cell: Cell, capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("WANDB_API_KEY", f"{KEY}\n")
+    cell.config["logger"]["entity"] = "team"
+    log(cell, ROWS)
+    run = only_run(server)
+    assert_complete(run, cell)
+    assert run.about["entity"] == "team"
+    assert capfd.readouterr().out == ""
+
+
 @pytest.mark.slow
 def test_a_resumed_cell_goes_on_in_its_run_and_a_forced_one_begins_another(
     server: WandbServer, cell: Cell
@@ -247,6 +260,9 @@ def test_a_died_process_of_wandb_does_no_harm(
         ("auto", {"WANDB_MODE": "online"}, "W&B needs a login (wandb login)"),
         ("online", {}, "W&B needs a login (wandb login)"),
         ("auto", {"WANDB_MODE": "offline", "WANDB_API_KEY": KEY}, None),
+        ("auto", {"WANDB_MODE": " Offline\n", "WANDB_API_KEY": KEY}, None),
+        ("auto", {"WANDB_MODE": "never"}, "W&B does not accept its settings ("),
+        ("auto", {"WANDB_BASE_URL": "https://wandb.ai"}, "W&B does not accept its settings ("),
         ("offline", {"WANDB_API_KEY": KEY}, None),
     ],
 )

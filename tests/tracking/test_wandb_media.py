@@ -13,8 +13,11 @@ import pytest
 from PIL import Image
 
 from studies import CLASSES, write_grid
+from tlunet.data.bits import class_masks
+from tlunet.data.drawing import compared
 from tlunet.model.curves import roc_points
 from tlunet.model.scores import flatten, roc_auc
+from tlunet.runs.masks import masks_of, read_masks
 from tlunet.tracking.open import open_logger
 from tlunet.tracking.wandb.media import choose
 from tlunet.tracking.wandb.report import log_report
@@ -64,7 +67,7 @@ def study(environment: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (study / name).write_text(f"of {name}")
     pd.DataFrame({"block": ["a"], "score": [0.5], "low": [None]}).to_csv(study / "scores.csv")
     (study / "figures").mkdir()
-    for name in ("figure_4", "figure_8"):
+    for name in ("figure_4", "forest"):
         Image.new("RGB", (40, 20)).save(study / f"figures/{name}.png")
     log_report(study, OFFLINE)
     return study
@@ -154,6 +157,21 @@ def test_images_have_masks_with_names(record: OfflineRun, cell: Cell) -> None:
         shown = pixels(cell, kinds["truth"]["path"])
         assert np.array_equal(shown == 0, truth == 0)
         assert "prediction" in kinds
+        found = masks_of(read_masks(cell.folder) or {}, row["image_id"], 4, (16, 32))
+        steel = np.asarray(cell.data.pack.images[ids.index(row["image_id"])])
+        drawn = compared(steel, class_masks(truth, 4), found)
+        assert drawn.shape == (256, 3 * 512 + 12, 3)
+        differences = [np.abs(one.astype(int) - drawn).mean() for one in pictures_of(record)]
+        assert min(d for d in differences) < 6  # a JPEG
+        assert len(differences) == 4
+
+
+def pictures_of(record: OfflineRun) -> list[np.ndarray]:
+    """The images of the table with masks drawn on them."""
+    entries = [files for *_, files, _ in record.artifacts["run_table"]]
+    paths = [path for files in entries for name, path in files.items() if name.endswith(".jpg")]
+    shown = [np.asarray(Image.open(name)) for name in paths]
+    return [one for one in shown if one.shape == (256, 3 * 512 + 12, 3)]
 
 
 def test_artifacts_are_the_files_of_the_run_folder(record: OfflineRun, cell: Cell) -> None:
@@ -176,8 +194,10 @@ def test_a_report_is_made_from_its_cells(study: Path) -> None:
     [path] = study.glob("wandb/offline-run-*/*.wandb")
     record = read_record(path)
     assert (record.about["group"], record.about["job_type"]) == ("grid", "report")
-    assert {"figures/figure_4", "figures/figure_8", "tables/scores"} <= set(record.summary)
+    assert {"figures/figure_4", "figures/forest", "tables/scores"} <= set(record.summary)
     assert record.summary["answer"] == "of answer.md"
+    assert str(study.resolve() / "report.html") in record.summary["report"]
+    assert record.about["notes"] == f"**of answer.md**\n\n{record.summary['report']}"
     assert len(record.artifacts["results"]) == 2
     assert all(is_input for *_, is_input in record.artifacts["results"])
     [(name, _, files, is_input)] = record.artifacts["report"]

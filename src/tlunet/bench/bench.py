@@ -1,33 +1,32 @@
 """``tlunet bench``: measures the speed of one encoder, size and batch, as one record."""
 
-import platform
 import re
 import statistics
-import time
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from rich.table import Table
 
 from tlunet.bench import ceilings, sides
-from tlunet.bench.commands import pack_building, start_up
-from tlunet.bench.turns import Side, ratios, take_turns
-from tlunet.data.batches import channels_first
+from tlunet.bench.about import about
+from tlunet.bench.commands import pack_building, real_cell, start_up
+from tlunet.bench.inference import inference
+from tlunet.bench.turns import Side, earned_at, ratios, take_turns
 from tlunet.data.datamodule import DefectDataModule
-from tlunet.deploy.predict import Predictor
 from tlunet.errors import ConfigError
 from tlunet.machine.device import Hardware
-from tlunet.machine.memory import keep_freed_memory
-from tlunet.machine.versions import PACKAGES, commit
 from tlunet.model.memory import forward_flops
-from tlunet.model.network import TLUNet, check_encoder, library_network
+from tlunet.model.network import check_encoder, library_network
 
-OURS, PLAIN, AMP = "tlunet", "plain recipe", "plain recipe, AMP"
+OURS, PLAIN, AMP, TUNED = "tlunet", "plain recipe", "plain recipe, AMP", "plain recipe, tuned"
+COMPILED = "torch.compile"
+RECIPES = (PLAIN, AMP, TUNED)
+#: What ``tlunet bench --only`` can measure.
+PARTS = ("training", "evaluation", "inference", "stages", "packs", "cell", "commands")
 TRAINING = 3  # FLOPs of training relative to the forward pass, by convention
 
 
@@ -45,6 +44,8 @@ class Plan:
         warmup: untimed steps before them; on a GPU enough to use up the batches that the recipe's
             workers have prefetched.
         variants: variants to run in addition, from :data:`VARIANTS`.
+        only: parts to measure, from :data:`PARTS`; training is always measured.
+        recipes: forms of the plain recipe to compare with, from :data:`RECIPES`.
     """
 
     encoder: str
@@ -55,6 +56,8 @@ class Plan:
     steps: int = 2
     warmup: int = 1
     variants: tuple[str, ...] = ()
+    only: tuple[str, ...] = PARTS
+    recipes: tuple[str, ...] = RECIPES
 
     @classmethod
     def of(
@@ -66,18 +69,23 @@ class Plan:
         batch_size: int | None = None,
         rounds: int = 5,
         steps: int | None = None,
+        warmup: int | None = None,
         strips: int | None = None,
         variants: tuple[str, ...] = (),
+        only: tuple[str, ...] = (),
+        recipes: tuple[str, ...] = RECIPES,
     ) -> Self:
         """Make a plan from command-line options; defaults depend on the hardware.
 
         Raises:
-            ConfigError: an invalid size, or an unknown variant or encoder.
+            ConfigError: an invalid size, or an unknown variant, part or encoder.
         """
         if not (found := re.fullmatch(r"(\d+)[x×](\d+)", size)):
             raise ConfigError(f"--size {size}: expected height x width, such as 256x1600")
         if unknown := sorted(set(variants) - set(VARIANTS)):
             raise ConfigError(f"--variant {', '.join(unknown)}: expected {', '.join(VARIANTS)}")
+        if unknown := sorted(set(only) - set(PARTS)):
+            raise ConfigError(f"--only {', '.join(unknown)}: expected {', '.join(PARTS)}")
         height, width = int(found[1]), int(found[2])
         check_encoder(encoder, 4, (height, width))
         is_gpu = machine.accelerator == "cuda"
@@ -90,8 +98,10 @@ class Plan:
             strips or batch * (128 if is_gpu else 16),
             rounds,
             steps or (200 if is_gpu else 2),
-            40 if is_gpu else 1,
+            warmup or (40 if is_gpu else 1),
             variants,
+            only or PARTS,
+            recipes,
         )
 
 
@@ -117,7 +127,7 @@ def measure(
     compared = _sides(data, plan, machine)
     take_turns(
         compared, rounds=plan.rounds, steps=plan.steps, warmup=plan.warmup,
-        accelerator=machine.accelerator, progress=say,
+        accelerator=machine.accelerator, evaluates="evaluation" in plan.only, progress=say,
     )  # fmt: skip
     gflop = forward_flops(library_network(encoder, len(data.pack.classes)), (1, 3, *size)) / 1e9
     peak, bandwidth = ceilings.matrix_peak(machine), ceilings.copy_bandwidth(machine)
@@ -135,26 +145,48 @@ def measure(
         "warmup": plan.warmup,
         "residency": "gpu" if data.lives_on(machine.device) else "memmap",
         "images_per_second": statistics.median(ours.images),
-        "eval_images_per_second": statistics.median(ours.eval_images),
         "mpixel_per_second": statistics.median(ours.images) * pixels / 1e6,
         "tflop_per_second": statistics.median(ours.images) * TRAINING * gflop / 1e3,
-        "share_of_peak": statistics.median(ours.images) * TRAINING * gflop * 1e9 / peak,
+        "model_flop_utilisation": statistics.median(ours.images) * TRAINING * gflop * 1e9 / peak,
         "waiting": statistics.median(ours.waiting),
         "peak_memory": statistics.median(ours.peak),
         "forward_gflop": gflop,
         "matrix_peak_tflop": peak / 1e12,
         "copy_gbyte": bandwidth / 1e9,
-        "sides": {side.name: _turns(side, ours) for side in compared},
-        "inference": inference(data, encoder, machine, plan.rounds),
-        "stages": ceilings.stages(data, encoder, machine, peak, bandwidth),
-        "pack_building": pack_building(data.dataset.root),
-        "start_up": start_up(),
-    }
-    for name, key in ((PLAIN, f"ratio_{named}"), (AMP, f"ratio_{named}_amp")):
+        "sides": {side.name: _turns(side, ours, batch_size) for side in compared},
+    } | _others(data, plan, machine, peak, bandwidth, say)
+    if "evaluation" in plan.only:
+        record["eval_images_per_second"] = statistics.median(ours.eval_images)
+    for name, suffix in ((PLAIN, ""), (AMP, "_amp"), (TUNED, "_tuned")):
         if name in record["sides"]:
-            what = f"{key}_{encoder}_{size[0]}x{size[1]}"
+            what = f"ratio_{named}{suffix}_{encoder}_{size[0]}x{size[1]}"
             record[what] = record["sides"][name]["ours_faster"]["median"]
     return record | about(machine)
+
+
+def _others(
+    data: DefectDataModule,
+    plan: Plan,
+    machine: Hardware,
+    peak: float,
+    bandwidth: float,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Measure everything but training and evaluation, part by part."""
+    found: dict[str, Any] = {}
+    if "inference" in plan.only:
+        found["inference"] = inference(data, plan.encoder, machine, plan.rounds)
+    if "stages" in plan.only:
+        found["stages"] = ceilings.stages(data, plan.encoder, machine, peak, bandwidth)
+    if "packs" in plan.only:
+        found["pack_building"] = pack_building(data.dataset.root)
+    with tempfile.TemporaryDirectory() as runs:
+        study = None
+        if "cell" in plan.only and (cell := real_cell(data, plan.encoder, machine, Path(runs))):
+            found["cell"], study = cell, Path(runs) / "bench"
+        if "commands" in plan.only:
+            found["start_up"] = start_up(study=study, say=say)
+    return found
 
 
 #: Changes to the default path that ``tlunet bench --variant`` can measure.
@@ -166,10 +198,11 @@ VARIANTS = (
 def _sides(data: DefectDataModule, plan: Plan, machine: Hardware) -> list[Side]:
     encoder = plan.encoder
     found = [sides.ours(OURS, data, encoder, machine)]
-    if sides.has_recipe():
-        found.append(sides.plain(PLAIN, data, encoder, machine, "32-true"))
-        if machine.precision == "bf16-mixed":  # elsewhere bf16 is emulated and far slower
-            found.append(sides.plain(AMP, data, encoder, machine, "bf16-mixed"))
+    for name in plan.recipes if sides.has_recipe() else ():
+        if name == AMP and machine.precision != "bf16-mixed":
+            continue  # bf16 is emulated and far slower
+        precision = {PLAIN: "32-true", AMP: "bf16-mixed", TUNED: machine.precision}[name]
+        found.append(sides.plain(name, data, encoder, machine, precision, tuned=name == TUNED))
     is_last = machine.is_channels_last
     for variant in plan.variants:
         name, changed, running = {
@@ -180,7 +213,7 @@ def _sides(data: DefectDataModule, plan: Plan, machine: Hardware) -> list[Side]:
             ),
             "decoder": ("the library's decoder", {"library_decoder": True}, machine),
             "memory": ("freed memory given back", {"keep_freed": False}, machine),
-            "compile": ("torch.compile", {}, replace(machine, compile=True)),
+            "compile": (COMPILED, {}, replace(machine, compile=True)),
             "compile_encoder": ("torch.compile: encoder", {"compiled": ("encoder",)}, machine),
             "compile_decoder": ("torch.compile: decoder", {"compiled": ("decoder",)}, machine),
             "compile_heads": (
@@ -193,90 +226,36 @@ def _sides(data: DefectDataModule, plan: Plan, machine: Hardware) -> list[Side]:
     return found
 
 
-def _turns(side: Side, ours: Side) -> dict[str, Any]:
-    return {
+def _turns(side: Side, ours: Side, batch_size: int) -> dict[str, Any]:
+    found = {
         "images_per_second": side.images,
-        "eval_images_per_second": side.eval_images,
         "waiting": side.waiting,
         "peak_memory": side.peak,
+        "first_step_seconds": side.first,
         "ours_faster": ratios(ours.images, side.images),
-        "ours_faster_in_evaluation": ratios(ours.eval_images, side.eval_images),
     }
-
-
-def inference(
-    data: DefectDataModule, encoder: str, machine: Hardware, rounds: int
-) -> dict[str, Any]:
-    """Compare strips per second of the predictor and of the unchanged library network.
-
-    They take turns. Both receive the same uint8 strips on the host and return probabilities; the
-    library's network runs in float32, channels first, under ``torch.inference_mode``.
-    """
-    M, batch_size = len(data.pack.classes), data.eval_batch_size
-    network = TLUNet(encoder, M, data.mean, data.std)
-    predictor = Predictor(
-        network, data.pack.classes, device=machine.device, precision=machine.precision,
-        batch_size=batch_size,
-    )  # fmt: skip
-    eager = library_network(encoder, M).to(machine.device).eval()
-    images = channels_first(np.array(data.pack.images[:batch_size]))
-
-    @torch.inference_mode()
-    def as_it_is() -> tuple[torch.Tensor, torch.Tensor]:
-        x = (images.to(machine.device).float() - data.mean[0]) / data.std[0]
-        masks, labels = eager(x.expand(-1, 3, -1, -1))
-        return masks.sigmoid(), labels.sigmoid()
-
-    speeds: dict[str, list[float]] = {"predictor": [], "eager_smp": []}
-    for _ in range(rounds):
-        for name, run, keep in (
-            ("predictor", lambda: predictor.probabilities(images), True),
-            ("eager_smp", as_it_is, False),
-        ):
-            keep_freed_memory(keep)
-            seconds = ceilings.median_seconds(run, machine, repeats=2)
-            speeds[name].append(len(images) / seconds)
-    return {**speeds, "predictor_faster": ratios(speeds["predictor"], speeds["eager_smp"])}
-
-
-def about(machine: Hardware) -> dict[str, Any]:
-    """Hardware and versions for a record."""
-    packages = [*PACKAGES, "albumentations", "opencv-python-headless"]
-    return {
-        "hardware": {
-            "accelerator": machine.accelerator,
-            "name": machine.name,
-            "precision": machine.precision,
-            "memory_format": str(machine.memory_format).removeprefix("torch."),
-            "threads": machine.threads,
-            "compile": machine.compile,
-            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-            "cuda": torch.version.cuda if machine.accelerator == "cuda" else None,
-        },
-        "python": platform.python_version(),
-        "versions": {p: version(p) for p in packages if _is_installed(p)},
-        "date": time.strftime("%Y-%m-%d"),
-        **commit(),
-    }
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        version(package)
-    except PackageNotFoundError:
-        return False
-    return True
+    if side.eval_images:
+        found |= {
+            "eval_images_per_second": side.eval_images,
+            "ours_faster_in_evaluation": ratios(ours.eval_images, side.eval_images),
+        }
+    if side.name.startswith(COMPILED):
+        found["earned_at_step"] = earned_at(side, ours, batch_size)
+    return found
 
 
 def file_name(record: dict[str, Any]) -> str:
-    """File name of a record: device, encoder, size.
+    """File name of a record: device, bf16 on a CPU that has it, encoder, size.
 
-    >>> file_name({"hardware": {"accelerator": "cpu", "name": "AMD EPYC"}, "encoder": "resnet18",
-    ...            "size": [64, 400]})
+    >>> cpu = {"accelerator": "cpu", "name": "AMD EPYC", "precision": "32-true"}
+    >>> file_name({"hardware": cpu, "encoder": "resnet18", "size": [64, 400]})
     'cpu-amd-epyc-resnet18-64x400.json'
     """
     machine = record["hardware"]
-    parts = [machine["accelerator"], machine["name"], record["encoder"]]
+    # One model name can stand for CPUs with and without bf16 instructions.
+    has_bf16 = machine["accelerator"] == "cpu" and machine["precision"] == "bf16-mixed"
+    bf16 = ["bf16"] if has_bf16 else []
+    parts = [machine["accelerator"], machine["name"], *bf16, record["encoder"]]
     slug = re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
     return f"{slug}-{record['size'][0]}x{record['size'][1]}.json"
 
@@ -285,19 +264,20 @@ def show(found: Sequence[dict[str, Any]]) -> Table:
     """Show the records of one call as a table for the console."""
     out = Table(
         title="Training speed, compared with the plain recipe", title_justify="left",
-        caption="Medians; ratio: per round, median (min–max). Of peak: fraction of the matrix "
-        "peak measured in the same process.", caption_justify="left",
+        caption="Medians; ratio: per round, median (min–max). MFU: model-FLOP utilisation, the "
+        "fraction of the matrix peak measured in the same process.", caption_justify="left",
     )  # fmt: skip
     for head in (
         "",
         "images/s",
         "Mpixel/s",
         "TFLOP/s",
-        "of peak",
+        "MFU",
         "waiting",
         "GiB",
         "plain",
         "ratio",
+        "tuned",
     ):
         out.add_column(head, justify="right" if head else "left", no_wrap=True)
     for record in found:
@@ -308,10 +288,14 @@ def show(found: Sequence[dict[str, Any]]) -> Table:
             f"{record['images_per_second']:.3g}",
             f"{record['mpixel_per_second']:.3g}",
             f"{record['tflop_per_second']:.3g}",
-            f"{record['share_of_peak']:.0%}",
+            f"{record['model_flop_utilisation']:.0%}",
             f"{record['waiting']:.1%}",
             f"{record['peak_memory'] / 2**30:.1f}",
             f"{statistics.median(plain['images_per_second']):.3g}" if plain else "–",
-            "{median:.2f} ({min:.2f}–{max:.2f})".format(**plain["ours_faster"]) if plain else "–",
+            *(_ratio(record["sides"].get(side)) for side in (PLAIN, TUNED)),
         )
     return out
+
+
+def _ratio(side: dict[str, Any] | None) -> str:
+    return "{median:.2f} ({min:.2f}–{max:.2f})".format(**side["ours_faster"]) if side else "–"

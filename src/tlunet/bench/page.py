@@ -10,6 +10,9 @@ A block names the folder of the records, relative to the document:
     <!-- variants results -->     alternatives to the default path
     <!-- packs results -->        pack building
     <!-- commands results -->     commands that should respond immediately
+    <!-- starts results -->       first steps, and when compilation has paid for itself
+    <!-- cells results -->        a whole cell, with callbacks and epoch ends
+    <!-- gpu results/gpu.jsonl --> the stages of benchmarks/gpu.sh
     <!-- machines results -->     hardware and versions
     <!-- table results/FILE.json rows -->  a list of rows in a JSON file, unchanged
     <!-- end -->
@@ -18,84 +21,87 @@ A block names the folder of the records, relative to the document:
 import json
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from tlunet.bench.bench import AMP, OURS, PLAIN
+from tlunet.bench.bench import AMP, COMPILED, OURS, PLAIN, TUNED
+from tlunet.bench.gpu_page import gpu
+from tlunet.bench.tables import (
+    NOTHING,
+    Record,
+    on,
+    ratio,
+    records,
+    speed,
+    strips,
+    table,
+    text,
+    what,
+)
 from tlunet.report.render import main
 
-Record = dict[str, Any]
 SIDES = ("eager", "predict", "onnxruntime")  # of benchmarks/inference.py
-
-
-def records(folder: Path) -> list[Record]:
-    """Read the records of ``tlunet bench`` in a folder, sorted by device, encoder and size."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-    found = [record for record in found if "sides" in record]
-    return sorted(found, key=lambda r: (r["hardware"]["name"], r["encoder"], r["size"]))
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Format a Markdown table; all but the first `left` columns are right-aligned."""
-    rules = ["---"] * left + ["---:"] * (len(heads) - left)
-    lines = [heads, rules, *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def training(folder: Path) -> str:
     """Training: one row per record with images/s, hardware use, and ratios to the plain recipe."""
     heads = [
-        "encoder, strips, batch", "images/s", "Mpixel/s", "TFLOP/s", "of peak", "waiting",
+        "on", "encoder, strips, batch", "images/s", "Mpixel/s", "TFLOP/s", "MFU", "waiting",
         "peak memory", "plain recipe images/s", "ratio", "ratio (recipe with AMP)",
+        "ratio (tuned recipe)",
     ]  # fmt: skip
     rows = []
     for r in records(folder):
         others = r["sides"]
         rows.append(
             [
-                _what(r),
+                on(r),
+                what(r),
                 f"{r['images_per_second']:.3g}",
                 f"{r['mpixel_per_second']:.3g}",
                 f"{r['tflop_per_second']:.3g}",
-                f"{r['share_of_peak']:.0%}",
+                f"{r.get('model_flop_utilisation', r.get('share_of_peak')):.0%}",
                 f"{r['waiting']:.1%}",
                 f"{r['peak_memory'] / 2**30:.1f} GiB",
-                _speed(others.get(PLAIN), "images_per_second"),
-                _ratio(others.get(PLAIN), "ours_faster"),
-                _ratio(others.get(AMP), "ours_faster"),
+                speed(others.get(PLAIN), "images_per_second"),
+                ratio(others.get(PLAIN), "ours_faster"),
+                ratio(others.get(AMP), "ours_faster"),
+                ratio(others.get(TUNED), "ours_faster"),
             ]
         )
-    return table(heads, rows)
+    return table(heads, rows, left=2)
 
 
 def evaluation(folder: Path) -> str:
     """Evaluation: one row per record with images/s without gradients, including metrics."""
-    heads = ["encoder, strips, batch", "images/s", "plain recipe images/s", "ratio"]
+    heads = ["on", "encoder, strips, batch", "images/s", "plain recipe images/s", "ratio"]
     rows = []
     for r in records(folder):
+        if "eval_images_per_second" not in r:
+            continue
         other = r["sides"].get(PLAIN)
         rows.append(
             [
-                f"{_cell(r)}, {r['eval_batch_size']}",
+                on(r),
+                f"{strips(r)}, {r['eval_batch_size']}",
                 f"{r['eval_images_per_second']:.3g}",
-                _speed(other, "eval_images_per_second"),
-                _ratio(other, "ours_faster_in_evaluation"),
+                speed(other, "eval_images_per_second"),
+                ratio(other, "ours_faster_in_evaluation"),
             ]
         )
-    return table(heads, rows)
+    return table(heads, rows, left=2)
 
 
 def inference(folder: Path) -> str:
     """Inference: one row per record, predictor vs. unchanged library network."""
-    heads = ["encoder, strips, batch", "predictor strips/s", "eager smp strips/s", "ratio"]
+    heads = ["on", "encoder, strips, batch", "predictor strips/s", "eager smp strips/s", "ratio"]
     rows = []
     for r in records(folder):
         if found := r.get("inference"):
             ours, theirs = (statistics.median(found[k]) for k in ("predictor", "eager_smp"))
-            ratio = _ratio(found, "predictor_faster")
-            rows.append([_what(r), f"{ours:.3g}", f"{theirs:.3g}", ratio])
-    return table(heads, rows)
+            speeds = f"{ours:.3g}", f"{theirs:.3g}"
+            rows.append([on(r), what(r), *speeds, ratio(found, "predictor_faster")])
+    return table(heads, rows, left=2)
 
 
 def exported(folder: Path) -> str:
@@ -107,30 +113,31 @@ def exported(folder: Path) -> str:
     rows = []
     for path in sorted(folder.glob("inference-*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
-        what = f"{record['encoder']}, {record['size'].replace('x', '×')}, {record['batch_size']}"
+        named = f"{record['encoder']}, {record['size'].replace('x', '×')}, {record['batch_size']}"
         eager, ours, theirs = (f"{record['median'][name]:.3g}" for name in SIDES)
         _, one, other = (
-            f"**{ratio['median']:.2f}** ({ratio['least']:.2f}–{ratio['most']:.2f})"
-            for ratio in (record["times_eager"][name] for name in SIDES)
+            f"**{times['median']:.2f}** ({times['least']:.2f}–{times['most']:.2f})"
+            for times in (record["times_eager"][name] for name in SIDES)
         )
-        rows.append([what, eager, ours, one, theirs, other])
+        rows.append([named, eager, ours, one, theirs, other])
     return table(heads, rows)
 
 
 def stages(folder: Path) -> str:
     """Stages: one row per stage of each record, with its measured time and hardware floor."""
     heads = [
-        "encoder, strips, batch", "stage", "GFLOP", "GB", "measured ms", "of step", "floor ms",
-        "limited by",
+        "on", "encoder, strips, batch", "stage", "GFLOP", "GB", "measured ms", "of step",
+        "floor ms", "limited by",
     ]  # fmt: skip
     rows = []
     for r in records(folder):
-        total = sum(stage["seconds"] for stage in r["stages"])
-        for stage in r["stages"]:
+        total = sum(stage["seconds"] for stage in r.get("stages", ()))
+        for stage in r.get("stages", ()):
             arithmetic = stage["gflop"] / (r["matrix_peak_tflop"] * 1e3)
             rows.append(
                 [
-                    _what(r),
+                    on(r),
+                    what(r),
                     stage["name"],
                     f"{stage['gflop']:.4g}",
                     f"{stage['gbyte']:.3g}",
@@ -140,19 +147,62 @@ def stages(folder: Path) -> str:
                     "arithmetic" if arithmetic >= stage["floor"] * (1 - 1e-9) else "memory",
                 ]
             )
-    return table(heads, rows, left=2)
+    return table(heads, rows, left=3)
 
 
 def variants(folder: Path) -> str:
     """Variants: one row per variant, with the speed-up of the default path over it."""
-    heads = ["encoder, strips, batch", "variant", "images/s", "speed-up of default"]
+    heads = ["on", "encoder, strips, batch", "variant", "images/s", "speed-up of default"]
     rows = [
-        [_what(r), name, _speed(side, "images_per_second"), _ratio(side, "ours_faster")]
+        [on(r), what(r), name, speed(side, "images_per_second"), ratio(side, "ours_faster")]
         for r in records(folder)
         for name, side in r["sides"].items()
-        if name not in (OURS, PLAIN, AMP)
+        if name not in (OURS, PLAIN, AMP, TUNED)
     ]
-    return table(heads, rows, left=2)
+    return table(heads, rows, left=3)
+
+
+def starts(folder: Path) -> str:
+    """Starts: one row per record and side, with its first step and when compiling has paid off."""
+    heads = [
+        "on", "encoder, strips, batch", "side", "first step s", "next rounds s", "earned at step",
+    ]  # fmt: skip
+    rows = []
+    for r in records(folder):
+        for name, side in r["sides"].items():
+            if not (first := side.get("first_step_seconds")):
+                continue
+            later = f"{statistics.median(first[1:]):.3g}" if first[1:] else "not measured"
+            earned = "–"
+            if name.startswith(COMPILED):
+                step = side.get("earned_at_step")
+                earned = "never" if step is None else f"{step}"
+            rows.append([on(r), what(r), name, f"{first[0]:.3g}", later, earned])
+    return table(heads, rows, left=3) if rows else NOTHING
+
+
+def cells(folder: Path) -> str:
+    """Cells: one row per record, ``python run.py`` as a user runs it."""
+    heads = [
+        "on", "encoder, strips, batch", "training images", "command s", "first epoch s",
+        "last epoch s", "images/s in it", "waiting", "beside training",
+    ]  # fmt: skip
+    rows = [
+        [
+            on(r),
+            what(r),
+            str(c["images"]),
+            f"{c['seconds']:.0f}",
+            f"{c['epoch_seconds'][0]:.3g}",
+            f"{c['epoch_seconds'][-1]:.3g}",
+            f"{c['images_per_second'][-1]:.3g}",
+            f"{c['waiting'][-1]:.1%}",
+            f"{c['beside_training']:.0%}",
+        ]
+        for r in records(folder)
+        if (c := r.get("cell"))
+    ]
+    return table(heads, rows, left=2) if rows else NOTHING
 
 
 def packs(folder: Path) -> str:
@@ -184,14 +234,18 @@ def commands(folder: Path) -> str:
 
 def machines(folder: Path) -> str:
     """Machines: one row per machine that was measured."""
-    heads = ["machine", "threads", "precision", "matrix peak", "copy", "versions", "date"]
+    heads = [
+        "machine", "driver, settings", "threads", "precision", "matrix peak", "copy", "versions",
+        "date",
+    ]  # fmt: skip
     rows: dict[str, list[str]] = {}
     for r in records(folder):
         machine, versions = r["hardware"], r["versions"]
-        name = f"{machine['name']} ({machine['cuda'] or machine['cpu_capability']})"
+        name = f"{machine['name']} ({on(r)})"
         said = (f"{p} {versions[p]}" for p in ("torch", "pytorch-lightning", "torchvision"))
         rows[name] = [
             name,
+            _settings(machine),
             str(machine["threads"]),
             machine["precision"],
             f"{r['matrix_peak_tflop']:.3g} TFLOP/s",
@@ -199,46 +253,32 @@ def machines(folder: Path) -> str:
             ", ".join([f"Python {r['python']}", *said]),
             r["date"],
         ]
-    return table(heads, list(rows.values()))
+    return table(heads, list(rows.values()), left=2)
+
+
+def _settings(machine: Record) -> str:
+    """What decides which kernels run: a GPU's driver and settings, a CPU's instructions."""
+    if gpu := machine.get("gpu"):
+        tf32 = [k for k in ("matmul", "cudnn") if gpu[f"tf32_{k}"]]
+        return (
+            f"driver {gpu['driver']}, CUDA {machine['cuda']}, cuDNN {gpu['cudnn']} (benchmark: "
+            f"{gpu['cudnn_benchmark']}), TF32: {', '.join(tf32) or 'off'}"
+        )
+    return ", ".join(machine.get("cpu", {}).get("instructions", ())) or "not recorded"
 
 
 def plain_rows(file: Path, key: str) -> str:
     """Format a list of rows in a JSON file as a table."""
     rows = json.loads(file.read_text(encoding="utf-8"))[key]
     heads = list(rows[0])
-    texts = [[_text(row.get(head)) for head in heads] for row in rows]
+    texts = [[text(row.get(head)) for head in heads] for row in rows]
     return table([head.replace("_", " ") for head in heads], texts)
-
-
-def _cell(record: Record) -> str:
-    height, width = record["size"]
-    return f"{record['encoder']}, {height}×{width}"
-
-
-def _what(record: Record) -> str:
-    return f"{_cell(record)}, {record['batch_size']}"
-
-
-def _speed(side: Record | None, key: str) -> str:
-    return f"{statistics.median(side[key]):.3g}" if side else "not measured"
-
-
-def _ratio(side: Record | None, key: str) -> str:
-    if side is None:
-        return "not measured"
-    found = side[key]
-    return f"**{found['median']:.2f}** ({found['min']:.2f}–{found['max']:.2f})"
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "not measured"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 BLOCKS: dict[str, Callable[..., str]] = {
     "training": training, "evaluation": evaluation, "inference": inference,
     "exported": exported, "stages": stages,
+    "starts": starts, "cells": cells, "gpu": gpu,
     "variants": variants, "packs": packs, "commands": commands, "machines": machines,
     "table": plain_rows,
 }  # fmt: skip

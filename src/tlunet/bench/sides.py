@@ -19,6 +19,7 @@ from tlunet.machine.memory import keep_freed_memory
 from tlunet.machine.parallel import cores
 from tlunet.model.network import TLUNet, library_network
 from tlunet.model.task import DefectTask
+from tlunet.study.training.callbacks.kernels import TuneKernels
 
 RECIPE = Path(__file__).parents[3] / "benchmarks" / "plain_recipe.py"
 
@@ -43,6 +44,7 @@ def strips(
         OnDisk("severstal", home), cache, batch_size=batch_size, augment=Augment(),
         eval_batch_size=machine.eval_batch_size(batch_size), **kwargs,
     )  # fmt: skip
+    data.mask_format = machine.mask_format
     data.prepare_data()
     data.setup()
     return data
@@ -83,7 +85,7 @@ def ours(
 
     def run(verb: str, loader: str, **quiet: Any) -> Callable[[int, list[Callback]], None]:
         def turn(steps: int, callbacks: list[Callback]) -> None:
-            loop = trainer(machine, machine.precision, verb, steps, callbacks)
+            loop = trainer(machine, machine.precision, verb, steps, [TuneKernels(), *callbacks])
             data.trainer = loop  # before the loader is made: it decides where batches are stored
             watched = Watched(getattr(type(data), loader)(data), callbacks[0])  # type: ignore[arg-type]
             setattr(data, loader, lambda: watched)
@@ -101,7 +103,12 @@ def ours(
 
 
 def plain(
-    name: str, data: DefectDataModule, encoder: str, machine: Hardware, precision: str
+    name: str,
+    data: DefectDataModule,
+    encoder: str,
+    machine: Hardware,
+    precision: str,
+    tuned: bool = False,
 ) -> Side:
     """Make the plain recipe on the same strips, with one worker process per core (at most 16).
 
@@ -111,12 +118,17 @@ def plain(
         encoder: name of the encoder.
         machine: the device.
         precision: ``32-true``, or ``bf16-mixed`` for AMP.
+        tuned: whether to use what an experienced user would turn on: masks as uint8, fused Adam,
+            channels last where the hardware prefers it and, on a GPU, ``torch.compile``.
 
     Raises:
         FileNotFoundError: ``benchmarks/`` is missing: not a checkout of the repository.
     """
     recipe = load_recipe()
-    module: Any = recipe.PlainRecipe(encoder)
+    is_gpu = machine.accelerator == "cuda"
+    module: Any = recipe.PlainRecipe(encoder, fused=tuned, compiled=tuned and is_gpu)
+    if tuned:
+        module.to(memory_format=machine.memory_format)
     parts = {
         stage: data.pack.index["image_id"].iloc[data.rows[stage]].tolist()
         for stage in ("train", "val")
@@ -127,10 +139,10 @@ def plain(
         def turn(steps: int, callbacks: list[Callback]) -> None:
             is_train = stage == "train"
             strips = recipe.Strips(
-                data.dataset.root, parts[stage], data.mean[0], data.std[0], is_train
+                data.dataset.root, parts[stage], data.mean[0], data.std[0], is_train, not tuned
             )
             loader = recipe.loader(strips, data.batch_size, is_train, workers)
-            loop = trainer(machine, precision, verb, steps, callbacks)
+            loop = trainer(machine, precision, verb, steps, callbacks, benchmark=is_gpu)
             watched = Watched(loader, callbacks[0])  # type: ignore[arg-type]
             # The second loader is never used, but Lightning warns if it is missing.
             loaders = (watched, watched) if verb == "fit" else (watched,)

@@ -5,6 +5,7 @@ to the end of a later one, so it includes fetching the batches between them and 
 the loop and its workers. A GPU is synchronised at both ends.
 """
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,8 @@ class Side:
         eval_images: images per second in evaluation, one value per turn.
         waiting: fraction of time waiting for batches, one value per turn.
         peak: peak memory of training in bytes, one value per turn.
+        first: seconds from the start of training to the end of its first step, one value per turn;
+            the first turn includes compilation and the choice of kernels.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Side:
     eval_images: list[float] = field(default_factory=list)
     waiting: list[float] = field(default_factory=list)
     peak: list[int] = field(default_factory=list)
+    first: list[float] = field(default_factory=list)
 
 
 class Clock(Callback):
@@ -57,6 +61,7 @@ class Clock(Callback):
         self.warmup, self.steps, self.accelerator = warmup, steps, accelerator
         self.done = self.images = 0
         self.waited = self.began = self.ended = 0.0
+        self.made, self.first = time.perf_counter(), 0.0
 
     def on_train_batch_end(  # noqa: D102
         self, trainer: Any, module: Any, outputs: Any, batch: Any, i: int
@@ -70,6 +75,8 @@ class Clock(Callback):
 
     def _count(self, batch: Any) -> None:
         self.done += 1
+        if self.done == 1:
+            self.first = self._now() - self.made
         if self.done == self.warmup:
             self.began, self.waited = self._now(), 0.0
         elif self.warmup < self.done <= self.warmup + self.steps:
@@ -125,6 +132,7 @@ def take_turns(
     steps: int,
     warmup: int,
     accelerator: str,
+    evaluates: bool = True,
     progress: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Let each side train and evaluate once per round, and record its speed.
@@ -135,6 +143,7 @@ def take_turns(
         steps: timed steps per round.
         warmup: untimed steps before them.
         accelerator: ``cuda``, ``mps`` or ``cpu``.
+        evaluates: whether to measure evaluation too.
         progress: called with each measurement.
     """
     for number in range(rounds):
@@ -147,9 +156,10 @@ def take_turns(
             side.images.append(clock.images_per_second)
             side.waiting.append(clock.waiting)
             side.peak.append(memory.peak_memory(accelerator))
+            side.first.append(clock.first)
             speed = f"{clock.images_per_second:.3g} images/s"
             text = f"round {number + 1}/{rounds} {side.name}: {speed}"
-            if side.evaluate:
+            if side.evaluate and evaluates:
                 clock = Clock(warmup, steps, accelerator)
                 side.evaluate(warmup + steps, [clock])
                 side.eval_images.append(clock.images_per_second)
@@ -158,9 +168,17 @@ def take_turns(
 
 
 def trainer(
-    machine: Hardware, precision: str, verb: str, steps: int, callbacks: list[Callback]
+    machine: Hardware,
+    precision: str,
+    verb: str,
+    steps: int,
+    callbacks: list[Callback],
+    benchmark: bool | None = None,
 ) -> pl.Trainer:
-    """Create a Lightning trainer for one turn of a few steps: ``fit`` or ``validate``."""
+    """Create a Lightning trainer for one turn of a few steps: ``fit`` or ``validate``.
+
+    ``benchmark`` lets cuDNN time its kernels for every shape; ``None`` leaves that to callbacks.
+    """
     return pl.Trainer(
         accelerator=machine.accelerator,
         devices=1,
@@ -174,8 +192,28 @@ def trainer(
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        benchmark=machine.accelerator == "cuda",
+        benchmark=benchmark,
     )
+
+
+def earned_at(side: Side, plain: Side, batch_size: int) -> int | None:
+    """Training step from which a side with a slower start is ahead; ``None``: never.
+
+    Args:
+        side: the side, for example a compiled one.
+        plain: the side it is compared with.
+        batch_size: images per step.
+
+    >>> late, soon = (Side(name, fit=lambda steps, callbacks: None) for name in ("late", "soon"))
+    >>> late.first, late.images = [60.0], [200.0]
+    >>> soon.first, soon.images = [2.0], [100.0]
+    >>> earned_at(late, soon, batch_size=10)  # 58 s later, each step 0.05 s shorter
+    1161
+    """
+    slower, faster = (batch_size / statistics.median(s.images) for s in (plain, side))
+    if faster >= slower:
+        return None
+    return 1 + max(0, math.ceil((side.first[0] - plain.first[0]) / (slower - faster)))
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:

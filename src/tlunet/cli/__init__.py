@@ -1,25 +1,39 @@
-"""``tlunet <command>``: all but training. Commands import heavy libraries only when they run."""
+"""``tlunet <command>``. Commands import heavy libraries only when they run."""
 
+import re
 import sys
+from pathlib import Path
 
 import typer
 
-from tlunet.cli import bench, data, deploy, study
+from tlunet.cli import bench, data, deploy, study, train
 from tlunet.errors import UserError
+from tlunet.machine.streams import make_patient
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="TLU-Net: how much does transfer learning help steel-defect segmentation and "
-    "classification? To train: python run.py (see python run.py --help).",
+    "classification?",
 )
-app.add_typer(data.app, name="data")
-for verbs in (study.app, deploy.app, bench.app):
+app.add_typer(data.app, name="data", rich_help_panel="Data")
+for title, verbs in (
+    *(("Study", train.app), ("Study", study.app)),
+    *(("Model", deploy.app), ("This machine", bench.app)),
+):
+    for command in verbs.registered_commands:
+        command.rich_help_panel = command.rich_help_panel or title
     app.add_typer(verbs)
 
 
 def main() -> None:
     """Run the command line; a user error prints one line and exits with code 2."""
+    # A shell expands ~ at the start of a word only: in --out ~/found, but not in --out=~/found.
+    sys.argv[1:] = [
+        re.sub(r"^(--[\w-]+=)~(?=/|$)", lambda option: option[1] + str(Path.home()), word)
+        for word in sys.argv[1:]
+    ]
+    make_patient()
     try:
         app()
     except UserError as error:

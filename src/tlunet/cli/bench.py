@@ -26,6 +26,10 @@ def bench(
         int | None,
         typer.Option(min=1, help="Timed steps per round. \\[default: 200 on a GPU, 2 on a CPU]"),
     ] = None,
+    warmup: Annotated[
+        int | None,
+        typer.Option(min=1, help="Untimed steps before them. \\[default: 40 on a GPU, 1 on a CPU]"),
+    ] = None,
     strips: Annotated[
         int | None,
         typer.Option(
@@ -37,6 +41,13 @@ def bench(
         typer.Option(
             help="Also measure the default path with one change: layout, decoder, memory, "
             "compile, compile_encoder, compile_decoder or compile_heads. Repeatable."
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Measure only this part, besides training: evaluation, inference, stages, packs, "
+            "cell or commands; training for nothing else. Repeatable."
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
@@ -61,8 +72,8 @@ def bench(
     machine = choose(device, precision)
     plans = [
         Plan.of(
-            name, text, machine, batch_size=batch_size, rounds=rounds, steps=steps, strips=strips,
-            variants=tuple(variant or ()),
+            name, text, machine, batch_size=batch_size, rounds=rounds, steps=steps, warmup=warmup,
+            strips=strips, variants=tuple(variant or ()), only=tuple(only or ()),
         )
         for name in encoder or ("resnet18", "densenet121")
         for text in size or ("64x400", "256x1600")

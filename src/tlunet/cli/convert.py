@@ -2,23 +2,24 @@
 
 import csv
 import io
-import json
-import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tlunet.errors import ConfigError, visible
+from tlunet.errors import ConfigError, DataError, visible
+from tlunet.machine.command_line import run_command, tlunet_command
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Sequence
 
+    from tlunet.data.convert.labelled import Labelled
     from tlunet.data.convert.paint import Converted
 
 app = typer.Typer()
 FORMATS = ("coco", "yolo")
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
 
 @app.command()
@@ -43,8 +44,8 @@ def convert(
 
         tlunet data convert export/instances.json my_steel --from coco
 
-    Nothing is written if there is any problem. Needs supervision (the extra
-    convert).
+    Nothing is written if there is any problem. Run-length encoding needs
+    supervision (the extra convert).
     """
     from tlunet.data.convert import coco, yolo
     from tlunet.data.convert.paint import convert as paint
@@ -54,31 +55,53 @@ def convert(
         raise ConfigError(f"--from {from_}: expected {', '.join(FORMATS)}")
     if images and from_ != "coco":
         raise ConfigError("--images: only for --from coco; YOLO's folders define where images are")
+    if source.suffix.lower() in ARCHIVES:
+        raise DataError(f"{source}: an archive; unpack it and pass what is in it")
     labelled = coco.read(source, images) if from_ == "coco" else yolo.read(source)
     with progress() as report:
         done = paint(labelled, out, report)
-    _say(done, labelled.classes, labelled.unused, out)
+    _say(done, labelled, out)
 
 
-def _say(done: "Converted", classes: "Sequence[str]", unused: int, out: Path) -> None:
+def _say(done: "Converted", labelled: "Labelled", out: Path) -> None:
     from tlunet.machine.console import say
 
+    classes = labelled.classes
     say(visible(
         f"{out}: {done.images} images ({done.free} without objects), {done.objects} objects of "
         f"{len(classes)} classes: {', '.join(f'{m} = {c}' for m, c in enumerate(classes, 1))}"
     ))  # fmt: skip
-    if unused:
-        say(f"{unused} images have no annotation entry and are skipped")
+    for note in labelled.notes:
+        say(visible(note))
     if done.empty:
-        say(f"{done.empty} objects cover no pixels")
+        say(f"{done.empty} objects cover no pixels: they are outside of their image")
     lost = [
         f"{name} {gone} of {whole} pixels"
         for name, gone, whole in zip(classes, done.lost, done.pixels, strict=True)
         if gone
     ]
     say(visible(f"lost to overlaps (the smaller object wins): {', '.join(lost) or 'none'}"))
-    say(visible(f"view it: tlunet data show {_word(out)} --classes {_word(_row(classes))}"))
-    say(visible(f"train on it: python run.py data=folder data.root={_word(out)} {_hydra(classes)}"))
+    size = _size(done.sizes)
+    train = run_command(("data", "folder"), ("data.root", out), ("data.classes", classes), *size)
+    view = tlunet_command("data", "show", out, "--classes", _row(classes))
+    say(visible(f"view it: {view}"))
+    say(visible(f"train on it: {train}"))
+
+
+def _size(sizes: "Counter[tuple[int, int]]") -> "list[tuple[str, Sequence[int]]]":
+    """Say that the images differ in size, and return the key that resizes them."""
+    from tlunet.data.sizes import common_size
+    from tlunet.machine.console import say
+
+    if len(sizes) == 1:
+        return []
+    (low, left), (high, right) = (tuple(map(end, *sizes)) for end in (min, max))
+    height, width = common_size(sizes)
+    say(
+        f"the images have {len(sizes)} sizes, {low} to {high} pixels high and {left} to {right} "
+        f"wide; data.size resizes them ({height}×{width} is near the median size)"
+    )
+    return [("data.size", (height, width))]
 
 
 def _row(classes: "Sequence[str]") -> str:
@@ -90,20 +113,3 @@ def _row(classes: "Sequence[str]") -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(classes)
     return text.getvalue()
-
-
-def _word(text: Path | str) -> str:
-    return shlex.quote(str(text))
-
-
-def _hydra(classes: "Sequence[str]") -> str:
-    """Format the key for Hydra, quoted for a shell.
-
-    >>> print(_hydra(["scratch", "rolled in"]))
-    'data.classes=[scratch,"rolled in"]'
-    """
-    plain = re.compile(r"(?!(?:true|false|null|nan|inf)$)[a-z_][a-z0-9_-]*", re.I)
-    names = [
-        name if plain.fullmatch(name) else json.dumps(name, ensure_ascii=False) for name in classes
-    ]
-    return shlex.quote(f"data.classes=[{','.join(names)}]")

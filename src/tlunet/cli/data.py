@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from tlunet.cli import convert, get
-from tlunet.errors import ConfigError, DataError, UserError, visible
+from tlunet.errors import ConfigError, DataError, reason_of, visible
+from tlunet.machine.command_line import run_command
 
 app = typer.Typer(no_args_is_help=True, help="Get, check, view and convert data sets.")
 app.add_typer(get.app, name="get")
@@ -70,12 +71,12 @@ def check(
     Nothing is trained or written. Each problem is one line with file and row.
     run.py stops at the same problems, or skips those images with
     data.on_error=skip. Ignored files and rare or missing classes are also
-    reported; they are not problems.
+    reported; they are not problems. data show draws the same numbers.
 
     Exit code 0: no problems. 2: problems.
     """
-    from tlunet.data.checks.describe import describe
     from tlunet.data.checks.examine import examine
+    from tlunet.data.checks.summary import summarise
     from tlunet.data.dataset import read_source
     from tlunet.data.fit import check_fit
     from tlunet.data.groups import check_grouping
@@ -90,13 +91,10 @@ def check(
         findings = examine(source, _size(size), report, fit)
     faults = data_error(findings.problems, limit).lines if findings.problems else ()
     if findings.records:
-        try:
-            for line in describe(
-                source, findings, frac=frac, split=split, duplicates=duplicates, groups=groups
-            ):
-                say(visible(line))
-        except UserError as error:  # too few images, or too small a fraction
-            faults = (*faults, *error.lines)
+        summary = summarise(findings, frac=frac, split=split, duplicates=duplicates, groups=groups)
+        for line in summary.lines():
+            say(visible(line))
+        faults = (*faults, *summary.why_unsplit)
     if faults:
         left = f"{len(findings.records)} of {len(source.records)} images are valid"
         say(f"{len(findings.problems)} problems; {left}")
@@ -193,7 +191,7 @@ def synth(
         except ValueError as error:
             raise ConfigError(f"tlunet data synth: {error}") from None
         except OSError as error:
-            raise DataError(f"{out}: cannot be written ({error.strerror or error})") from error
+            raise DataError(f"{out}: cannot be written ({reason_of(error)})") from error
     plan = plan_classes(n, seed=seed, balance=balance)
     shown = ", ".join(
         f"{name} {sum(m in classes for classes in plan)}"
@@ -201,7 +199,8 @@ def synth(
     )
     say(visible(f"{out}: {n} synthetic strips of {size} (not steel)"))
     say(f"images per class: {shown}; defect-free {plan.count(())}")
-    say(visible(f"train on it: python run.py data=severstal data.root={out}"))
+    line = run_command(("data", "severstal"), ("data.root", out))
+    say(visible(f"train on it: {line}"))
 
 
 def _require_split(split: str, frac: float) -> None:

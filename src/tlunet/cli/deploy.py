@@ -1,5 +1,7 @@
 """``tlunet <command> RUN``: predict, export, tune and demo a trained network."""
 
+import errno
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +13,12 @@ import typer
 from tlunet.cli.opening import (
     check_options,
     choose_machine,
+    example_images,
     open_network,
     sample_images,
-    title_of,
+    titles_of,
 )
-from tlunet.errors import ConfigError, DataError, visible
+from tlunet.errors import ConfigError, DataError, path_of, reason_of, visible
 from tlunet.machine.versions import require_extra
 
 app = typer.Typer()
@@ -53,6 +56,18 @@ def predict(
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, bf16-mixed or 32-true.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch (same size).")] = 8,
+    tile: Annotated[
+        bool,
+        typer.Option(
+            "--tile", help="Cut images larger than the training size into tiles; do not resize."
+        ),
+    ] = False,
+    overlap: Annotated[
+        float,
+        typer.Option(
+            min=0, max=0.9, help="With --tile: fraction of a tile that its neighbours cover too."
+        ),
+    ] = 0.25,
 ) -> None:
     """Find defects in images of any size with a trained network.
 
@@ -65,9 +80,14 @@ def predict(
     masks/<image>.png is a bit field at the original image size: a pixel's
     value is the sum of 2^(m-1) over the classes m found there, so 1 is class
     1, 2 is class 2, 4 is class 3 and 5 is classes 1 and 3. One byte per pixel
-    for up to 8 classes, two for up to 16. Images that differ from the training
-    size are resized for the network; masks are resized back by nearest
-    neighbour.
+    for up to 8 classes, two for up to 16, four for up to 32 (red, green, blue
+    and alpha hold eight classes each).
+
+    Images that differ from the training size are resized for the network, and
+    the probabilities are resized back before the threshold. With --tile,
+    larger images keep their scale: the network sees overlapping tiles of the
+    training size, and their probabilities are blended. Use it if the network
+    was trained at the scale of its images, without data.size.
 
     MODEL.onnx needs neither torch nor any other training dependency.
 
@@ -75,58 +95,71 @@ def predict(
 
         find / -name '*.jpg' | tlunet predict model.onnx - --out found
 
-    Exit code 1: some images were unreadable; the others are predicted.
+    Exit code 1: some images were unreadable, or some files could not be
+    written; the rest is complete.
     """
     from tlunet.deploy.listing import list_paths
     from tlunet.deploy.output import Output
     from tlunet.deploy.overlay import check_style
-    from tlunet.deploy.stream import Unreadable
+    from tlunet.deploy.stream import Unreadable, squeeze
     from tlunet.machine.console import bars, complain, say
 
     check_options(device, precision)
     check_style(overlay)
-    images, faults = list_paths(_spelt_out(paths))
-    stream = open_network(run, tuned, device, precision, batch_size)
-    for path, reason in faults:
-        complain(visible(f"{path}: {reason}"))
-    predicted, failed = 0, len(faults)
-    written = Output(out, images, stream.classes, overlay=overlay, submission=submission)
+    images, faults, notes = list_paths(_spelt_out(paths), out)
+    stream = open_network(run, tuned, device, precision, batch_size, overlap if tile else None)
+    complain(*(visible(f"{path}: {reason}") for path, reason in faults), *map(visible, notes))
+    predicted, unreadable, squeezed = 0, len(faults), None
+    written = Output(
+        out, images, stream.classes, overlay=overlay, submission=submission,
+        tell=lambda line: complain(visible(line)),
+    )  # fmt: skip
     try:
         with written as output, bars() as bar:
             task = bar.add_task("predicting", total=len(images), note="")
             for outcome in stream.predict(images):
                 if isinstance(outcome, Unreadable):
                     complain(visible(f"{outcome.path}: {outcome.reason}"))
-                    failed += 1
+                    unreadable += 1
                 else:
+                    if not squeezed and (squeezed := squeeze(outcome, stream)):
+                        complain(visible(squeezed))
                     output.add(outcome)
                     predicted += 1
                 bar.advance(task)
-    except OSError as error:  # a full disk, or a folder in place of a mask
+    except OSError as error:  # a full disk
         raise DataError(
-            f"{error.filename2 or error.filename or out}: {error.strerror}; no table was written"
+            f"{path_of(error, out)}: {reason_of(error)}; no table was written"
         ) from error
-    unreadable = f", {failed} unreadable" if failed else ""
-    say(f"{predicted} images predicted{unreadable} → {written.table}")
-    if failed:
+    images_word = "image" if predicted == 1 else "images"
+    kept = [f"{predicted} {images_word}", f"{written.defective} with defects"]
+    kept += [f"{unreadable} unreadable"] if unreadable else []
+    kept += [f"{written.unwritten} files not written"] if written.unwritten else []
+    say(f"{', '.join(kept)} → {out}/")
+    if unreadable or written.unwritten:
         raise typer.Exit(1)
 
 
 def _spelt_out(paths: list[Path]) -> Iterator[Path]:
-    """Yield the paths; ``-`` is replaced by the lines of standard input, one at a time."""
+    """Yield the paths; ``-`` is replaced by the lines of standard input, one at a time.
+
+    Names are bytes, in whatever encoding; ``find -print0`` ends them with a zero byte.
+    """
     for path in paths:
-        if path == Path("-"):
-            lines = (line.rstrip("\r\n") for line in sys.stdin)
-            yield from (Path(line) for line in lines if line.strip())
-        else:
+        if path != Path("-"):
             yield path
+            continue
+        for line in sys.stdin.buffer:
+            names = line.rstrip(b"\r\n").split(b"\0")
+            yield from (Path(os.fsdecode(name)) for name in names if name.strip())
 
 
 @app.command()
 def export(
     run: Run,
     out: Annotated[
-        Path | None, typer.Option(help="Output file. Default: model.onnx or model.pt2 in RUN.")
+        Path | None,
+        typer.Option(help="Output file or folder. Default: model.onnx or model.pt2 in RUN."),
     ] = None,
     kind: Annotated[str, typer.Option("--format", help="onnx, or torch (torch.export).")] = "onnx",
     fixed_size: Annotated[
@@ -154,7 +187,7 @@ def export(
     if kind not in ("onnx", "torch"):
         raise ConfigError(f"--format {kind}: expected onnx and torch")
     require_extra("export", "onnx", "onnxruntime", "onnxscript", what="tlunet export")
-    from tlunet.deploy.export import TOLERANCE
+    from tlunet.deploy.export import TOLERANCE, output
     from tlunet.deploy.export import export as write
     from tlunet.machine.console import say
     from tlunet.runs.folder import check_finished
@@ -162,6 +195,7 @@ def export(
     if not run.exists():
         raise DataError(f"{run}: no such folder; expected a finished run")
     check_finished(run)
+    output(run, kind, out)  # a wrong suffix is reported before anything is loaded
     path, found = write(run, kind, out, list(sample_images(run, 4).values()), fixed_size)
     say(
         f"{path}: matches PyTorch: max. difference {found.masks:.1e} (pixel probabilities), "
@@ -256,13 +290,14 @@ def demo(
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
 ) -> None:
-    r"""Try a network, or two side by side, in your browser.
+    r"""Try a network, or compare two, in your browser.
 
     Drop an image to see its masks and, for each class, the probability, the
-    area and the number of regions. The page is only available on this machine.
-    Nothing is sent or downloaded, and uploaded images are deleted when you stop
-    the server (Ctrl+C). Test images of the run are offered as examples if they
-    are available.
+    area and the number of regions; a slider changes the threshold. Test images
+    of the run are offered with their ground truth and Dice, if they are
+    available. The page is only available on this machine. Nothing is sent or
+    downloaded, and uploaded images are deleted when you stop the server
+    (Ctrl+C).
 
         tlunet demo runs/severstal/resnet-random-... runs/severstal/resnet-imagenet-...
 
@@ -273,16 +308,21 @@ def demo(
     from tlunet.machine.console import say
 
     runs = [run] if other is None else [run, other]
-    networks = {title_of(one, runs): open_network(one, tuned, device, "auto", 1) for one in runs}
-    examples = sample_images(run, 6)
+    opened = (open_network(one, tuned, device, "auto", 1) for one in runs)
+    titles, common = titles_of(runs)
+    networks = dict(zip(titles, opened, strict=True))
+    examples = example_images(run, 6)
     from tlunet.deploy.demo import served
 
     try:
-        with served(networks, examples, port, browser) as address:
+        with served(networks, examples, port, browser, common) as address:
             say(f"{address} (Ctrl+C to stop)")
             Event().wait()
     except KeyboardInterrupt:
         say("stopped")
     except OSError as error:
-        taken = "port in use, choose another"
-        raise ConfigError(f"--port {port}: {taken}") from error
+        if port is None:
+            raise ConfigError(f"{reason_of(error)}; choose a free port: --port NUMBER") from error
+        is_taken = error.errno == errno.EADDRINUSE
+        why = "port in use" if is_taken else reason_of(error)
+        raise ConfigError(f"--port {port}: {why}, choose another") from error

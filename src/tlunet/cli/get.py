@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tlunet.errors import DataError, visible
+from tlunet.errors import DataError, reason_of, visible
+from tlunet.machine.command_line import run_command
 
 if TYPE_CHECKING:
     from tlunet.data.download.published import Published
@@ -44,7 +45,7 @@ def severstal(
     from tlunet.data.download.get import SEVERSTAL, get_severstal
 
     is_new = _fetched(root, lambda: get_severstal(root))
-    _say(root, is_new, SEVERSTAL, f"python run.py data=severstal data.root={root}")
+    _say(root, is_new, SEVERSTAL, run_command(("data", "severstal"), ("data.root", root)))
 
 
 @app.command(name="neu_seg")
@@ -65,7 +66,8 @@ def neu_seg(
 
     with progress() as report:
         is_new = _fetched(root, lambda: get_neu_seg(root, url or NEU_SEG_URL, report))
-    _say(root, is_new, NEU_SEG, f"python run.py data=neu_seg data.root={root} data.split=official")
+    line = run_command(("data", "neu_seg"), ("data.root", root), ("data.split", "official"))
+    _say(root, is_new, NEU_SEG, line)
 
 
 def _fetched(root: Path, fetch: Callable[[], bool]) -> bool:
@@ -79,7 +81,7 @@ def _fetched(root: Path, fetch: Callable[[], bool]) -> bool:
         complain(*error.lines)
         raise typer.Exit(1) from error
     except OSError as error:
-        raise DataError(f"{root}: cannot be written ({error.strerror or error})") from error
+        raise DataError(f"{root}: cannot be written ({reason_of(error)})") from error
 
 
 def _say(root: Path, is_new: bool, published: "Published", line: str) -> None:

@@ -1,7 +1,7 @@
 """``tlunet <command> STUDY``: status, report and W&B dashboard of a study."""
 
 import json
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -40,21 +40,21 @@ def status(
 ) -> None:
     """Show which cells of a study are finished, running, failed or interrupted.
 
+    "val Dice" is that of the validation set; test scores are in results.csv.
     "left" is the maximum remaining training time: early stopping may end it
     sooner, and the test follows it. Running cells are not affected.
     """
-    from tlunet.runs.status import as_dicts, read_study, show, summary
+    from tlunet.runs.status import as_dicts, read_study, summary
 
     rows = read_study(study)
     if as_json:
         print(json.dumps(as_dicts(rows), indent=2, allow_nan=False))
         return
-    from rich.console import Console
+    from tlunet.machine import console
+    from tlunet.runs.status_table import show
 
-    # A terminal truncates the last column; a log file or a pipe gets all of it.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
-    console.print(show(rows))
-    print(summary(rows))
+    console.show(partial(show, rows))
+    console.say(summary(rows))
 
 
 @app.command()

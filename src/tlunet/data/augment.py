@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tlunet.data.draws import uniform
 from tlunet.errors import ConfigError
 
 _FLIPS, _TRANSFORM = 1, 2  # keys of independent random streams
@@ -44,8 +45,7 @@ class Augment:
     def draw(self, seed: int, epoch: int, rows: np.ndarray) -> np.ndarray:
         """Draw the flips of each image: bool (B, 2), left-right and up-down."""
         # One generator per image, so that draws do not depend on the rest of the batch.
-        draws = [np.random.default_rng((_FLIPS, seed, epoch, int(r))).random(2) for r in rows]
-        return np.stack(draws) < self.chances
+        return uniform((_FLIPS, seed, epoch), rows, 2) < self.chances
 
     def apply_transform(
         self, seed: int, epoch: int, row: int, image: np.ndarray, bits: np.ndarray

@@ -10,20 +10,27 @@ from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from tlunet.data.augment import Augment
+from tlunet.data.bits import unpack_labels
 from tlunet.data.pack.pack import Pack
-from tlunet.data.pack.place import unpack_labels
 
+#: Bytes per pixel of a pack's bit field → type on a device: besides uint8, torch has few operations
+#: on unsigned integers.
+_TYPES = {1: "uint8", 2: "int32", 4: "int64"}
 ORDER = 0  # key of a random stream, independent of those in tlunet.data.augment
 
 
-def unpack_bits(bits: Tensor, classes: int) -> Tensor:
-    """Unpack a bit field (B, H, W) to bool (B, M, H, W).
+def unpack_bits(
+    bits: Tensor, classes: int, layout: torch.memory_format = torch.contiguous_format
+) -> Tensor:
+    """Unpack a bit field (B, H, W) to bool (B, M, H, W), in a memory format.
 
     >>> unpack_bits(torch.tensor([[[0, 1, 2, 3]]]), 2).int().tolist()
     [[[[0, 1, 0, 1]], [[0, 0, 1, 1]]]]
     """
     # Created on the device: copying a list there would synchronise with the queue in every step.
     powers = 1 << torch.arange(classes, dtype=bits.dtype, device=bits.device)
+    if layout == torch.channels_last:
+        return ((bits.unsqueeze(-1) & powers) != 0).permute(0, 3, 1, 2)
     return (bits.unsqueeze(1) & powers.view(-1, 1, 1)) != 0
 
 
@@ -42,6 +49,20 @@ def padding_of(content: Tensor, size: tuple[int, int]) -> Tensor:
         for k, side in enumerate(size)
     )
     return (below[:, :, None] | beyond[:, None, :]).unsqueeze(1)
+
+
+def pack_bits(masks: Tensor) -> Tensor:
+    """Pack masks, bool (B, M, H, W), to a bit field (B, H, W); the inverse of `unpack_bits`.
+
+    >>> pack_bits(torch.tensor([[[[False, True]], [[True, True]]]])).tolist()
+    [[[2, 3]]]
+    """
+    depth = next(b for b in (8, 16, 32) if masks.shape[1] <= b)
+    dtype = getattr(torch, _TYPES[depth // 8])
+    bits = masks[:, 0].to(dtype)
+    for m in range(1, masks.shape[1]):
+        bits |= masks[:, m].to(dtype) << m
+    return bits
 
 
 class Rows(NamedTuple):
@@ -97,6 +118,12 @@ class EpochOrder(DistributedSampler[Rows]):
         runs = np.split(rows, range(loss_size, len(rows), loss_size))[rank::number]
         return np.concatenate(runs) if runs else rows[:0]
 
+    @property
+    def smallest(self) -> int:
+        """Rows of the smallest batch of a process; a dummy row counts."""
+        sizes = np.diff([0, *self.cuts, len(self.rows)])
+        return max(1, int(sizes.min()) // self.share[1])
+
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch; called by Lightning before each one."""
         self.epoch = epoch
@@ -129,6 +156,7 @@ class Batches(Dataset[dict[str, Any]]):
         self.labels = pack.labels  # (N, M), from the native masks
         self.vanished = self.labels & ~pack.mask_labels  # (N, M), lost when resized
         self.content = pack.content if pack.fit == "pad" else None
+        self._drawn: tuple[int, np.ndarray] | None = None  # an epoch, and its flips (N, 2)
 
     def __getitem__(self, wanted: Rows) -> dict[str, Any]:
         epoch, rows, count, weight = wanted
@@ -139,7 +167,7 @@ class Batches(Dataset[dict[str, Any]]):
         if self.content is not None:
             batch["content"] = torch.from_numpy(self.content[rows])
         if self.augment:
-            batch["flip"] = torch.from_numpy(self.augment.draw(self.seed, epoch, rows))
+            batch["flip"] = torch.from_numpy(self._flips(self.augment, epoch)[rows])
         if self.fetch:
             images, bits = self.pack.images[rows], self.pack.masks[rows]
             if self.augment and self.augment.transform:
@@ -154,6 +182,12 @@ class Batches(Dataset[dict[str, Any]]):
             batch["image"], batch["bits"] = channels_first(images), torch_bits(bits)
         return batch | {"label": torch.from_numpy(labels)}
 
+    def _flips(self, augment: Augment, epoch: int) -> np.ndarray:
+        """Flips of all images of the pack in an epoch: drawn at once, which takes milliseconds."""
+        if self._drawn is None or self._drawn[0] != epoch:
+            self._drawn = epoch, augment.draw(self.seed, epoch, np.arange(len(self.labels)))
+        return self._drawn[1]
+
 
 def channels_first(images: np.ndarray) -> Tensor:
     """Convert (B, H, W) or (B, H, W, 3) to (B, 1 or 3, H, W)."""
@@ -163,6 +197,5 @@ def channels_first(images: np.ndarray) -> Tensor:
 
 def torch_bits(bits: np.ndarray) -> Tensor:
     """Convert a bit field to a type that torch can compute with."""
-    # Besides uint8, torch has few operations on unsigned integers.
-    signed = {2: np.int32, 4: np.int64}.get(bits.itemsize, np.uint8)
-    return torch.from_numpy(np.ascontiguousarray(bits.astype(signed, copy=False)))
+    kind = _TYPES[bits.itemsize]
+    return torch.from_numpy(np.ascontiguousarray(bits.astype(kind, copy=False)))

@@ -16,7 +16,7 @@ from tlunet.data.dataset import DataSet, Strips
 from tlunet.data.fit import check_fit
 from tlunet.data.groups import check_grouping, group_images, split_error
 from tlunet.data.pack.pack import open_pack
-from tlunet.data.residency import Resident, evict, fits, to_device
+from tlunet.data.residency import Resident, fits, make_room, to_device
 from tlunet.data.split import make_split
 from tlunet.errors import ConfigError
 from tlunet.machine.console import Progress
@@ -64,6 +64,7 @@ class DefectDataModule(pl.LightningDataModule):
     Attributes:
         near: near-duplicate group of each row of ``split``, after ``setup``.
         reserved: bytes of GPU memory that training needs in addition to the pack; 0 if unknown.
+        mask_format: memory format of the masks; the loss is faster if it is that of the logits.
 
     Raises:
         ConfigError: a value is not allowed.
@@ -116,6 +117,7 @@ class DefectDataModule(pl.LightningDataModule):
         self.augment = augment or Augment(0, 0)
         self.progress = progress
         self.reserved = 0
+        self.mask_format = torch.contiguous_format
         self._resident: Resident | None = None
 
     def prepare_data(self) -> None:
@@ -203,9 +205,9 @@ class DefectDataModule(pl.LightningDataModule):
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         if self._resident is None:
             if self.lives_on(device):
-                self._resident = to_device(self.pack, device)
+                self._resident = to_device(self.pack, device, self.reserved)
             else:
-                evict()
+                make_room(device, self.reserved)
         batch_size = self.batch_size if train else self.eval_batch_size
         workers = self._workers(device, augment)
         return DataLoader(
@@ -275,5 +277,6 @@ class DefectDataModule(pl.LightningDataModule):
         if "flip" in batch:
             image, bits = flip(image, batch["flip"]), flip(bits, batch["flip"])
             new = {k: flip(v, batch["flip"]) for k, v in new.items()}
-        new |= {"image": image, "mask": unpack_bits(bits, len(self.pack.classes))}  # (B, M, H, W)
-        return {k: v for k, v in batch.items() if k not in ("bits", "flip", "content")} | new
+        mask = unpack_bits(bits, len(self.pack.classes), self.mask_format)  # (B, M, H, W)
+        kept = {k: v for k, v in batch.items() if k not in ("bits", "flip", "content")}
+        return kept | new | {"image": image, "mask": mask}

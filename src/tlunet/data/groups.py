@@ -16,6 +16,7 @@ from tlunet.errors import ConfigError, DataError
 DUPLICATES = ("group", "ignore")
 MISSED = 0.1  # fraction of a subset's size by which the split may miss it without a line
 LARGE = 0.1  # fraction of the images from which a group of near-duplicates is suspicious
+SEPARATED = "the split may separate them (data.duplicates)"
 ADVICE = (
     "if they show different parts under a fixed camera, or a background that fills the image, "
     "set data.duplicates=ignore"
@@ -100,28 +101,46 @@ def split_error(
     return DataError(what)
 
 
-def grouping_lines(
-    split: pd.DataFrame, near: ArrayLike, *, duplicates: str, rule: str | None, official: bool
-) -> list[str]:
-    """Say what stays together in a split, and where it misses its sizes because of that.
+def alike_lines(image_ids: Sequence[str], near: ArrayLike, *, duplicates: str) -> list[str]:
+    """Say how many images are near-duplicates, and what a split does with them: one line, or none.
+
+    Args:
+        image_ids: names of N images.
+        near: (N,), near-duplicate group of each.
+        duplicates: as in :func:`group_images`.
+    """
+    again = len(image_ids) - len(np.unique(near))
+    if not again:
+        return []
+    n, names = _largest(image_ids, near)
+    alike = f"{again} images are near-duplicates of another (also flipped or rotated)"
+    largest = f"the largest group has {n} ({names})"
+    if duplicates == "ignore":
+        return [f"{alike}; {largest}; {SEPARATED}"]
+    advice = f"; {ADVICE}" if _is_large(n, image_ids) else ""
+    return [f"{alike}; the split keeps them on one side; {largest}{advice}"]
+
+
+def suspicious(image_ids: Sequence[str], near: ArrayLike) -> list[str]:
+    """Point out a large group of near-duplicates, which may be none: one line, or none.
+
+    Args:
+        image_ids: names of N images.
+        near: (N,), near-duplicate group of each.
+    """
+    n, names = _largest(image_ids, near)
+    return [f"{n} images look alike ({names}): {ADVICE}"] if _is_large(n, image_ids) else []
+
+
+def kept_together(split: pd.DataFrame, *, rule: str | None, official: bool) -> list[str]:
+    """Say what the user's groups keep together, and where a split misses its sizes.
 
     Args:
         split: N rows, from :func:`tlunet.data.split.make_split`.
-        near: (N,), near-duplicate group of each row.
-        duplicates: as in :func:`group_images`.
         rule: as in :func:`group_images`.
         official: whether the test set is the published one.
     """
     ids, lines = split["image_id"].tolist(), []
-    if again := len(ids) - len(np.unique(near)):
-        n, names = _largest(ids, near)
-        alike = f"{again} images are near-duplicates of another (also flipped or rotated)"
-        largest = f"the largest group has {n} ({names})"
-        if duplicates == "ignore":
-            lines.append(f"{alike}; {largest}; the split may separate them (data.duplicates)")
-        else:
-            advice = f"; {ADVICE}" if n > max(2, LARGE * len(ids)) else ""
-            lines.append(f"{alike}; the split keeps them on one side; {largest}{advice}")
     n, names = _largest(ids, split["group"])
     if rule is not None:
         count = split["group"].nunique()
@@ -137,6 +156,10 @@ def grouping_lines(
             f"({names})"
         )
     return lines
+
+
+def _is_large(n: int, image_ids: Sequence[str]) -> bool:
+    return n > max(2, LARGE * len(image_ids))
 
 
 def _slashed(numbers: Iterable[int]) -> str:

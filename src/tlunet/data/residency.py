@@ -1,9 +1,10 @@
-"""Keep a pack in GPU memory and gather batches there by row.
+"""Keep packs in GPU memory and gather batches there by row.
 
-One process runs a whole sweep and its cells share the data, so one copy is kept for all of them.
-Another pack, or another device, replaces it.
+One process runs a whole sweep and its cells share the data, so one copy is kept for all of them. A
+pack is evicted only if something else does not fit: training, or another pack.
 """
 
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -43,29 +44,56 @@ def fits(pack: Pack, device: torch.device, beside: int = 0) -> bool:
     """
     if device.type != "cuda":
         return False
-    free = torch.cuda.mem_get_info(device)[0] + resident_bytes()
+    free = _free(device) + resident_bytes()
     return pack.nbytes < SHARE * free and pack.nbytes + beside < free
 
 
 def resident_bytes() -> int:
-    """Return the bytes that evicting the pack would free on the device."""
+    """Return the bytes that evicting all packs would free."""
     return sum(resident.nbytes for resident in _kept.values())
 
 
-def evict() -> None:
-    """Drop the pack on the device to free memory for training."""
-    _kept.clear()
+def make_room(device: torch.device, needed: int, keep: Pack | None = None) -> None:
+    """Evict packs, the least recently used first, until there is room for something else.
+
+    Args:
+        device: the free memory is known for CUDA only; on other devices nothing is evicted.
+        needed: bytes, in addition to the packs.
+        keep: this one is not evicted.
+    """
+    missing = needed - _free(device)
+    others = [key for key in _kept if keep is None or key != (keep.fingerprint, device)]
+    for key in others:
+        if missing <= 0:
+            return
+        missing -= _kept.pop(key).nbytes
+        torch.cuda.empty_cache()  # torch would keep it from cuDNN and other processes
 
 
-def to_device(pack: Pack, device: torch.device) -> Resident:
+def _free(device: torch.device) -> int:
+    """Bytes that tensors can still take, in the driver's hands and in torch's."""
+    if device.type != "cuda":
+        return sys.maxsize
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + cached
+
+
+def to_device(pack: Pack, device: torch.device, beside: int = 0) -> Resident:
     """Return the pack on the device; copy it there if necessary.
+
+    Args:
+        pack: the pack.
+        device: the device.
+        beside: bytes that training needs; other packs make way for both.
 
     Raises:
         ConfigError: it is larger than the free memory.
     """
     key = pack.fingerprint, device
-    if key not in _kept:
-        evict()
+    make_room(device, beside + (0 if key in _kept else pack.nbytes), keep=pack)
+    if key in _kept:
+        _kept[key] = _kept.pop(key)  # the last one to be evicted
+    else:
         images = channels_first(np.array(pack.images[:1])), torch_bits(np.array(pack.masks[:1]))
         try:
             resident = Resident(

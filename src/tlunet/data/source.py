@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from tlunet.errors import DataError, visible
+from tlunet.errors import DataError, reason_of, visible
 
 MAX_CLASSES = 32  # masks are bit fields of at most 32 bits
 PROBLEMS_SHOWN = 20
@@ -91,5 +91,5 @@ def require_folder(folder: Path, hint: str) -> None:
             return
         what = "is not a folder" if folder.exists() else "no such folder"
     except OSError as error:  # no permission for a parent, a name that is too long
-        what = f"cannot be accessed ({error.strerror})"
+        what = f"cannot be accessed ({reason_of(error)})"
     raise DataError(f"{folder}: {what}; {hint}")

@@ -19,6 +19,7 @@ Cochran, Sampling Techniques, ch. 8).
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -93,7 +94,8 @@ def make_split(
         part[tests] = _TEST
         open_ = ~np.isin(group, group[tests])
         shares = np.array([1 - fractions[1], fractions[1]])
-    part[open_] = _deal(group[open_], stratum[open_], shuffled[open_], combinations, shares)
+    dealt = group[open_], stratum[open_], shuffled[open_], combinations, shares
+    part[open_] = _dealt(*map(_contents, dealt))
     _check_filled(part, len(np.unique(group[open_])))
 
     train = np.flatnonzero(part == _TRAIN)
@@ -116,10 +118,26 @@ def fingerprint(split: pd.DataFrame) -> str:
         64 hexadecimal digits: the SHA-256 of the sorted (image, group, subset), with "unused"
         counted as "train" and each group named after its first image.
     """
-    first = split.groupby("group")["image_id"].transform("min")
-    subset = split["subset"].replace("unused", "train")
-    rows = sorted(zip(split["image_id"], first, subset, strict=True))
+    by_name = split.sort_values("image_id", kind="stable")
+    names = by_name["image_id"].to_numpy()
+    _, place, group = np.unique(by_name["group"], return_index=True, return_inverse=True)
+    subset = by_name["subset"].replace("unused", "train")
+    rows = sorted(zip(names, names[place][group], subset, strict=True))
     return hashlib.sha256("".join("\t".join(row) + "\n" for row in rows).encode()).hexdigest()
+
+
+@lru_cache(maxsize=16)  # a sweep has a few split seeds, its cells many
+def _dealt(*contents: tuple[bytes, str, tuple[int, ...]]) -> NDArray[np.int64]:
+    """Deal out what `_contents` holds: the cells of a sweep repeat the question."""
+    group, stratum, shuffled, combinations, shares = (
+        np.frombuffer(content, kind).reshape(shape) for content, kind, shape in contents
+    )
+    return _deal(group, stratum, shuffled, combinations, shares)
+
+
+def _contents(array: NDArray[np.generic]) -> tuple[bytes, str, tuple[int, ...]]:
+    """All that an array is, to look it up by."""
+    return array.tobytes(), array.dtype.str, array.shape
 
 
 def _deal(

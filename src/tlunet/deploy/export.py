@@ -20,7 +20,7 @@ from tlunet.deploy.card import Card
 from tlunet.deploy.graph import Graph
 from tlunet.deploy.predict import read_card
 from tlunet.deploy.runtime import INPUT, OUTPUTS, open_session
-from tlunet.errors import ConfigError, DataError, first_line
+from tlunet.errors import ConfigError, DataError, first_line, reason_of
 from tlunet.model.network import TLUNet
 from tlunet.model.task import load_network
 from tlunet.runs.folder import check_finished
@@ -66,7 +66,8 @@ def export(
     Args:
         run: folder of a finished run, or a checkpoint.
         kind: ``onnx`` or ``torch``.
-        out: output file; by default ``model.onnx`` or ``model.pt2`` in the run folder.
+        out: output file, its suffix may be left out, or a folder; by default ``model.onnx`` or
+            ``model.pt2`` in the run folder.
         strips: real images to compare on, (H, W) or (H, W, 3), at most of the training size, to
             which they are padded; noise is always used.
         is_fixed: whether to accept the training size only.
@@ -75,15 +76,14 @@ def export(
         The file and its largest differences.
 
     Raises:
-        ConfigError: the encoder cannot be exported, or the outputs differ by more than
-            :data:`TOLERANCE`.
+        ConfigError: the suffix is of another kind, the encoder cannot be exported, or the outputs
+            differ by more than :data:`TOLERANCE`.
         DataError: no such run, or the file cannot be written.
     """
+    path = output(run, kind, out)
     if run.is_dir():
         check_finished(run)
     original, card = load_network(run), read_card(run)
-    folder = run if run.is_dir() else run.parent
-    path = out or folder / f"model{SUFFIXES[kind]}"
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     form = ONNX if kind == "onnx" else TORCH
     try:
@@ -95,10 +95,31 @@ def export(
         form.write(program, card.as_metadata() | checked, temporary)
         temporary.replace(path)
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror})") from error
+        raise DataError(f"{path}: cannot be written ({reason_of(error)})") from error
     finally:
         temporary.unlink(missing_ok=True)
     return path, difference
+
+
+def output(run: Path, kind: str, out: Path | None) -> Path:
+    """Return the output file.
+
+    Raises:
+        ConfigError: ``out`` has the suffix of another kind of file.
+    """
+    suffix = SUFFIXES[kind]
+    if out is None or out.is_dir():
+        folder = out or (run if run.is_dir() else run.parent)
+        return folder / f"model{suffix}"
+    if out.suffix.lower() == suffix:
+        return out
+    others = {known: name for name, known in SUFFIXES.items()}
+    if out.suffix in others:
+        raise ConfigError(
+            f"--out {out}: --format {kind} writes {suffix}; use --format {others[out.suffix]} for "
+            f"{out.suffix}"
+        )
+    return out.with_name(f"{out.name}{suffix}")
 
 
 def _checked(difference: Difference) -> dict[str, Any]:

@@ -1,13 +1,18 @@
 """List and name the images of a command."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from tlunet.data.readers.listing import IMAGE_SUFFIXES, list_files
+from tlunet.data.readers.listing import IMAGE_SUFFIXES, OTHER_PICTURES, list_files
 from tlunet.deploy.stream import Unreadable
 from tlunet.errors import DataError
+
+TABLE = "predictions.csv"  # in an output folder
+OUTPUTS = ("masks", "overlays")  # next to it: folders of pictures
 
 
 class Images:
@@ -64,47 +69,139 @@ class Listing(NamedTuple):
     Attributes:
         images: the images found.
         faults: paths that are missing or unusable.
+        notes: what was left out on purpose, one line each.
     """
 
     images: Images
     faults: list[Unreadable]
+    notes: list[str]
 
 
-def list_paths(paths: Iterable[Path]) -> Listing:
+def list_paths(paths: Iterable[Path], out: Path | None = None) -> Listing:
     """List all image files of some files and folders (including sub-folders).
+
+    Predicted masks and overlays are left out: everything in the output folder, and the outputs
+    of earlier calls.
+
+    Args:
+        paths: files and folders.
+        out: the output folder.
 
     Raises:
         DataError: no images at all; one line per problem.
     """
-    listing = Listing(Images(), [])
+    search = _Search(out)
     for path in paths:
         if path.is_dir():
-            _add_folder(listing, path)
+            search.add_folder(path)
         elif path.is_file():
-            _add(listing, path, path.parent)
+            search.add(path, path.parent)
         else:
-            listing.faults.append(Unreadable(path, "no such file or folder"))
-    listing.images.close()
+            search.faults.append(Unreadable(path, "no such file or folder"))
+    search.images.close()
+    listing = Listing(search.images, search.faults, search.notes())
     if not len(listing.images):
-        lines = [f"{path}: {reason}" for path, reason in listing.faults]
+        lines = [f"{path}: {reason}" for path, reason in listing.faults] + listing.notes
         raise DataError(*lines or ["no images given; expected files, folders or a list"])
     return listing
 
 
-def _add_folder(listing: Listing, folder: Path) -> None:
-    found = list_files(folder, IMAGE_SUFFIXES)
-    listing.faults.extend(Unreadable(Path(p.where), p.what) for p in found.problems)
-    if not found.files:
-        listing.faults.append(Unreadable(folder, "no images in this folder"))
-    for path in found.files.values():
-        _add(listing, path, folder)
+class _Search:
+    """Collects the images of files and folders."""
+
+    def __init__(self, out: Path | None) -> None:
+        self.images = Images()
+        self.faults: list[Unreadable] = []
+        self._out = _OutputFolders(out)
+        self._outputs: Counter[Path] = Counter()  # output folder → images left out
+        self._others: Counter[str] = Counter()  # suffix → pictures of other formats
+        self._links = 0  # to folders
+
+    def add_folder(self, folder: Path) -> None:
+        found = list_files(folder, IMAGE_SUFFIXES)
+        self.faults.extend(
+            Unreadable(Path(p.where), p.what)
+            for p in found.problems
+            if not self._is_output(Path(p.where), folder)
+        )
+        if not found.files:
+            self.faults.append(Unreadable(folder, "no images in this folder"))
+        for path in found.files.values():
+            self.add(path, folder)
+        seen = [path for path in found.ignored if not path.name.startswith(".")]
+        suffixes = [path.suffix.lower() for path in seen]
+        self._others.update(suffix for suffix in suffixes if suffix in OTHER_PICTURES)
+        self._links += sum(path.is_symlink() and path.is_dir() for path in seen)
+
+    def add(self, path: Path, root: Path) -> None:
+        if self._is_output(path, root):
+            return
+        try:
+            self.images.add(path, root)
+        except UnicodeEncodeError:
+            self.faults.append(Unreadable(path, "file name is not UTF-8; rename it"))
+
+    def _is_output(self, path: Path, root: Path) -> bool:
+        folder = self._out.folder_of(path, root)
+        if folder is not None:
+            self._outputs[folder] += 1
+        return folder is not None
+
+    def notes(self) -> list[str]:
+        """What was left out, one line each."""
+        notes = [
+            f"{folder}: output of tlunet predict, left out ({images} images)"
+            for folder, images in self._outputs.items()
+        ]
+        if self._others:
+            kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(self._others.items()))
+            notes.append(
+                f"ignored pictures of other formats: {kinds}; images are read from "
+                f"{' '.join(sorted(IMAGE_SUFFIXES))}"
+            )
+        if self._links:
+            notes.append(f"links to folders are not followed ({self._links}); name the folders")
+        return notes
 
 
-def _add(listing: Listing, path: Path, root: Path) -> None:
-    try:
-        listing.images.add(path, root)
-    except UnicodeEncodeError:
-        listing.faults.append(Unreadable(path, "file name is not UTF-8; rename it"))
+class _OutputFolders:
+    """Recognises what ``tlunet predict`` has written.
+
+    Args:
+        out: the output folder of this call.
+    """
+
+    def __init__(self, out: Path | None) -> None:
+        self._out = out
+        self._known: dict[tuple[Path, Path], Path | None] = {}  # a cache
+
+    @cached_property
+    def _real_out(self) -> Path | None:
+        return self._out and self._out.resolve()
+
+    def folder_of(self, path: Path, root: Path) -> Path | None:
+        """Return the output folder that a file belongs to, if any.
+
+        Args:
+            path: a file.
+            root: the folder that was searched for it. If it is itself inside the output folder,
+                only masks and overlays are outputs.
+        """
+        key = path.parent, root
+        if key not in self._known:
+            self._known[key] = self._find(path.parent.resolve(), root)
+        return self._known[key]
+
+    def _find(self, parent: Path, root: Path) -> Path | None:
+        out = self._real_out
+        if out and parent.is_relative_to(out) and not root.resolve().is_relative_to(out):
+            return self._out
+        for folder in (parent, *parent.parents):
+            if folder.name not in OUTPUTS:
+                continue
+            if folder.parent == out or (folder.parent / TABLE).is_file():
+                return folder.parent
+        return None
 
 
 def absolute(path: Path) -> Path:

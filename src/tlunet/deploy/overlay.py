@@ -1,17 +1,18 @@
-"""Draw predicted masks over an image, with a legend below."""
+"""Predicted masks over an image, with a legend below."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from tlunet.data.colours import class_colour
+from tlunet.data.drawing import FILL, draw, enlarged, enlarged_image, zoom
 from tlunet.errors import ConfigError
+from tlunet.machine.fonts import legend
 
 STYLES = ("tint", "outline")
 LINE, GAP = 18, 6  # pixels: height of a legend line, gap between its entries
-THICKNESS = 2  # of an outline, in pixels
 
 
 def check_style(style: str | None) -> None:
@@ -23,36 +24,19 @@ def check_style(style: str | None) -> None:
 def overlay(
     image: NDArray[np.uint8], masks: NDArray[np.bool_], style: str = "tint"
 ) -> NDArray[np.uint8]:
-    """Draw masks over an image in their class colours.
+    """Draw masks over an image in their class colours; a small image is enlarged.
 
     Args:
         image: (H, W) or (H, W, 3).
         masks: (M, H, W).
-        style: ``tint`` (the steel shows through) or ``outline`` (the inside stays visible).
+        style: ``tint`` (the steel shows through) or ``outline`` (the inside stays unchanged).
 
     Returns:
-        (H, W, 3).
+        (k·H, k·W, 3), k from :func:`tlunet.data.drawing.zoom`.
     """
-    drawn = np.repeat(image[..., None], 3, -1) if image.ndim == 2 else image.copy()
-    for m, mask in enumerate(masks):
-        if not mask.any():
-            continue
-        colour = np.array(class_colour(m), np.float32)
-        if style == "tint":
-            drawn[mask] = (0.5 * drawn[mask] + 0.5 * colour).astype(np.uint8)
-        else:
-            drawn[mask & ~_shrunk(mask)] = colour.astype(np.uint8)
-    return drawn
-
-
-def _shrunk(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return a mask without its rim; pixels outside the image count as inside."""
-    inside = mask
-    for _ in range(THICKNESS):
-        padded = np.pad(inside, 1, constant_values=True)
-        sides = padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]
-        inside = inside & np.logical_and.reduce(sides)
-    return inside
+    times = zoom(image.shape[1])
+    fill = FILL if style == "tint" else 0
+    return draw(enlarged_image(image, times), enlarged(masks, times), fill=fill)
 
 
 def picture(
@@ -71,13 +55,13 @@ def picture(
         probabilities: (M,) of the labels.
         style: as in :func:`overlay`.
     """
+    font, names = legend(tuple(classes), 12)
     shares = masks.mean((1, 2))
     texts = [
         f"{name}: {probability:.0%}, {share:.2%} of the area"
-        for name, probability, share in zip(classes, probabilities, shares, strict=True)
+        for name, probability, share in zip(names, probabilities, shares, strict=True)
     ]
     drawn = Image.fromarray(overlay(image, masks, style))
-    font = ImageFont.load_default(12)
     widths = [LINE + font.getlength(text) + GAP for text in texts]
     width = max(drawn.width, int(max(widths)) + GAP)  # a small image must not truncate its legend
     places = _flow(widths, width)

@@ -3,15 +3,17 @@
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tlunet.data.batches import pack_bits
+from tlunet.data.bits import bit_depth
 from tlunet.deploy.card import Card, read_tuned
-from tlunet.deploy.rules import FLIPS, Rules, bit_depth
+from tlunet.deploy.rules import FLIPS, Rules
 from tlunet.deploy.stream import Answer, Prediction, Stream, Unreadable
 from tlunet.errors import DataError
 from tlunet.model.metrics import predicted_masks
@@ -31,13 +33,15 @@ class Predictor(Stream):
         classes: names of the classes 1…M.
         threshold: a pixel belongs to a class if its probability is above this.
         rules: tuned rules, used instead of the threshold.
-        size: (height, width) to which images are resized (bilinear, as in a pack); masks are
-            resized back (nearest neighbour). ``None`` keeps each image's size.
+        size: (height, width) to which images are resized (bilinear, as in a pack). The pixels'
+            probabilities are resized back, then thresholded. ``None`` keeps each image's size.
         fit: ``stretch`` images of other proportions to ``size``, or scale and ``pad`` them.
         device: device of the network.
         precision: ``32-true``, or ``bf16-mixed`` for bfloat16 autocast.
         batch_size: images per batch, all of the same size.
         threads: number of decoder threads.
+        overlap: cut images that are larger than ``size`` into tiles that overlap by this fraction
+            or more; ``None`` resizes them.
     """
 
     def __init__(
@@ -53,15 +57,21 @@ class Predictor(Stream):
         precision: str = "32-true",
         batch_size: int = 8,
         threads: int = 2,
+        overlap: float | None = None,
     ) -> None:
         rules = rules or Rules.plain(len(classes), threshold)
-        super().__init__(tuple(classes), rules, size, batch_size, threads, fit=fit)
+        super().__init__(tuple(classes), rules, size, batch_size, threads, overlap, fit=fit)
         self.device = torch.device(device)
         self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)
         self.threshold = threshold
         self.precision = precision
         # Copied once: a copy in every batch would wait for the previous batch.
         self._thresholds = torch.tensor(rules.thresholds, device=self.device).view(-1, 1, 1)
+
+    def under(self, rules: Rules) -> Self:  # noqa: D102
+        other = super().under(rules)
+        other._thresholds = torch.tensor(rules.thresholds, device=self.device).view(-1, 1, 1)
+        return other
 
     @classmethod
     def load(cls, run: Path, *, tuned: bool = False, **options: Any) -> Self:
@@ -112,36 +122,47 @@ class Predictor(Stream):
         with torch.inference_mode():
             return Logits(logits.masks.flip(axes) if axes else logits.masks, logits.labels)
 
-    def _start(self, images: NDArray[np.uint8]) -> Callable[[], Answer]:
+    def _start(self, images: NDArray[np.uint8], is_soft: bool) -> Callable[[], Answer]:
         """Start a batch without waiting for the result."""
         is_cuda = self.device.type == "cuda"
         batch = torch.from_numpy(images)
-        masks, labels = self._decide(batch.pin_memory() if is_cuda else batch)
+        found = self._decide(batch.pin_memory() if is_cuda else batch, is_soft)
         with torch.inference_mode():
-            bits, probabilities = (
-                x.to("cpu", non_blocking=is_cuda) for x in (_bit_field(masks), labels)
+            bits, labels, soft = (
+                None if x is None else x.to("cpu", non_blocking=is_cuda)
+                for x in (pack_bits(found.above), found.labels, found.masks)
             )
         done = torch.cuda.current_stream(self.device).record_event() if is_cuda else None
 
         def answer() -> Answer:
+            assert bits is not None
+            assert labels is not None
             if done:
                 done.synchronize()
             kind = np.dtype(f"uint{bit_depth(labels.shape[1])}")
             field = bits.numpy().view(f"u{bits.itemsize}").astype(kind, copy=False)
-            return Answer(field, probabilities.numpy())
+            return Answer(field, labels.numpy(), None if soft is None else soft.numpy())
 
         return answer
 
-    def _decide(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return thresholded masks, bool (B, M, H, W), and label probabilities (B, M)."""
+    def _decide(self, images: Tensor, is_soft: bool) -> "_Found":
         if self.rules.is_plain:  # on logits, exactly as in the run's test
             logits = self.logits(images)
             with torch.inference_mode():
                 above = predicted_masks(logits.masks, self.rules.thresholds[0])
-                return above, logits.labels.float().sigmoid()
+                soft = logits.masks.float().sigmoid() if is_soft else None
+                return _Found(above, logits.labels.float().sigmoid(), soft)
         masks, labels = self.probabilities(images, self.rules.flips)
         with torch.inference_mode():
-            return masks > self._thresholds, labels
+            return _Found(masks > self._thresholds, labels, masks if is_soft else None)
+
+
+class _Found(NamedTuple):
+    """Output of a network for one batch, on the device."""
+
+    above: Tensor  # bool (B, M, H, W), above the thresholds
+    labels: Tensor  # (B, M) probabilities
+    masks: Tensor | None  # (B, M, H, W) probabilities, if asked for
 
 
 def mean(views: Sequence[Logits]) -> tuple[Tensor, Tensor]:
@@ -181,12 +202,3 @@ def read_card(run: Path) -> Card:
         digest=meta.get("digest"),
         tuned=read_tuned(run, M) if run.is_dir() else None,
     )
-
-
-def _bit_field(masks: Tensor) -> Tensor:
-    """Pack bool (B, M, H, W) into (B, H, W), bit m-1 = class m: M times less to transfer."""
-    kind = torch.uint8 if masks.shape[1] <= 8 else torch.int32
-    bits = torch.zeros_like(masks[:, 0], dtype=kind)
-    for m in range(masks.shape[1]):
-        bits |= masks[:, m].to(kind) << m
-    return bits

@@ -4,12 +4,13 @@ Only needs NumPy. ``tlunet tune`` fits these rules, and all predictors apply the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tlunet.data.bits import class_areas
 from tlunet.errors import DataError
 
 #: Name → axes along which each view of an image (…, H, W) is flipped; the views are averaged.
@@ -44,6 +45,11 @@ class Rules:
         """Use one threshold for all pixels and labels, and no other rule."""
         same = (threshold,) * classes
         return cls(same, (0,) * classes, (0.0,) * classes, same)
+
+    def at(self, threshold: float) -> Self:
+        """Return the same rules with one threshold for all pixels and labels."""
+        same = (threshold,) * len(self.thresholds)
+        return replace(self, thresholds=same, labels=same)
 
     @property
     def is_plain(self) -> bool:
@@ -123,35 +129,3 @@ def _numbers(values: Any, classes: int, where: str) -> tuple[float, ...]:
     if not all(type(v) in (int, float) and 0 <= v < float("inf") for v in values):
         raise DataError(f"{where}: expected {classes} non-negative numbers")
     return tuple(values)
-
-
-def bit_depth(classes: int) -> int:
-    """Return the bits per pixel of a bit field, as in a pack: 8, 16 or 32."""
-    return next(bits for bits in (8, 16, 32) if classes <= bits)
-
-
-def class_masks(bits: NDArray[np.unsignedinteger], classes: int) -> NDArray[np.bool_]:
-    """Convert a bit field (H, W) to masks (M, H, W).
-
-    >>> class_masks(np.array([[0, 1, 2, 3]], np.uint8), 2).astype(int).tolist()
-    [[[0, 1, 0, 1]], [[0, 0, 1, 1]]]
-    """
-    return bits >> np.arange(classes, dtype=bits.dtype)[:, None, None] & 1 == 1
-
-
-def class_areas(bits: NDArray[np.unsignedinteger], classes: int) -> NDArray[np.int64]:
-    """Count the pixels (M,) of each class in a bit field (H, W)."""
-    return class_masks(bits, classes).sum((1, 2))
-
-
-def bit_field(masks: NDArray[np.bool_]) -> NDArray[np.unsignedinteger]:
-    """Convert masks (…, M, H, W) to bit fields (…, H, W), bit m-1 = class m.
-
-    >>> bit_field(np.array([[[False, True]], [[True, True]]])).tolist()
-    [[2, 3]]
-    """
-    classes = masks.shape[-3]
-    bits = np.zeros(masks.shape[:-3] + masks.shape[-2:], f"uint{bit_depth(classes)}")
-    for m in range(classes):
-        bits |= masks[..., m, :, :].astype(bits.dtype) << bits.dtype.type(m)
-    return bits

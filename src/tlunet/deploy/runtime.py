@@ -9,8 +9,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from tlunet.data.bits import bit_field
 from tlunet.deploy.card import Card
-from tlunet.deploy.rules import FLIPS, Rules, bit_field
+from tlunet.deploy.rules import FLIPS, Rules
 from tlunet.deploy.stream import Answer, Stream
 from tlunet.errors import ConfigError, DataError, first_line
 from tlunet.machine.parallel import cores
@@ -29,6 +30,8 @@ class OnnxPredictor(Stream):
         rules: how probabilities become masks and labels; by default the card's threshold.
         batch_size: images per batch, all of the same size.
         threads: number of decoder threads.
+        overlap: cut images that are larger than the training size into tiles that overlap by this
+            fraction or more; ``None`` resizes them.
     """
 
     def __init__(
@@ -39,9 +42,10 @@ class OnnxPredictor(Stream):
         rules: Rules | None = None,
         batch_size: int = 8,
         threads: int = 2,
+        overlap: float | None = None,
     ) -> None:
         rules = rules or Rules.plain(len(card.classes), card.threshold)
-        super().__init__(card.classes, rules, card.size, batch_size, threads, fit=card.fit)
+        super().__init__(card.classes, rules, card.size, batch_size, threads, overlap, fit=card.fit)
         self.session = session
 
     @classmethod
@@ -52,7 +56,7 @@ class OnnxPredictor(Stream):
             path: ``model.onnx``.
             tuned: whether to use the tuned rules in its metadata.
             device: ``auto`` (CUDA if ONNX Runtime supports it, else CPU), ``cuda``, ``cpu``.
-            **options: ``batch_size``, ``threads``.
+            **options: ``batch_size``, ``threads``, ``overlap``.
 
         Raises:
             ConfigError: the installed ONNX Runtime does not support the device.
@@ -84,10 +88,10 @@ class OnnxPredictor(Stream):
         masks, labels = self.session.run(OUTPUTS, {INPUT: pixels})
         return np.flip(masks, axes), labels
 
-    def _start(self, images: NDArray[np.uint8]) -> Callable[[], Answer]:
+    def _start(self, images: NDArray[np.uint8], is_soft: bool) -> Callable[[], Answer]:
         masks, labels = self.probabilities(images, self.rules.flips)
         thresholds = np.array(self.rules.thresholds, np.float32)[:, None, None]
-        answer = Answer(bit_field(masks > thresholds), labels)
+        answer = Answer(bit_field(masks > thresholds), labels, masks if is_soft else None)
         return lambda: answer
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from tlunet.errors import ConfigError
+from tlunet.machine.gpus import number_by_bus
 from tlunet.machine.memory import keep_freed_memory
 from tlunet.machine.parallel import cores
 
@@ -25,6 +26,7 @@ class Hardware:
     compile: bool = False  # whether to compile the network for full batches
     devices: int = 1  # processes per machine, one device each
     nodes: int = 1  # machines
+    capability: int = 0  # CUDA's compute capability, major; 0 without CUDA
 
     @property
     def processes(self) -> int:
@@ -40,15 +42,22 @@ class Hardware:
     def memory_format(self) -> torch.memory_format:
         """Memory format of the network's feature maps.
 
-        Matrix units and bf16 kernels are designed for channels last; in float32 on a CPU it slows
-        down the backward passes of convolutions (benchmarks/README.md).
+        Matrix units and bf16 kernels are designed for channels last. In float32 on a CPU it slows
+        down the backward passes of convolutions (benchmarks/README.md), and GPUs before Ampere
+        have no matrix units for float32.
         """
         return torch.channels_last if self.is_channels_last else torch.contiguous_format
 
     @property
     def is_channels_last(self) -> bool:
         """Whether :attr:`memory_format` is channels last."""
-        return self.accelerator == "cuda" or self.precision == "bf16-mixed"
+        return self.precision == "bf16-mixed" or self.capability >= 8
+
+    @property
+    def mask_format(self) -> torch.memory_format:
+        """Memory format of masks: that of the logits, but CPUs count contiguous pixels faster."""
+        is_gpu = self.accelerator == "cuda"
+        return self.memory_format if is_gpu else torch.contiguous_format
 
     def eval_batch_size(self, batch_size: int) -> int:
         """Images per step of validation and test; larger on a GPU, for better utilisation.
@@ -81,6 +90,7 @@ def choose(
     Raises:
         ConfigError: the requested device is not available, or there are too few of them.
     """
+    number_by_bus()
     there = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -104,7 +114,9 @@ def choose(
     _quieten_libraries()
     os.environ.setdefault("OPENCV_NUM_THREADS", "1")  # albumentations; read on import of cv2
     keep_freed_memory()
-    return Hardware(accelerator, precision, _name(accelerator), threads, compile, count, nodes)
+    capability = torch.cuda.get_device_capability()[0] if accelerator == "cuda" else 0
+    name = _name(accelerator)
+    return Hardware(accelerator, precision, name, threads, compile, count, nodes, capability)
 
 
 def _quieten_libraries() -> None:

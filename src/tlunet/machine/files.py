@@ -1,12 +1,15 @@
 """Atomic file writes and lock files."""
 
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+LONGEST = 255  # bytes of a file name, on nearly all file systems
 
 
 @contextmanager
@@ -39,7 +42,7 @@ def write_whole(path: Path, write: Callable[[Path], object], flush: bool = True)
         flush: whether to wait for the disk; else a system crash can leave an empty file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = _temporary(path)
     try:
         write(temporary)
         if flush:
@@ -47,6 +50,14 @@ def write_whole(path: Path, write: Callable[[Path], object], flush: bool = True)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """Return a hidden name next to ``path``, no longer than a file system allows."""
+    name = path.name
+    if len(name.encode(errors="surrogateescape")) > LONGEST - 20:
+        name = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:16]
+    return path.with_name(f".{name}.{os.getpid()}")
 
 
 def sync(path: Path) -> None:

@@ -22,7 +22,7 @@ import huggingface_hub
 import timm
 from segmentation_models_pytorch.encoders import encoders as smp_encoders
 
-from tlunet.errors import ConfigError, UserError, WeightsError
+from tlunet.errors import ConfigError, UserError, WeightsError, reason_of
 from tlunet.model.packages import installed_weights, package_of
 from tlunet.model.weights import read_weights
 
@@ -51,11 +51,6 @@ class WeightsSource:
     repo: str | None = None
     revision: str | None = None
     package: str | None = None
-
-    @property
-    def is_remote(self) -> bool:
-        """Whether the weights come from the hub."""
-        return self.path is None
 
     def file(self, cache: Path, hardware: object) -> Path:
         """Return the weights as a local file (:func:`fetch`); the hub client has its own cache."""
@@ -152,13 +147,13 @@ def why_unavailable(encoder_names: Sequence[str]) -> str | None:
     """Check, and download if needed, the ImageNet weights of some encoders.
 
     Returns:
-        Why they are not available, in one short line, for the first encoder without; else None.
+        Why those of the first encoder without are not available, in a few words; else None.
     """
     for name in encoder_names:
         try:
             read_weights(fetch(imagenet_source(name)))
         except UserError as error:
-            return f"{name}: {error.lines[0].partition('; ')[0]}"
+            return error.lines[0].partition("; ")[0].partition(" (")[0]
     return None
 
 
@@ -172,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("encoder", nargs="+", help="resnet18, densenet121, tu-convnext_tiny, …")
     reason = why_unavailable(parser.parse_args(argv).encoder)
     if reason:
-        print(f"No ImageNet weights for {reason}.", file=sys.stderr)
+        print(f"No ImageNet weights: {reason}.", file=sys.stderr)
     return 1 if reason else 0
 
 
@@ -181,7 +176,7 @@ def _local(file: Path) -> WeightsSource:
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
-        raise ConfigError(f"{file}: cannot be read ({error.strerror})") from error
+        raise ConfigError(f"{file}: cannot be read ({reason_of(error)})") from error
     return WeightsSource(f"sha256:{digest}", file.name, path=file)
 
 

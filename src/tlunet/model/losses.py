@@ -12,6 +12,9 @@ Padded pixels (data.fit=pad) have logits of −10,000, so sums over pixels conta
 loss with a fifth argument `padding`, bool (B, 1, H, W), or None, also leaves them out of its means.
 """
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from segmentation_models_pytorch.losses import LovaszLoss as LovaszHinge
 from torch import Tensor, nn
@@ -39,13 +42,8 @@ class PaperLoss(nn.Module):
     def forward(  # noqa: D102
         self, masks_logits: Tensor, labels_logits: Tensor, masks: Tensor, labels: Tensor
     ) -> Tensor:
-        over_labels = F.binary_cross_entropy_with_logits(
-            labels_logits.float(), labels.float(), reduction="sum"
-        )
-        over_pixels = F.binary_cross_entropy_with_logits(
-            masks_logits.float(), masks.float(), reduction="sum"
-        )
-        return (over_labels + over_pixels) / len(masks_logits)
+        over_labels = cross_entropy(labels_logits, labels)
+        return (over_labels + cross_entropy(masks_logits, masks)) / len(masks_logits)
 
 
 class BalancedLoss(nn.Module):
@@ -59,9 +57,9 @@ class BalancedLoss(nn.Module):
         labels: Tensor,
         padding: Tensor | None = None,
     ) -> Tensor:
-        over_labels = F.binary_cross_entropy_with_logits(labels_logits.float(), labels.float())
-        over_pixels = F.binary_cross_entropy_with_logits(masks_logits.float(), masks.float())
-        return over_labels + over_pixels * _rescale(padding)
+        over_labels = cross_entropy(labels_logits, labels, mean=True)
+        over_pixels = cross_entropy(masks_logits, masks, mean=True)
+        return over_labels + _over_valid(over_pixels, padding)
 
 
 class BCEDiceLoss(BalancedLoss):
@@ -140,7 +138,7 @@ class FocalLoss(nn.Module):
             sigmoid_focal_loss(logits.float(), target.float(), self.alpha, self.gamma, "mean")
             for logits, target in ((labels_logits, labels), (masks_logits, masks))
         )
-        return over_labels + over_pixels * _rescale(padding)
+        return over_labels + _over_valid(over_pixels, padding)
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"gamma={self.gamma}, alpha={self.alpha}"
@@ -178,9 +176,50 @@ class LovaszLoss(BalancedLoss):
         return balanced + sum(over_classes) / len(over_classes)
 
 
-def _rescale(padding: Tensor | None) -> Tensor | float:
-    """Return what turns a mean over all pixels, 0 in padded ones, into one over the others."""
-    return 1.0 if padding is None else padding.numel() / (~padding).sum()
+def cross_entropy(logits: Tensor, targets: Tensor, mean: bool = False) -> Tensor:
+    """Sum of the binary cross-entropy, in float32.
+
+    The same numbers as ``F.binary_cross_entropy_with_logits``, but targets of one byte each are
+    used as they are. That function needs a float copy of them, which takes four times the memory
+    and is kept for the backward pass.
+
+    Args:
+        logits: any shape and floating type.
+        targets: of the same shape, bool or 0/1.
+        mean: whether to average instead.
+
+    Raises:
+        ValueError: the shapes differ.
+
+    >>> import torch
+    >>> round(cross_entropy(torch.zeros(2, 3), torch.ones(2, 3, dtype=torch.bool)).item(), 4)
+    4.1589
+    """
+    if logits.shape != targets.shape:
+        shapes = f"{tuple(targets.shape)}, logits of size {tuple(logits.shape)}"
+        raise ValueError(f"targets of size {shapes}: expected the same size")
+    value: Tensor = _CrossEntropy.apply(logits.float(), targets.bool(), mean)
+    return value
+
+
+class _CrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, mean: bool) -> Tensor:
+        ctx.save_for_backward(logits, targets)
+        ctx.mean = mean
+        terms = (logits * ~targets).sub_(F.logsigmoid(logits))
+        return terms.mean() if mean else terms.sum()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        logits, targets = ctx.saved_tensors
+        errors = logits.sigmoid().sub_(targets.view(torch.uint8)).mul_(grads[0])
+        return errors.div_(errors.numel()) if ctx.mean else errors, None, None
+
+
+def _over_valid(mean: Tensor, padding: Tensor | None) -> Tensor:
+    """Turn a mean over all pixels, 0 in padded ones, into one over the others."""
+    return mean if padding is None else mean * (padding.numel() / (~padding).sum())
 
 
 def dice_loss(
@@ -228,5 +267,5 @@ def dice_loss(
     # Multiply as bool: a float copy of the masks would be kept for the backward pass.
     intersection = (prob * masks.bool()).mean(batch_and_pixels)  # (M,)
     total = prob.mean(batch_and_pixels) + masks.float().mean(batch_and_pixels)  # (M,)
-    intersection, total = intersection * _rescale(padding), total * _rescale(padding)
+    intersection, total = (_over_valid(mean, padding) for mean in (intersection, total))
     return (1 - (2 * intersection + smooth) / (total + smooth)).mean()

@@ -202,7 +202,13 @@ def check_name(encoder: str) -> None:
 
 
 @functools.cache  # the cells of a sweep repeat the question
-def check_encoder(encoder: str, classes: int, size: tuple[int, int], arch: str = "unet") -> None:
+def check_encoder(
+    encoder: str,
+    classes: int,
+    size: tuple[int, int],
+    arch: str = "unet",
+    key: str = "data.size",
+) -> None:
     """Check that a network can be built and takes images of a size, without computing anything.
 
     Runs on torch's meta device, which knows only shapes.
@@ -212,21 +218,65 @@ def check_encoder(encoder: str, classes: int, size: tuple[int, int], arch: str =
         classes: M.
         size: (height, width) of the images.
         arch: of the decoder.
+        key: the configuration key that sets the size.
 
     Raises:
         ConfigError: the encoder does not exist, or does not take images of this size.
     """
     network = TLUNet(encoder, classes, arch=arch).eval().to("meta")
+    if not (reason := _refusal(network, size)):
+        return
     name = f"encoder.name={encoder}" + (f" arch={arch}" if arch != "unet" else "")
+    if other := _size_it_takes(network, encoder, size):
+        unit = " (multiples of 32)" if other == _multiples(size, (32, 32)) else ""
+        reason = f"use {key}=[{other[0]},{other[1]}]{unit} or another encoder"
+    raise ConfigError(f"{name}: fails on images of {size[0]}×{size[1]}; {reason}")
+
+
+def _refusal(network: TLUNet, size: tuple[int, int]) -> str:
+    """Return why a network on the meta device does not take images of a size, or nothing."""
     try:
-        masks, labels = network(torch.empty(1, 1, *size, device="meta"))
+        masks, _ = network(torch.empty(1, 1, *size, device="meta"))
     except Exception as error:
+        return first_line(error)
+    return "" if masks.shape[-2:] == size else f"its masks have {tuple(masks.shape[-2:])} pixels"
+
+
+def _size_it_takes(network: TLUNet, encoder: str, size: tuple[int, int]) -> tuple[int, int] | None:
+    """Return a size near one that a network does not take: multiples of 32, or of timm's size."""
+    own = timm.get_pretrained_cfg(encoder[3:]) if encoder.startswith("tu-") else None
+    fixed = (own.input_size[1], own.input_size[2]) if own else (32, 32)
+    near = (_multiples(size, (32, 32)), _multiples(size, fixed), fixed)
+    return next((other for other in near if not _refusal(network, other)), None)
+
+
+def _multiples(size: tuple[int, int], unit: tuple[int, int]) -> tuple[int, int]:
+    """Round each side to a multiple, at least one."""
+    return max(1, round(size[0] / unit[0])) * unit[0], max(1, round(size[1] / unit[1])) * unit[1]
+
+
+@functools.cache
+def check_batch_of_one(
+    encoder: str, classes: int, size: tuple[int, int], arch: str = "unet"
+) -> None:
+    """Check that a network can be trained on a batch of one image.
+
+    Args:
+        encoder: its name.
+        classes: M.
+        size: (height, width) of the images.
+        arch: of the decoder.
+
+    Raises:
+        ConfigError: one image leaves batch normalisation a single value per channel.
+    """
+    network = TLUNet(encoder, classes, arch=arch).train().to("meta")
+    try:
+        network(torch.empty(1, 1, *size, device="meta"))
+    except ValueError as error:
+        larger = ",".join(str(max(n, 64)) for n in size)
         raise ConfigError(
-            f"{name}: fails on images of {size[0]}×{size[1]} "
-            f"({first_line(error)}); use another data.size or another encoder"
+            f"encoder.name={encoder}: cannot be trained on batches of one image of "
+            f"{size[0]}×{size[1]}, as batch normalisation needs several values per channel; use "
+            f"two or more images per process (batch_size, trainer.devices) or data.size=[{larger}]"
         ) from error
-    if masks.shape[-2:] != size or labels.shape[-1] != classes:
-        raise ConfigError(
-            f"{name}: gives masks of {tuple(masks.shape[-2:])} for images of {size}; use "
-            "multiples of 32 as data.size"
-        )

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from tlunet.data.batches import pack_bits
 from tlunet.data.source import MAX_CLASSES
 from tlunet.errors import DataError, first_line
 from tlunet.model.losses import PaperLoss
@@ -110,9 +111,9 @@ class DefectTask(pl.LightningModule):
         self._evaluate(batch, "val")
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
-        """Return the predicted ``masks``, bool (B, M, H, W)."""
+        """Return the predicted masks as ``bits``, a bit field (B, H, W)."""
         masks_logits = self._evaluate(batch, "test")
-        return {"masks": predicted_masks(masks_logits, self.hparams["threshold"])}
+        return {"bits": pack_bits(predicted_masks(masks_logits, self.hparams["threshold"]))}
 
     def _evaluate(self, batch: dict[str, Any], stage: str) -> Tensor:
         """Count one batch and return its mask logits."""

@@ -1,12 +1,13 @@
-"""Generate the headline and the warnings of a report from its numbers."""
+"""Generate the headline of a report from its numbers."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tlunet.model.scores import DEAD_BELOW
-from tlunet.report.analysis.blocks import Block, Study
+from tlunet.report.alarms import longer
+from tlunet.report.analysis.blocks import Block, Key
 from tlunet.report.analysis.comparisons import (
     Resampled,
     common_seeds,
@@ -21,72 +22,54 @@ from tlunet.report.analysis.statistics import (
     estimate,
     level,
 )
-from tlunet.report.document.document import Alarm, Text
-from tlunet.report.figures.style import condition, init_name
+from tlunet.report.document.document import Text
 from tlunet.report.tables import with_interval
+from tlunet.runs.names import condition, init_name
 
 
-def alarms(study: Study) -> list[Alarm]:
-    """Collect the warnings shown at the top of a report."""
-    found = [
-        f"{title}: {state}{f' ({error})' if error else ''}"
-        for title, state, error in study.unfinished
-    ]
-    found += list(study.faults)
-    # An unfinished run does not record its block: with several blocks, none is excluded.
-    named = {title for title, *_ in study.unfinished} if len(study.blocks) == 1 else set()
-    for block in study.blocks:
-        where = f"{block.title}: " if len(study.blocks) > 1 else ""
-        absent = [m for m in block.missing if m not in named]
-        if absent:
-            are = "cell is" if len(absent) == 1 else "cells are"
-            found.append(f"{where}{len(absent)} grid {are} missing: {'; '.join(absent)}")
-        found += [where + text for text in _block_alarms(block)]
-    return [Alarm(text) for text in found]
+class Finding(NamedTuple):
+    """A sentence of the answer.
+
+    Attributes:
+        says: the sentence.
+        detail: numbers behind it, in small type: difference, interval, what it is a mean over.
+        is_main: whether it is part of the headline.
+    """
+
+    says: str
+    detail: str = ""
+    is_main: bool = False
+
+    @property
+    def text(self) -> str:
+        """Sentence and detail."""
+        return f"{self.says} {self.detail}".rstrip()
 
 
-def _block_alarms(block: Block) -> Iterable[str]:
-    for m, name in enumerate(block.classes, start=1):
-        dead = {key: sum(m in classes for classes in block.runs(key)["dead_classes"])
-                for key in block.keys}  # fmt: skip
-        where = [f"{key} ({n} of {len(block.runs(key))} seeds)" for key, n in dead.items() if n]
-        if where:
-            yield (
-                f"class {m} ({name}) is not found by {'; '.join(where)}: pooled Dice below "
-                f"{DEAD_BELOW:g}; train longer (epochs=), or try loss=balanced"
+def scope(blocks: Sequence[Block]) -> str:
+    """Say what the results hold for: everything that was not varied with the seed."""
+    found = {block.title: _scope(block) for block in blocks}
+    if len(set(found.values())) == 1:
+        return f"Scope: {next(iter(found.values()))}."
+    return " ".join(f"Scope of {title}: {text}." for title, text in found.items())
+
+
+def _scope(block: Block) -> str:
+    match block.has_own_splits, block.has_own_starts:
+        case True, True:
+            return (
+                "over seeds, each with its own split of these images and its own starting weights"
             )
-    label = block.counts[0].label
-    for m, name in enumerate(block.classes):
-        if label[:, m].all() or not label[:, m].any():
-            which = "every" if label[:, m].any() else "no"
-            yield (
-                f"class {m + 1} ({name}) is in {which} test image: its AUC is undefined and "
-                "excluded from the mean"
+        case True, False:
+            return "over seeds, each with its own split of these images; these starting weights"
+        case False, True:
+            return (
+                "these training images, this split; over seeds, each with its own starting weights"
             )
-    few = sum(len(block.runs(key)) < SEEDS_NEEDED for key in block.keys)
-    if few:
-        yield (
-            f"fewer than {SEEDS_NEEDED} seeds in {few} of {len(block.keys)} rows: intervals cover "
-            "test images only, and nothing is judged; add seed=0,1,2,3,4 to the command"
-        )
-    last = (block.cells["best_epoch"] + 1 >= block.cells["epochs"]).sum()
-    if last:
-        yield (
-            f"the best epoch is the last in {last} of {len(block.cells)} cells: differences are of "
-            "speed, not of final quality; train longer (epochs=)"
-        )
-    cells = block.cells
-    for name in ("commit", "hardware"):
-        if cells[name].nunique(dropna=False) > 1:
-            values = ", ".join(map(str, cells[name].unique()))
-            yield f"cells come from different {'commits' if name == 'commit' else name}: {values}"
-    if (cells["dirty"] == True).any():  # noqa: E712  (None: not a checkout)
-        yield "some cells were run with uncommitted changes"
-    if left_out := cells["left_out"].iloc[0]:
-        yield f"{len(left_out)} problems in the data; the affected images are excluded"
+    return "these training images, this split, these starting weights"
 
 
-def headline(blocks: Sequence[Resampled]) -> list[str]:
+def headline(blocks: Sequence[Resampled]) -> list[Finding]:
     """Generate the answer of a report from the verdicts: two sentences per block.
 
     For a study that compares only protocols, the answer is the differences between them.
@@ -100,11 +83,11 @@ def headline(blocks: Sequence[Resampled]) -> list[str]:
         sentences = [_between(a, b) for a, b in both.values()]
     else:
         sentences = [
-            f"{block.block.title}: {sentence}" if several else sentence
+            found._replace(says=f"{block.block.title}: {found.says}") if several else found
             for block in blocks
-            for sentence in answer(block)
+            for found in answer(block)
         ]
-    return sentences + [s for a in blocks for b in blocks if (s := _steps(a, b))]
+    return sentences + [Finding(s) for a in blocks for b in blocks if (s := _steps(a, b))]
 
 
 def _steps(epochs: Resampled, steps: Resampled) -> str | None:
@@ -139,7 +122,7 @@ def _steps(epochs: Resampled, steps: Resampled) -> str | None:
     )
 
 
-def _between(a: Resampled, b: Resampled) -> str:
+def _between(a: Resampled, b: Resampled) -> Finding:
     """Compare two protocols by the mean over the cells that both have."""
     cells = [(a.cell(key), b.cell(key)) for key in a.block.keys if key in b.block.keys]
     seeds = common_seeds(*(cell for pair in cells for cell in pair))
@@ -148,8 +131,14 @@ def _between(a: Resampled, b: Resampled) -> str:
         gains = [x.by_seed(metric, seeds) - y.by_seed(metric, seeds) for x, y in cells]
         gain = estimate(np.mean(gains, axis=0))
         verdict = higher(gain, len(seeds))
-        found.append(f"{name} {with_interval(*gain[:3], form='{:+.3f}')} ({verdict})")
-    return f"{a.block.title} vs. {b.block.title}: {', '.join(found)}; {_over(seeds)}."
+        found.append((gain, f"{name} {with_interval(*gain[:3], form='{:+.3f}')} ({verdict})"))
+    dice = [[c.by_seed("dice_image", seeds)[:, 0].mean() for c in side]
+            for side in zip(*cells, strict=True)] if seeds else [[np.nan]] * 2  # fmt: skip
+    after, before = (float(np.mean(values)) for values in dice)
+    first, second = (x.block.title.removeprefix(f"{x.block.dataset} · ") for x in (a, b))
+    says = _changes(f"{first} instead of {second}", "", found[0][0], (before, after), len(seeds))
+    detail = f"{', '.join(text for _, text in found)}; {_over(seeds)}."
+    return Finding(says, detail, is_main=True)
 
 
 def _over(seeds: Sequence[int]) -> str:
@@ -160,15 +149,24 @@ def _over(seeds: Sequence[int]) -> str:
     return f"{trainings} only, 95% interval over test images"
 
 
-def answer(block: Resampled) -> list[str]:
+def answer(block: Resampled) -> list[Finding]:
     """Summarise a block in two sentences."""
     found = {(a.key, b.key): (a, b) for factor, a, b in pairs(block) if factor == "init"}
-    if not found:
+    if all(_dice(block, key) < DEAD_BELOW for key in block.block.keys):
         return [
-            "No initialisation was compared with random weights, so this study does not measure "
-            "the gain from transfer learning.",
-            _best(block),
+            Finding(
+                "No network finds a defect.",
+                f"Every Dice is below {DEAD_BELOW:g}. Train longer (epochs="
+                f"{longer(block.block)}) or use loss=balanced.",
+                is_main=True,
+            )
         ]
+    if not found:
+        nothing = Finding(
+            "No initialisation was compared with random weights, so this study does not measure "
+            "the gain from transfer learning."
+        )
+        return [_best(block)._replace(is_main=True), nothing]
     inits = sorted({a.key.init for a, _ in found.values()})
     init = "imagenet" if "imagenet" in inits else inits[0]
     chosen = [(a, b) for a, b in found.values() if a.key.init == init]
@@ -183,40 +181,50 @@ def answer(block: Resampled) -> list[str]:
     gain = estimate(np.mean(list(gains.values()), axis=0))
     encoders = list(dict.fromkeys(k.encoder for k in gains))
     fracs = list(dict.fromkeys(k.frac for k in gains))
-    return [
-        _changes(init_name(init), gain, levels, len(seeds))
-        + f"mean over {' and '.join(encoders)} with {', '.join(f'{100 * f:g}%' for f in fracs)} "
-        f"of the training data{f', {_over(seeds)}' if len(seeds) >= SEEDS_NEEDED else ''}.",
-        _growth(gains) if len(fracs) > 1 else _best(block),
-    ]
+    detail = (
+        f"Difference {with_interval(*gain[:3], form='{:+.3f}')}, mean over "
+        f"{' and '.join(encoders)} with {', '.join(f'{100 * f:g}%' for f in fracs)} of the "
+        f"training data; {_over(seeds)}."
+    )
+    says = _changes(f"{init_name(init)} weights", "s", gain, levels, len(seeds))
+    second = _growth(gains) if len(fracs) > 1 else _best(block)
+    return [Finding(says, detail, is_main=True), second]
 
 
-def _changes(init: str, gain: Estimate, levels: Sequence[float], n_seeds: int) -> str:
-    """Say by how much, from what to what, and never more than the interval."""
-    signed = with_interval(*gain[:3], form="{:+.3f}")
+def _changes(what: str, plural: str, gain: Estimate, levels: Sequence[float], n_seeds: int) -> str:
+    """Say from what to what Dice changes, and never more than the interval.
+
+    Args:
+        what: the subject.
+        plural: ``s`` if the subject is plural, else empty.
+        gain: the difference.
+        levels: Dice without and with it.
+        n_seeds: number of seeds.
+    """
     between = f"from {levels[0]:.3f} to {levels[1]:.3f}"
+    s = "" if plural else "s"
     match direction(gain, n_seeds):
         case "supported":
-            return f"{init} weights raise Dice {between}, by {signed}: "
+            return f"{what} raise{s} Dice {between}."
         case "contradicted":
-            return f"{init} weights lower Dice {between}, by {signed}: "
+            return f"{what} lower{s} Dice {between}."
         case "inconclusive":
-            return f"{init} weights show no clear change in Dice ({between}, {signed}): "
+            return f"{what} show{s} no clear change in Dice ({between})."
         case "one training":
-            return (
-                f"In this training, {init} weights change Dice {between} ({signed}, over test "
-                "images only): "
-            )
-    return f"The gain from {init} weights cannot be judged (no common seed): "
+            trained = "this training" if n_seeds == 1 else "these two trainings"
+            return f"In {trained}, {what} change{s} Dice {between}."
+    return f"The gain from {what} cannot be judged: no common seed."
 
 
-def _growth(gains: dict[Any, np.ndarray]) -> str:
+def _growth(gains: dict[Any, np.ndarray]) -> Finding:
     fracs = sorted({key.frac for key in gains})
     least, most = fracs[0], fracs[-1]
     encoders = [e for e in {k.encoder for k in gains}
                 if {least, most} <= {k.frac for k in gains if k.encoder == e}]  # fmt: skip
     if not encoders:
-        return "Whether the gain grows with less data was not measured: no encoder has both."
+        return Finding(
+            "Whether the gain grows with less data was not measured: no encoder has both."
+        )
     change = np.mean(
         [gain * (1 if key.frac == least else -1) for key, gain in gains.items()
          if key.encoder in encoders and key.frac in (least, most)], axis=0,
@@ -227,20 +235,23 @@ def _growth(gains: dict[Any, np.ndarray]) -> str:
         "inconclusive": "is not clearly different from that",
         "one training": "differs, in this training, from that",
     }.get(direction(found, len(change)), "cannot be compared with that")  # fmt: skip
-    return (
+    return Finding(
         f"With {100 * least:g}% of the training data the gain {words} with {100 * most:g}%: "
         f"{with_interval(*found[:3], form='{:+.3f}')}."
     )
 
 
-def _best(block: Resampled) -> str:
-    levels = {
-        key: level(block.cell(key).by_seed("dice_image", block.cell(key).seeds))
-        for key in block.block.keys
-    }
-    key = max(levels, key=lambda k: np.nan_to_num(levels[k].value, nan=-1.0))
-    dice = with_interval(*levels[key][:3])
-    return f"{condition(*key)} has the highest Dice: {dice}."
+def _dice(block: Resampled, key: Key) -> float:
+    """Mean Dice of a cell over its seeds; -1 without a score."""
+    cell = block.cell(key)
+    return float(np.nan_to_num(cell.by_seed("dice_image", cell.seeds)[:, 0].mean(), nan=-1.0))
+
+
+def _best(block: Resampled) -> Finding:
+    key = max(block.block.keys, key=lambda key: _dice(block, key))
+    cell = block.cell(key)
+    dice = level(cell.by_seed("dice_image", cell.seeds))
+    return Finding(f"{condition(*key)} has the highest Dice: {with_interval(*dice[:3])}.")
 
 
 def note_on_data(block: Block) -> Text | None:

@@ -5,6 +5,7 @@ A block in a Markdown file is filled from the file it names (the path is relativ
     <!-- results FILE.csv -->                     one row per cell
     <!-- scores FILE.csv dice_image,mla -->       means over seeds with their intervals
     <!-- comparisons FILE.csv init dice_image,mla -->   one factor's comparisons
+    <!-- label_worth FILE.csv -->                 how many times the labels pre-training is worth
     <!-- claims FILE.csv -->                      the verdicts; from a .yaml: claims not measured
     <!-- table FILE.csv -->                       any table, unchanged
     <!-- text FILE.md -->                         a text, unchanged
@@ -24,15 +25,20 @@ from pathlib import Path
 import pandas as pd
 
 from tlunet.errors import DataError, UserError
+from tlunet.machine.command_line import tlunet_command
 from tlunet.machine.files import write_text
 from tlunet.report.analysis.claims import COLUMNS, read_claims
+from tlunet.report.comparison_tables import comparison_table
 from tlunet.report.document import markdown
-from tlunet.report.document.document import Column, Entry, Table
-from tlunet.report.tables import SCORES, claim_table, comparison_table, number, with_interval
-from tlunet.runs.results import SCORED, SHOWN, texts
+from tlunet.report.document.document import Column, Entry, Table, Text
+from tlunet.report.labels import worth_parts
+from tlunet.report.tables import SCORES, claim_table, number, with_interval
+from tlunet.runs.results import SCORED, SHOWN, empty_predictor, texts
 
 BLOCK = re.compile(r"(<!-- (\w+) (\S+)(?: ([^>]*?))? -->\n).*?(<!-- end -->)", re.S)
-RECORDED = ("results.csv", "scores.csv", "comparisons.csv", "claims.csv", "answer.md")
+RECORDED = (
+    "results.csv", "scores.csv", "comparisons.csv", "label_worth.csv", "claims.csv", "answer.md",
+)  # fmt: skip
 
 
 def render(path: Path, blocks: Mapping[str, Callable[..., str]] | None = None) -> str:
@@ -69,13 +75,15 @@ def results(file: Path) -> str:
     """
     cells = pd.read_csv(file)
     cells = cells[cells["state"] == "finished"]
-    for key in ("dataset", "split_fingerprint"):
-        if cells[key].nunique() != 1:
-            raise ValueError(f"{file}: the cells have {cells[key].nunique()} values of {key}")
+    of_seed = cells.groupby("seed")["split_fingerprint"].nunique()  # each may have its own
+    for name, values in (("data sets", cells["dataset"].nunique()), ("splits", of_seed.max())):
+        if values != 1:
+            raise ValueError(f"{file}: the cells have {values} {name} and cannot be compared")
     rules = ["---"] * SCORED + ["---:"] * (len(SHOWN) - SCORED)
     rows = [list(SHOWN), rules, *(texts(cell) for _, cell in cells.iterrows())]
     first = cells.iloc[0]
-    rows.append(["*never finds a defect*", "", "", "", *texts(first, "empty_")[SCORED:]])
+    empty = texts(empty_predictor(cells), "empty_")[SCORED:]
+    rows.append(["*never finds a defect*", "", "", "", *empty])
     lines = [f"| {' | '.join(row)} |" for row in rows]
     hardware = ", ".join(
         f"{h} ({p})" for h, p in cells[["hardware", "precision"]].drop_duplicates().to_numpy()
@@ -109,16 +117,34 @@ def scores(file: Path, metrics: str) -> str:
     over = ", ".join(table["interval"].unique())
     notes = (f"Mean over seeds; 95% interval over {over} in brackets.",)
     cells = pd.read_csv(file.with_name("results.csv"))
-    first = cells[cells["state"] == "finished"].iloc[0]
+    of_empty = empty_predictor(cells[cells["state"] == "finished"])
     empty = [Entry("never finds a defect"), *[Entry("")] * 3]
-    empty += [Entry(number(first[f"empty_{name}"])) for name in names]
-    return markdown.table(Table("", tuple(columns), tuple(rows), (tuple(empty),), notes)) + "\n"
+    empty += [Entry(number(of_empty[f"empty_{name}"])) for name in names]
+    return (
+        markdown.render_table(Table("", tuple(columns), tuple(rows), (tuple(empty),), notes)) + "\n"
+    )
 
 
 def comparisons(file: Path, factor: str, metrics: str) -> str:
     """Render a factor's comparisons for the named metrics."""
     table = comparison_table("", pd.read_csv(file), factor, metrics.split(","))
-    return "*Not measured.*\n" if table is None else markdown.table(table) + "\n"
+    return "*Not measured.*\n" if table is None else markdown.render_table(table) + "\n"
+
+
+def label_worth(file: Path) -> str:
+    """Render the sentences and the table of label-worth."""
+    table = pd.read_csv(file)
+    parts = [
+        part
+        for _, own in table.groupby("block", sort=False)
+        for part in worth_parts(own.reset_index(drop=True))
+    ]
+    texts = (
+        markdown.render_table(part) if isinstance(part, Table) else markdown.escape(part.text)
+        for part in parts
+        if isinstance(part, Table | Text)
+    )
+    return "\n\n".join(texts) + "\n"
 
 
 def claims(file: Path) -> str:
@@ -129,7 +155,7 @@ def claims(file: Path) -> str:
         table["size"] = table["size"].where(table["number"].notna())
     else:
         table = pd.read_csv(file)
-    return markdown.table(claim_table(table)) + "\n"
+    return markdown.render_table(claim_table(table)) + "\n"
 
 
 def plain(file: Path) -> str:
@@ -144,11 +170,12 @@ def plain(file: Path) -> str:
         return tuple(Entry("" if text == "nan" else text) for text in texts)
 
     rows = tuple(row(values) for values in table.itertuples(index=False, name=None))
-    return markdown.table(Table("", columns, rows)) + "\n"
+    return markdown.render_table(Table("", columns, rows)) + "\n"
 
 
 BLOCKS: dict[str, Callable[..., str]] = {
     "results": results, "scores": scores, "comparisons": comparisons, "claims": claims,
+    "label_worth": label_worth,
     "table": plain, "text": lambda file: file.read_text(encoding="utf-8"),
 }  # fmt: skip
 
@@ -170,7 +197,8 @@ def record(study: Path, experiment: Path) -> list[Path]:
         DataError: the study has no report.
     """
     if not (study / "report.html").exists():
-        raise DataError(f"{study}: no report.html; write it first (tlunet report {study})")
+        command = tlunet_command("report", study)
+        raise DataError(f"{study}: no report.html; write it first: {command}")
     datasets = set(pd.read_csv(study / "results.csv")["dataset"])
     figures = sorted((study / "figures").glob("*.png"))
     if datasets != {"synthetic"}:

@@ -4,44 +4,33 @@ Everything is derived from the run folders, so a report can be regenerated at an
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pandas as pd
-
+from tlunet.machine.command_line import tlunet_command
 from tlunet.machine.console import complain, say
 from tlunet.machine.files import write_text, write_whole
-from tlunet.report.analysis.answers import Claim
+from tlunet.report.alarms import alarms
 from tlunet.report.analysis.blocks import Study, collect
 from tlunet.report.analysis.claims import judge, read_claims
 from tlunet.report.analysis.comparisons import Resampled, compare, score_table
-from tlunet.report.document.document import Document, Part, Section
+from tlunet.report.analysis.label_worth import worth_table
+from tlunet.report.document.document import Document
 from tlunet.report.document.html import render as to_html
 from tlunet.report.document.markdown import escape
 from tlunet.report.document.markdown import render as to_markdown
-from tlunet.report.figures.figures import Drawing, figures, forest_plot, pictures, slug
-from tlunet.report.findings import alarms, headline, note_on_data
-from tlunet.report.tables import (
-    FACTORS,
-    MAIN,
-    SCORES,
-    cell_tables,
-    claim_table,
-    class_table,
-    comparison_table,
-    score_tables,
-)
+from tlunet.report.facts import facts
+from tlunet.report.findings import Finding, headline, scope
+from tlunet.report.sections import Results, block_sections, forest_of, protocol_sections
+from tlunet.report.tables import count_images
 from tlunet.runs import results
-
-PAIRED = "Paired difference by image and seed"
-OTHERS = tuple(name for name in SCORES if name not in MAIN)
 
 
 def write_report(folder: Path, claims: Path | None = None) -> Path:
     """Write ``report.html``, ``report.md``, ``figures/`` and the tables behind them.
 
     The tables are ``results.csv`` (one row per cell), ``scores.csv`` (with intervals),
-    ``comparisons.csv`` and ``claims.csv``. ``answer.md`` holds the headline.
+    ``comparisons.csv``, ``label_worth.csv`` and ``claims.csv``. ``answer.md`` holds the headline.
 
     Args:
         folder: the study folder.
@@ -61,35 +50,38 @@ def write_report(folder: Path, claims: Path | None = None) -> Path:
         write_whole(own, lambda path: shutil.copyfile(claims, path))
     results.gather(folder)
     blocks = [Resampled(block, study=folder) for block in study.blocks]
-    scores, comparisons = score_table(blocks), compare(blocks)
+    scores, comparisons, worth = score_table(blocks), compare(blocks), worth_table(blocks)
     asked = read_claims(own) if own.exists() else []
     judged = judge(asked, blocks) if own.exists() and blocks else None
     tables = {"scores": scores, "comparisons": comparisons, "claims": judged}
+    tables["label_worth"] = None if worth.empty else worth
     for name, table in tables.items():
         if table is None:
             (folder / f"{name}.csv").unlink(missing_ok=True)  # from an earlier report
         else:
             write_text(folder / f"{name}.csv", table.to_csv(index=False))
 
-    drawn: set[str] = set()
-    sections = [
-        section
-        for block in blocks
-        for section in _block_sections(study, block, scores, comparisons, judged, asked, drawn)
-    ]
-    sections += _protocol_sections(comparisons, judged)
-    sentences = tuple(headline(blocks))
+    found = Results(study, scores, comparisons, worth, judged, asked, set())
+    sentences = headline(blocks)
+    between = protocol_sections(found)
     document = Document(
         title=_title(study),
         subtitle=_subtitle(study),
-        answer=sentences,
+        answer=tuple(finding.says for finding in sentences if finding.is_main),
+        scope=tuple(_small(sentences)),
         alarms=tuple(alarms(study)),
-        sections=tuple(sections),
+        lead=tuple(forest_of(found, blocks[0])) if len(blocks) == 1 else (),
+        facts=tuple(facts(study)),
+        files=tuple(
+            f"{name}.csv" for name in ("results", *tables) if (folder / f"{name}.csv").exists()
+        ),
+        sections=(*between, *(s for block in blocks for s in block_sections(found, block))),
     )
     for file in (folder / "figures").glob("*.*"):
-        if file.stem not in drawn:
+        if file.stem not in found.drawn:
             file.unlink()  # from an earlier report, of cells that no longer exist
-    write_text(folder / "answer.md", "\n\n".join(map(escape, sentences)) + "\n")
+    answer = "\n\n".join(escape(finding.text) for finding in sentences)
+    write_text(folder / "answer.md", answer + "\n")
     write_text(folder / "report.md", to_markdown(document))
     write_text(folder / "report.html", to_html(document))
     return folder / "report.html"
@@ -113,7 +105,9 @@ def conclude_study(folder: Path, claims: Path | None) -> bool:
         try:
             write_report(folder, claims)
         except OSError as error:  # for example a full disk: the runs are safe
-            complain(f"report: cannot be written ({error}); run: tlunet report {folder}")
+            complain(
+                f"report: cannot be written ({error}); run: {tlunet_command('report', folder)}"
+            )
             return False
     say(f"report: {report}")
     return is_due
@@ -129,63 +123,19 @@ def _title(study: Study) -> str:
 def _subtitle(study: Study) -> str:
     if not study.blocks:
         return "No finished cells."
-    cells = sum(len(block.cells) for block in study.blocks)
-    images = " / ".join(str(len(block.image_ids)) for block in study.blocks)
+    cells = len({folder for block in study.blocks for folder in block.cells["folder"]})
+    images = " / ".join(dict.fromkeys(map(count_images, study.blocks)))
     seeds = sorted({seed for block in study.blocks for seed in block.seeds})
     return (
-        f"{cells} finished {'cell' if cells == 1 else 'cells'}, {images} test images, "
-        f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}. Scope: these "
-        "training images, this split, these starting weights."
+        f"{cells} finished {'cell' if cells == 1 else 'cells'}, {images}, "
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}. "
+        f"{scope(study.blocks)}"
     )
 
 
-def _block_sections(
-    study: Study,
-    block: Resampled,
-    scores: pd.DataFrame,
-    comparisons: pd.DataFrame,
-    judged: pd.DataFrame | None,
-    asked: Sequence[Claim],
-    drawn: set[str],
-) -> list[Section]:
-    title = block.block.title
-    several = len(study.blocks) > 1
-    prefix = f"{title}: " if several else ""
-    stem = f"{slug(title)}-" if several else ""
-    scores = scores[scores["block"] == title]
-    comparisons = comparisons[comparisons["block"] == title]
-    draw = Drawing(study.folder, stem, drawn)
-    note = note_on_data(block.block)
-    main, other = score_tables(scores, block.block)
-
-    sections = [Section(f"{prefix}Test scores", (*([note] if note else []), main))]
-    if plot := forest_plot(comparisons, asked, draw):
-        sections.insert(0, Section(f"{prefix}Forest plot", tuple(plot)))
-    for factor, heading in FACTORS.items():
-        if table := comparison_table(PAIRED, comparisons, factor, MAIN):
-            sections.append(Section(prefix + heading, (table,)))
-    if judged is not None and (judged["block"] == title).any():
-        own = judged[judged["block"] == title]
-        sections.append(Section(f"{prefix}The paper's claims", (claim_table(own),)))
-    sections.append(Section(f"{prefix}Figures", tuple(figures(block, scores, draw))))
-    sections.append(Section(f"{prefix}Images", tuple(pictures(study.folder, block, draw))))
-    sections.append(Section(f"{prefix}Classes", (class_table(scores, block.block),)))
-    rest: list[Part] = [other]
-    for factor, heading in FACTORS.items():
-        if table := comparison_table(heading, comparisons, factor, OTHERS):
-            rest.append(table)
-    sections.append(Section(f"{prefix}Additional metrics", tuple(rest), folded=True))
-    sections.append(Section(f"{prefix}Runs", tuple(cell_tables(block.block)), folded=True))
-    return sections
-
-
-def _protocol_sections(comparisons: pd.DataFrame, judged: pd.DataFrame | None) -> list[Section]:
-    title = "between protocols"
-    sections = []
-    heading = FACTORS["protocol"]
-    if table := comparison_table(PAIRED, comparisons, "protocol", (*MAIN, *OTHERS)):
-        sections.append(Section(heading, (table,)))
-    if judged is not None and (judged["block"] == title).any():
-        table = claim_table(judged[judged["block"] == title])
-        sections.append(Section("The paper's claims", (table,)))
-    return sections
+def _small(findings: Sequence[Finding]) -> Iterator[str]:
+    """What is below the headline, in small type."""
+    for finding in findings:
+        text = finding.detail if finding.is_main else finding.text
+        if text:
+            yield text

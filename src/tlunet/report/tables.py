@@ -1,15 +1,18 @@
 """Build the tables of a report: pure functions of data frames."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tlunet.model.scores import DEAD_BELOW
-from tlunet.report.analysis.blocks import Block
+from tlunet.report.analysis.blocks import Block, Key
 from tlunet.report.analysis.comparisons import interval_over
 from tlunet.report.analysis.statistics import SEEDS_NEEDED
-from tlunet.report.document.document import Column, Entry, Table, Tone
+from tlunet.report.document.document import Column, Entry, Group, Table, Tone
+from tlunet.runs.names import condition, init_name, percent
 
 #: Score → heading and definition. Those in MAIN are shown first, the others in a folded section.
 SCORES = {
@@ -45,7 +48,10 @@ TONES: dict[str, Tone] = {
     "supported": "good", "contradicted": "bad", "inconclusive": "unsure", "not measured": "muted",
     "compatible, not shown": "unsure", "one training": "muted",
     "higher": "good", "lower": "bad", "undecided": "unsure", "undefined": "muted",
+    "more": "good", "fewer": "bad",
 }  # fmt: skip
+FRACTION = re.compile(r"0\.\d+|1\.0")
+LARGEST = 1e9
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -67,157 +73,215 @@ def with_interval(value: Any, low: Any, high: Any, form: str = "{:.3f}") -> str:
     return f"{number(value, form)} [{number(low, form)}, {number(high, form)}]"
 
 
-def _entry(value: Any, form: str = "{:.3f}", tone: Tone = "") -> Entry:
+def times(value: Any, low: Any, high: Any) -> str:
+    """Format a multiple of the labels with its interval; it may have no upper end.
+
+    >>> times(2.11, 1.4, float("inf")), times(float("inf"), 4, float("inf")), times(0, 0, 0.4)
+    ('2.1× [1.4, ∞]', 'more than 4.0×', 'less than 0.4×')
+    """
+    if pd.isna(value):
+        return "–"
+    if np.isinf(value):
+        return f"more than {low:.1f}×"
+    if value == 0:
+        return "less than ∞" if np.isinf(high) else f"less than {high:.1f}×"
+    return f"{value:.1f}× [{low:.1f}, {'∞' if np.isinf(high) else f'{high:.1f}'}]"
+
+
+def entry(value: Any, form: str = "{:.3f}", tone: Tone = "") -> Entry:
+    """Format a number as an entry that sorts by its value."""
     return Entry(
         number(value, form), None if value is None or pd.isna(value) else float(value), tone
     )
+
+
+def spoken(text: str) -> str:
+    """Translate the keys in a condition: fractions become percentages.
+
+    >>> spoken("resnet · imagenet · 0.5 · seed 1"), spoken("gain with 1.0")
+    ('resnet · ImageNet · 50% · seed 1', 'gain with 100%')
+    """
+    return " · ".join(" ".join(map(_word, part.split(" "))) for part in text.split(" · "))
+
+
+def _word(word: str) -> str:
+    return percent(float(word)) if FRACTION.fullmatch(word) else init_name(word)
 
 
 def _words(*texts: Any) -> list[Entry]:
     return [Entry(str(text), str(text)) for text in texts]
 
 
-def _key_columns(*names: str) -> list[Column]:
-    return [Column(name, is_number=name in ("frac", "seed", "seeds")) for name in names]
+def count_images(block: Block) -> str:
+    """Say how many test images there are; each seed has its own if each has its own split."""
+    total = len(block.image_ids)
+    if not block.has_own_splits:
+        return f"{total} test images"
+    counts = sorted({len(counts.index) for counts in block.of_each_split.values()})
+    each = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"{each} test images of each seed ({total} in total)"
 
 
 def score_tables(scores: pd.DataFrame, block: Block) -> list[Table]:
     """Build the score tables of a block, main metrics first, with the empty predictor."""
-    others = tuple(m for m in SCORES if m not in MAIN)
-    return [
-        _score_table("Mean and 95% interval per cell", scores, block, MAIN),
-        _score_table("Mean and 95% interval per cell", scores, block, others),
-    ]
+    others = [m for m in SCORES if m not in MAIN]
+    parts = [MAIN, *(others[k : k + 4] for k in range(0, len(others), 4))]
+    title = "Mean and 95% interval per cell"
+    return [_score_table(title, scores, block, metrics) for metrics in parts]
 
 
 def _score_table(title: str, scores: pd.DataFrame, block: Block, metrics: Sequence[str]) -> Table:
-    columns = _key_columns("encoder", "init", "frac", "seeds")
+    by_key: Any = scores.set_index(["encoder", "init", "frac", "metric"])
+    seeds = {key: int(by_key.loc[(*key, metrics[0]), "n_seeds"]) for key in block.keys}
+    differ = len(set(seeds.values())) > 1
+    means = {m: [float(by_key.loc[(*key, m), "mean"]) for key in block.keys] for m in metrics}
+    columns = [Column("condition"), *([Column("seeds", True)] if differ else [])]
     columns += [Column(SCORES[m][0], True, SCORES[m][1]) for m in metrics]
     rows = []
     for key in block.keys:
-        own = scores[(scores[["encoder", "init", "frac"]] == list(key)).all(axis=1)]
-        by_metric = own.set_index("metric")
-        n_seeds = int(by_metric["n_seeds"].iloc[0])
-        row = [*_words(key.encoder, key.init), _entry(key.frac, "{}"), _entry(n_seeds, "{:.0f}")]
+        row = [_named(key), *([entry(seeds[key], "{:.0f}")] if differ else [])]
         for metric in metrics:
-            mean, low, high = by_metric.loc[metric, ["mean", "low", "high"]].astype(float)
-            row.append(Entry(with_interval(mean, low, high), _value(mean)))
+            mean, low, high = by_key.loc[(*key, metric), ["mean", "low", "high"]].astype(float)
+            is_best = len(block.keys) > 1 and mean == np.nanmax(means[metric] or [np.nan])
+            row.append(Entry(with_interval(mean, low, high), _value(mean), is_best=bool(is_best)))
         rows.append(tuple(row))
     empty = block.empty_predictor
-    foot = [Entry("never finds a defect"), Entry(""), Entry(""), Entry("")]
-    foot += [_entry(empty[m]["mean"] if isinstance(empty[m], dict) else empty[m]) for m in metrics]
+    foot = [Entry("never finds a defect"), *([Entry("")] if differ else [])]
+    foot += [entry(empty[m]["mean"] if isinstance(empty[m], dict) else empty[m]) for m in metrics]
     over = ", ".join(sorted({interval_over(int(n)) for n in scores["n_seeds"]}))
+    counts = sorted(set(seeds.values()))
+    each = f"{counts[0]} {'seed' if counts == [1] else 'seeds'}" if not differ else "seeds"
     notes = (
-        f"Mean over seeds with 95% interval ({over}) from {len(block.image_ids)} test images "
-        f"in {len(set(block.groups))} groups of near-duplicates; threshold {block.threshold}.",
+        f"Mean over {each} with 95% interval ({over}) from {count_images(block)} "
+        f"in {len(set(block.groups))} groups of near-duplicates; threshold {block.threshold}. "
+        "The best value of a column is bold.",
     )
     return Table(title, tuple(columns), tuple(rows), (tuple(foot),), notes)
 
 
-def comparison_table(
-    title: str, comparisons: pd.DataFrame, factor: str, metrics: Sequence[str]
-) -> Table | None:
-    """Build the comparisons of a factor in some metrics; ``None`` if there are none."""
-    rows = comparisons[(comparisons["factor"] == factor) & comparisons["metric"].isin(metrics)]
-    if rows.empty:
-        return None
-    is_gain, is_paired = factor == "gain", bool(rows["improved"].notna().any())
-    of = "Gain over random initialisation" if is_gain else "Mean over seeds"
-    columns = [
-        Column("score"), Column("difference"), Column("condition"),
-        Column("first", True, f"{of}, for the first"),
-        Column("second", True, "The same, for the second"),
-        Column("first - second", True, "95% interval in brackets"),
-        Column("verdict", meaning="Whether the interval excludes zero"),
-    ]  # fmt: skip
-    if not is_gain:
-        columns.append(Column("relative", True, "(first - second) / second"))
-    if is_paired:
-        columns += [
-            Column("improved / tied / worse", True, "Percentage of image × seed pairs"),
-            Column("p (Holm)", True, "Of the interval; corrected within the primary comparisons"),
-        ]
-    columns.append(Column("seeds", True))
-    out = []
-    for metric in metrics:
-        for _, r in rows[rows["metric"] == metric].iterrows():
-            row = _words(SCORES[metric][0], r["difference_of"], r["at"])
-            row += [_entry(r["mean_a"]), _entry(r["mean_b"])]
-            difference = with_interval(r["difference"], r["low"], r["high"], "{:+.3f}")
-            row.append(Entry(difference, _value(r["difference"])))
-            row.append(Entry(r["verdict"], r["verdict"], TONES[r["verdict"]]))
-            if not is_gain:
-                row.append(_entry(r["relative"], "{:+.1%}"))
-            if is_paired:
-                shares = [number(100 * r[n], "{:.0f}") for n in ("improved", "tied", "worse")]
-                is_mean = not pd.isna(r["improved"])
-                row.append(Entry(" / ".join(shares) if is_mean else "–", _value(r["improved"])))
-                row.append(_entry(r["p_holm"], "{:.2g}"))
-            row.append(_entry(r["n_seeds"], "{:.0f}"))
-            out.append(tuple(row))
-    over = ", ".join(sorted(set(rows["interval"])))
-    notes = [f"Paired by image and seed; 95% interval over {over}."]
-    notes.append(
-        "Primary comparisons are those with random weights in Dice and MLA; only they have a p, "
-        "corrected by Holm within the block. All others are exploratory."
-    )
-    return Table(title, tuple(columns), tuple(out), notes=tuple(notes))
+def _named(key: Key) -> Entry:
+    return Entry(condition(*key), condition(*key))
 
 
 def _value(value: Any) -> float | None:
-    return None if pd.isna(value) else float(value)
+    """Return the sort key of a number; JSON has no infinity."""
+    return None if pd.isna(value) else float(min(value, LARGEST))
+
+
+def worth_table(worth: pd.DataFrame) -> Table:
+    """Build the table of label-worth: how many times the labels pre-training is worth."""
+    columns = (
+        Column("score"), Column("condition"),
+        Column("to be reached", True, "Score of the pre-trained weights with this fraction"),
+        Column("random reaches it with", True, "Fraction of the labels, read off the curve"),
+        Column("worth", True, "That fraction / frac; 95% interval in brackets"),
+        Column("verdict", meaning="Whether the interval excludes one"), Column("seeds", True),
+    )  # fmt: skip
+    rows = []
+    for _, r in worth.iterrows():
+        share = "not reached" if np.isinf(r["share"]) else number(r["share"], "{:.0%}")
+        rows.append((
+            *_words(SCORES[r["metric"]][0]), _named(Key(r["encoder"], r["init"], r["frac"])),
+            entry(r["score"]), Entry(share, _value(r["share"])),
+            Entry(times(r["worth"], r["low"], r["high"]), _value(r["worth"])),
+            Entry(r["verdict"], r["verdict"], TONES[r["verdict"]]), entry(r["n_seeds"], "{:.0f}"),
+        ))  # fmt: skip
+    return Table("Label-worth of pre-training", columns, tuple(rows), notes=(
+        "The curve of random weights is interpolated in the logarithm of the fraction and taken as "
+        "rising. ∞: random weights may not reach the score with all labels. The interval contains "
+        "every fraction at which the difference from the score to be reached is not clear.",
+    ))  # fmt: skip
 
 
 def class_table(scores: pd.DataFrame, block: Block) -> Table:
-    """Build the table with one row per cell and class."""
+    """Build the table with one group per class and one row per cell."""
     metrics = ("dice_class", "iou_class", "dice_pooled", "auc", "ap")
-    columns = [*_key_columns("encoder", "init", "frac"), Column("class")]
-    columns.append(Column("test images", True))
-    columns += [Column(SCORES[m][0], True) for m in metrics]
+    columns = [Column("condition"), *(Column(SCORES[m][0], True) for m in metrics)]
     columns.append(Column("seeds that never find it", True))
-    images = block.counts[0].label.sum(0)  # (M,)
-    by_key = scores.set_index(["encoder", "init", "frac", "metric"])
-    rows = []
-    for key in block.keys:
-        for m, name in enumerate(block.classes, start=1):
-            row = [*_words(key.encoder, key.init), _entry(key.frac, "{}")]
-            row += [Entry(f"{m} {name}", float(m)), _entry(int(images[m - 1]), "{:.0f}")]
-            for metric in metrics:
+    images = block.labels.sum(0)  # (M,)
+    by_key: Any = scores.set_index(["encoder", "init", "frac", "metric"])
+    rows, groups = [], []
+    for m, name in enumerate(block.classes, start=1):
+        groups.append(Group(f"{m} {name}, in {images[m - 1]} test images", len(block.keys)))
+        means = [
+            [float(by_key.loc[(*key, f"{metric}_{m}"), "mean"]) for key in block.keys]
+            for metric in metrics
+        ]
+        for key in block.keys:
+            row = [_named(key)]
+            for metric, of_all in zip(metrics, means, strict=True):
                 mean, low, high = by_key.loc[(*key, f"{metric}_{m}"), ["mean", "low", "high"]]
-                row.append(Entry(with_interval(mean, low, high), _value(mean)))
+                is_best = len(block.keys) > 1 and mean > 0 and mean == np.nanmax(of_all)
+                text = with_interval(mean, low, high)
+                row.append(Entry(text, _value(mean), is_best=bool(is_best)))
             dead = sum(m in classes for classes in block.runs(key)["dead_classes"].tolist())
-            row.append(_entry(dead, "{:.0f}", "bad" if dead else ""))
+            row.append(entry(dead, "{:.0f}", "bad" if dead else ""))
             rows.append(tuple(row))
-    title = "Mean and 95% interval per cell and class"
+    title = "Mean and 95% interval per class and cell"
     return Table(title, tuple(columns), tuple(rows), notes=(
         "Dice and IoU by class: mean over the images that show the class. A class counts as never "
         f"found if its pooled Dice is below {DEAD_BELOW:g}; its Kaggle-Dice can still be high.",
-    ))  # fmt: skip
+    ), groups=tuple(groups))  # fmt: skip
+
+
+def flag_table(flags: pd.DataFrame) -> Table:
+    """Build the table of images missed and falsely flagged.
+
+    Args:
+        flags: from :func:`tlunet.report.analysis.flags.flags`.
+    """
+    every = {
+        "missed_masks": ("missed, by masks", "Images with a defect without any predicted pixel"),
+        "false_masks": ("falsely flagged, by masks", "Defect-free images with a predicted pixel"),
+        "missed_labels": ("missed, by labels", "Images with a defect without any predicted label"),
+        "false_labels": ("falsely flagged, by labels", "Defect-free images with a predicted label"),
+    }
+    totals = {name: "defect_free" if "false" in name else "defective" for name in every}
+    names = [name for name in every if flags[totals[name]].any()]
+    shares = {name: flags[name] / flags[totals[name]].replace(0, np.nan) for name in names}
+    columns = (Column("condition"), *(Column(every[n][0], True, every[n][1]) for n in names))
+    rows = []
+    for k, (_, row) in enumerate(flags.iterrows()):
+        cells = [_named(Key(row["encoder"], row["init"], row["frac"]))]
+        for name in names:
+            share, total = shares[name].iloc[k], row[totals[name]]
+            note: str = "" if pd.isna(share) else f"{row[name]:.1f} of {total:.0f}"
+            is_best = len(flags) > 1 and share == shares[name].min()
+            cells.append(entry(share, "{:.1%}")._replace(note=note, is_best=bool(is_best)))
+        rows.append(tuple(cells))
+    notes = ["Mean over seeds, in images; the best value of a column is bold."]
+    if not flags["defect_free"].any():
+        notes.append("Every test image has a defect: none can be flagged falsely.")
+    title = "Images missed and falsely flagged"
+    return Table(title, columns, tuple(rows), notes=tuple(notes))
 
 
 def claim_table(claims: pd.DataFrame) -> Table:
     """Build the table of claims: claimed value, measured value with interval, verdicts."""
     columns = (
-        Column("claim"), Column("source"), Column("claimed", True),
-        Column("measured", True, "95% interval in brackets"),
-        Column("direction"), Column("size"), Column("seeds", True), Column("measured on"),
+        Column("claim", meaning="Below it: the source, and what it was measured on"),
+        Column("claimed", True), Column("measured", True, "95% interval in brackets"),
+        Column("direction"), Column("size"),
     )  # fmt: skip
     rows = []
     for _, c in claims.iterrows():
-        is_share = c["kind"] in ("relative", "improved")
+        is_share = c["kind"] in ("relative", "relative_growth", "improved")
         form = "{:.0%}" if c["kind"] == "improved" else "{:+.0%}" if is_share else "{:+.3f}"
         measured = with_interval(c["value"], c["low"], c["high"], form)
+        if c["kind"] == "label_worth":
+            form, measured = "{:.1f}×", times(c["value"], c["low"], c["high"])
         verdict, of_size = c["direction"], c["size"] if pd.notna(c["size"]) else "no size claimed"
         case = "" if pd.isna(c["case"]) else c["case"]
         over = f"{case} ({c['interval']})" if pd.notna(c["interval"]) else case
         note = f". {c['note']}" if pd.notna(c["note"]) else ""
+        seeds = f"{c['n_seeds']:.0f} seeds" if pd.notna(c["n_seeds"]) and c["n_seeds"] > 1 else ""
+        source = c["where"] if pd.notna(c["where"]) else ""
+        below = "; ".join(filter(None, (source, spoken(over), seeds)))
         rows.append((
-            Entry(c["says"] + note, c["says"]),
-            Entry(c["where"] if pd.notna(c["where"]) else ""),
-            _entry(c["number"], form), Entry(measured, _value(c["value"])),
+            Entry(c["says"] + note, c["says"], note=below),
+            entry(c["number"], form), Entry(measured, _value(c["value"])),
             Entry(verdict, verdict, TONES[verdict]),
             Entry(of_size, of_size, TONES.get(of_size, "muted")),
-            _entry(c["n_seeds"], "{:.0f}"), Entry(over),
         ))  # fmt: skip
     return Table("Claim, measurement, verdict", columns, tuple(rows), notes=(
         "Direction: supported if the 95% interval excludes zero on the claimed side, contradicted "
@@ -226,51 +290,98 @@ def claim_table(claims: pd.DataFrame) -> Table:
         "excludes the number, else compatible, not shown. With fewer than "
         f"{SEEDS_NEEDED} seeds both are \"one training\".",
         "A claim about ImageNet weights is not measured with another initialisation. A number "
-        "shown for it is from the initialisation in the last column and is not a verdict.",
+        "shown for it is from the initialisation named below the claim and is not a verdict.",
     ))  # fmt: skip
 
 
 def cell_tables(block: Block) -> list[Table]:
-    """Build the table of runs with their costs and hardware, and that of the shared settings."""
+    """Build the tables of runs, of encoders with their costs, and of the shared settings.
+
+    What is the same in all runs is in the last one only.
+    """
     facts = (
         ("best epoch", "best_epoch", "{:.0f}", 1), ("epochs", "epochs", "{:.0f}", 1),
-        ("training images", "train_images", "{:.0f}", 1),
+        ("training images", "train_images", "{:.0f}", 1), ("training s", "seconds", "{:.0f}", 1),
+        ("images/s", "images_per_second", "{:.1f}", 1),
+        ("peak memory (GiB)", "peak_memory", "{:.2f}", 2**30),
+    )  # fmt: skip
+    costs = (
         ("parameters (M)", "parameters", "{:.2f}", 1e6),
         ("encoder (M)", "encoder_parameters", "{:.2f}", 1e6),
         ("GFLOP per image", "gflop_per_image", "{:.2f}", 1),
-        ("training s", "seconds", "{:.0f}", 1), ("images/s", "images_per_second", "{:.1f}", 1),
-        ("peak memory (GiB)", "peak_memory", "{:.2f}", 2**30),
+    )
+    cells = block.cells
+    words = {
+        "starting weights": [c["recipe"] or c["init"] for _, c in cells.iterrows()],
+        "hardware": cells["hardware"].tolist(), "precision": cells["precision"].tolist(),
+        "commit": [_commit(c) for _, c in cells.iterrows()],
+    }  # fmt: skip
+    differing = {k: v for k, v in words.items() if len(set(v)) > 1 and k != "starting weights"}
+    runs = [f"{condition(*_key(c))} · seed {c['seed']:.0f}" for _, c in cells.iterrows()]
+    main = Table(
+        "All runs",
+        (Column("run"), *(Column(name, True) for name, *_ in facts)),
+        tuple(
+            (Entry(run, run), *(_fact(c, key, form, unit) for _, key, form, unit in facts))
+            for run, (_, c) in zip(runs, cells.iterrows(), strict=True)
+        ),
+    )
+    origin = Table(
+        "Origin of the runs",
+        (Column("run"), Column("starting weights"), *map(Column, differing), Column("folder")),
+        tuple(
+            (
+                Entry(run, run), *_words(words["starting weights"][k]),
+                *_words(*(values[k] for values in differing.values())),
+                *_words(cells["folder"].iloc[k]),
+            )
+            for k, run in enumerate(runs)
+        ),
+        notes=("A + after the commit: uncommitted changes. The folder has the run's config.yaml.",),
     )  # fmt: skip
-    words = ("starting weights", "hardware", "precision", "commit", "folder")
-    columns = _key_columns("encoder", "init", "frac", "seed")
-    columns += [Column(name, True) for name, *_ in facts] + [Column(name) for name in words]
-    rows = []
-    for _, c in block.cells.iterrows():
-        row = [
-            *_words(c["encoder"], c["init"]),
-            _entry(c["frac"], "{}"),
-            _entry(c["seed"], "{:.0f}"),
-        ]
-        for _, key, form, unit in facts:
-            value = c.get(key)
-            row.append(_entry(value if value is None or pd.isna(value) else value / unit, form))
-        commit = "unknown" if pd.isna(c["commit"]) else c["commit"][:8]
-        commit += "+" if c["dirty"] is True else ""
-        start = c["recipe"] or c["init"]
-        row += _words(start, c["hardware"], c["precision"], commit, c["folder"])
-        rows.append(tuple(row))
-    shared = tuple((Entry(k, k), Entry(v, v)) for k, v in block.settings.items())
-    first = block.cells.iloc[0]
-    prints = [("data set", block.dataset), ("split fingerprint", block.split),
-              ("data fingerprint", first["data_fingerprint"]),
-              ("images (height × width)", " × ".join(map(str, first["size"]))),
-              *first["versions"].items()]  # fmt: skip
-    shared += tuple((Entry(k, k), Entry(str(v), str(v))) for k, v in prints)
-    return [
-        Table("All runs", tuple(columns), tuple(rows), notes=(
-            "A + after the commit: uncommitted changes. The folder contains the run's config.yaml. "
+    encoders = cells.drop_duplicates("encoder")
+    cost = Table(
+        "Encoders",
+        (Column("encoder"), *(Column(name, True) for name, *_ in costs)),
+        tuple(
+            (*_words(c["encoder"]), *(_fact(c, key, form, unit) for _, key, form, unit in costs))
+            for _, c in encoders.iterrows()
+        ),
+        notes=(
             "GFLOP: forward pass, one multiply-add counts as two operations; training costs about "
             "three times as much.",
-        )),
-        Table("Shared settings", (Column("setting"), Column("value")), shared),
-    ]  # fmt: skip
+        ),
+    )
+    first = cells.iloc[0]
+    splits = ", ".join(dict.fromkeys(block.splits.values()))
+    prints = [("data set", block.dataset), ("split fingerprint", splits),
+              ("data fingerprint", first["data_fingerprint"]),
+              ("images (height × width)", " × ".join(map(str, first["size"]))),
+              *((k, v[0]) for k, v in words.items()
+                if k not in differing and k != "starting weights"),
+              *first["versions"].items()]  # fmt: skip
+    shared = [(k, v) for k, v in (*block.settings.items(), *prints)]
+    rows = tuple((Entry(k, k), Entry(str(v), str(v))) for k, v in shared)
+    return [
+        main,
+        origin,
+        cost,
+        Table("Shared settings", (Column("setting"), Column("value")), rows),
+    ]
+
+
+def _key(cell: "pd.Series[Any]") -> Key:
+    return Key(cell["encoder"], cell["init"], cell["frac"])
+
+
+def _fact(cell: "pd.Series[Any]", key: str, form: str, unit: float) -> Entry:
+    value = cell.get(key)
+    value = value if value is None or pd.isna(value) else value / unit
+    if key == "best_epoch" and value is not None and not pd.isna(value):
+        value += 1  # counted from 0 in the files
+    return entry(value, form)
+
+
+def _commit(cell: "pd.Series[Any]") -> str:
+    commit = "unknown" if pd.isna(cell["commit"]) else cell["commit"][:8]
+    return commit + ("+" if cell["dirty"] is True else "")

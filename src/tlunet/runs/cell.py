@@ -2,16 +2,19 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tlunet.errors import WeightsError
+from tlunet.runs.names import condition
 
 if TYPE_CHECKING:  # reading run folders must not import torch
     from tlunet.data.datamodule import DefectDataModule
     from tlunet.machine.device import Hardware
 
+POSITION = "TLUNET_POSITION"  # environment variable with a cell's position in its sweep: [3/8]
 VERSION = 2  # version of the result format; a new one creates new run folders
 
 
@@ -21,10 +24,6 @@ class Start(Protocol):
     @property
     def identity(self) -> str:
         """Fingerprint, part of the cell's digest."""
-
-    @property
-    def is_remote(self) -> bool:
-        """Whether the weights are downloaded."""
 
     def file(self, cache: Path, hardware: "Hardware") -> Path:
         """Return the weights as a local file, downloaded or trained if missing.
@@ -57,6 +56,7 @@ class Cell:
         science: everything that can change the result.
         split_fingerprint: fingerprint of the split, the same for every fraction.
         folder: the run folder.
+        position: position in the sweep, such as ``[3/8]``; empty for a single cell.
     """
 
     config: dict[str, Any]
@@ -73,6 +73,7 @@ class Cell:
     science: dict[str, Any]
     split_fingerprint: str
     folder: Path
+    position: str = field(default_factory=lambda: os.environ.get(POSITION, ""))
 
     @property
     def digest(self) -> str:
@@ -97,8 +98,12 @@ class Cell:
 
     @property
     def title(self) -> str:
-        """Name on the console."""
-        return f"{self.encoder} · {self.init} · {self.frac} · seed {self.seed}"
+        """Name on the console, after its position in the sweep.
+
+        For example ``[3/8] densenet · ImageNet · 100% · seed 0``.
+        """
+        name = condition(self.encoder, self.init, self.frac, self.seed)
+        return f"{self.position} {name}".lstrip()
 
 
 def epochs_for(epochs: int, frac: float, budget: str | None) -> int:

@@ -33,18 +33,34 @@ def open_data(run: Path, progress: Progress | None = None) -> "DefectDataModule"
 
     config, meta = _config(run), _meta(run)
     try:
+        _find(run, config)
         root = Path(config["data"]["root"])
         data = datamodule(config, Augment(), progress)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(f"{run / 'config.yaml'}: is not a run configuration ({error})") from error
     if not root.exists() and data.dataset.name != "synthetic":
-        raise DataError(f"{run}: its images are not in {root}; run this where it was trained")
+        raise DataError(
+            f"{run}: its images are not in {root.absolute()}; run this where it was trained"
+        )
     data.prepare_data()
     data.setup()
     known = meta.get("data_fingerprint"), meta.get("split_fingerprint")
     if known != (data.pack.fingerprint, fingerprint(data.split)):
         raise DataError(f"{run}: the images in {root} or their split differ from those of the run")
     return data
+
+
+def _find(run: Path, config: dict[str, Any]) -> None:
+    """Make relative paths start where the run was trained, unless its data are here, too."""
+    runs = Path(config["paths"]["runs"])
+    root = Path(config["data"]["root"])
+    home = run.resolve().parent.parent  # of all studies: <where it was trained>/<paths.runs>
+    if runs.is_absolute() or root.exists() or home.parts[-len(runs.parts) :] != runs.parts:
+        return
+    there = Path(*home.parts[: len(home.parts) - len(runs.parts)])
+    if (there / root).exists():
+        config["data"]["root"] = str(there / root)
+        config["paths"]["data"] = str(there / config["paths"]["data"])
 
 
 def _config(run: Path) -> dict[str, Any]:

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+
+from tlunet.data.rle import decode
 
 FILE = "test_masks.parquet"
 COLUMNS = ("image_id", "class_id", "runs")
@@ -19,3 +23,21 @@ def read_masks(folder: Path) -> dict[tuple[str, int], str] | None:
     table = pd.read_parquet(folder / FILE)
     keys = zip(table["image_id"], table["class_id"].astype(int), strict=True)
     return dict(zip(keys, table["runs"], strict=True))
+
+
+def masks_of(
+    found: dict[tuple[str, int], str], image_id: str, classes: int, size: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """Decode the predicted masks of one image.
+
+    Args:
+        found: from :func:`read_masks`.
+        image_id: name of the image.
+        classes: M.
+        size: (height, width) at which the run predicted.
+
+    Returns:
+        (M, H, W).
+    """
+    runs = (found.get((image_id, m + 1), "") for m in range(classes))
+    return np.stack([decode(code, size) for code in runs])

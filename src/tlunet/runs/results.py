@@ -1,16 +1,19 @@
 """Gathers run folders into one table: ``results.csv``, one row per cell."""
 
 from collections.abc import Collection, Sequence
-from itertools import compress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from omegaconf import OmegaConf
-from rich.table import Table
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from tlunet.machine.files import read_json, write_whole
+from tlunet.machine.table import Column, fit, lay_out, leave_out_constant
 from tlunet.model.scores import DEAD_BELOW
+from tlunet.runs.names import init_name, percent
 from tlunet.runs.settings import read_settings, what_differs
 
 CELL = ("study", "dataset", "encoder", "init", "frac", "seed")
@@ -88,33 +91,66 @@ def _means(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: metrics.get(name) for name in SCORES} | by_class
 
 
-#: Heading → column of ``results.csv`` and its format.
+class Shown(NamedTuple):
+    """How a column of ``results.csv`` is displayed.
+
+    Attributes:
+        name: the column.
+        form: format of a value.
+        rank: columns are left out of a narrow terminal from the highest rank down; 0: never.
+        first: what is added to a value: epochs count from 0 in files, from 1 for a person.
+    """
+
+    name: str
+    form: str
+    rank: int = 0
+    first: int = 0
+
+
+#: Heading → column of ``results.csv``.
 SHOWN = {
-    "encoder": ("encoder", "{}"),
-    "init": ("init", "{}"),
-    "frac": ("frac", "{}"),
-    "seed": ("seed", "{:.0f}"),
-    "Dice": ("dice_image", "{:.3f}"),
-    "IoU": ("iou_image", "{:.3f}"),
-    "Kaggle-Dice": ("dice_kaggle", "{:.3f}"),
-    "MLA": ("mla", "{:.3f}"),
-    "AUC": ("auc", "{:.3f}"),
-    "best epoch": ("best_epoch", "{:.0f}"),
-    "training s": ("seconds", "{:.0f}"),
+    "encoder": Shown("encoder", "{}"),
+    "init": Shown("init", "{}"),
+    "frac": Shown("frac", "{}"),
+    "seed": Shown("seed", "{:.0f}"),
+    "Dice": Shown("dice_image", "{:.3f}"),
+    "IoU": Shown("iou_image", "{:.3f}", rank=2),
+    "Kaggle-Dice": Shown("dice_kaggle", "{:.3f}", rank=6),
+    "MLA": Shown("mla", "{:.3f}", rank=1),
+    "AUC": Shown("auc", "{:.3f}", rank=3),
+    "best epoch": Shown("best_epoch", "{:.0f}", rank=4, first=1),
+    "training s": Shown("seconds", "{:.0f}", rank=5),
 }
 SCORED = 4  # the first columns identify the cell
-UNMIXED = ("IoU", "best epoch", "training s")  # omitted if there is a settings column
+
+#: Explained below the table if the column is shown.
+MEANINGS = {
+    "Dice": "Dice, IoU: mean over images with a defect, classes pooled within the image.",
+    "Kaggle-Dice": "Kaggle-Dice: mean over all image × class pairs, both empty = 1.",
+}
+EMPTY = "none"  # name of the empty predictor's row
 
 
 def texts(row: "pd.Series[Any]", prefix: str = "") -> list[str]:
-    """Format one row of ``results.csv`` for display; null is a dash.
+    """Format one row of ``results.csv`` for display; null is a dash, epochs count from 1.
 
     Args:
         row: row of a cell.
         prefix: ``empty_`` for the scores of the empty predictor.
     """
-    values = ((row.get(prefix + name), text) for name, text in SHOWN.values())
-    return ["–" if v is None or pd.isna(v) else text.format(v) for v, text in values]
+    return [_text(row.get(prefix + shown.name), shown) for shown in SHOWN.values()]
+
+
+def _text(value: Any, shown: Shown) -> str:
+    if value is None or pd.isna(value):
+        return "–"
+    return shown.form.format(value + shown.first if shown.first else value)
+
+
+def empty_predictor(cells: pd.DataFrame) -> "pd.Series[Any]":
+    """Average the scores of the empty predictor (``empty_*``) over the splits of finished cells."""
+    splits = cells.drop_duplicates("split_fingerprint")
+    return splits.filter(like="empty_").astype(float).mean()
 
 
 def not_found(class_ids: Sequence[Any]) -> str:
@@ -127,42 +163,89 @@ def not_found(class_ids: Sequence[Any]) -> str:
     return f"{noun} {', '.join(map(str, class_ids))} not found"
 
 
-def show(table: pd.DataFrame, folders: Collection[str]) -> Table:
-    """Show the cells of one command as a table for the console.
+def show(table: pd.DataFrame, folders: Collection[str], width: int) -> RenderableType:
+    """Lay out the cells of one command for the console, with warnings below the table.
 
     Args:
         table: from :func:`gather`.
         folders: names of the run folders to show.
+        width: characters that are available. Condition, Dice and state are always shown, the
+            other columns where they fit; one with the same entry in all rows is left out.
     """
-    shown = table[table["folder"].isin(folders)] if len(table) else table
-    names = [] if shown.empty else shown[["study", "dataset"]].drop_duplicates().to_numpy().tolist()
-    title = " ".join(f"study {study}, data {dataset}" for study, dataset in names)
-    out = Table(
-        title=f"Test scores ({title or 'no cell'})",
-        caption="Dice, IoU: mean over images with a defect, classes pooled within the image. "
-        "Kaggle-Dice: mean over all image × class pairs, both empty = 1.",
-        title_justify="left",
-        caption_justify="left",
-    )
-    is_mixed = bool(len(shown)) and shown["settings"].ne("").any()
-    kept = [name not in (UNMIXED if is_mixed else ()) for name in SHOWN]
-    for heading in compress(SHOWN, kept):
-        out.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
-    if is_mixed:
-        out.add_column("settings", overflow="fold")
-    out.add_column("state")
-    for _, row in shown.iterrows():
-        state = row["state"]  # the error is printed below the table
-        if row["dead_classes"]:
-            state += f", {not_found(row['dead_classes'].split())}"
-        settings = [row["settings"]] if is_mixed else []
-        out.add_row(*compress(texts(row), kept), *settings, state)
-    if len(shown) and shown["dead_classes"].ne("").any():
-        out.caption = f"{out.caption} Not found: pooled Dice below {DEAD_BELOW:g}."
-    finished = shown[shown["state"] == "finished"] if len(shown) else shown
-    if len(finished):
-        out.caption = f"{out.caption} none: the empty predictor, which predicts no defects."
-        out.add_section()
-        scores = texts(finished.iloc[0], "empty_")[SCORED:]
-        out.add_row(*compress(["none", "", "", "", *scores], kept))
-    return out
+    cells = table[table["folder"].isin(folders)] if len(table) else table
+    if cells.empty:
+        return Text("Test scores: no cell")
+    studies = cells[["study", "dataset"]].drop_duplicates().dropna().to_numpy().tolist()
+    title = " ".join(f"study {study}, data {dataset}" for study, dataset in studies)
+    finished = cells[cells["state"] == "finished"]
+    empty = texts(empty_predictor(finished), "empty_")[SCORED:] if len(finished) else None
+    condition, same = leave_out_constant(_condition(cells))
+    condition = [replace(condition[0], foot=EMPTY if empty else ""), *condition[1:]]
+    dice, *others = _scores(cells, empty)
+    others, same_score = leave_out_constant(others)
+    columns = fit([*condition, dice, *others, _state(cells)], width)
+    names = {column.name for column in columns}
+    same = ", ".join(text for text in (same, same_score) if text)
+    notes = [
+        f"Same in all rows: {same}." if same else "",
+        " ".join(text for name, text in MEANINGS.items() if name in names),
+        f"{EMPTY}: the empty predictor, which predicts no defects." if empty else "",
+        *_warnings(cells, condition),
+    ]
+    return Group(f"Test scores ({title})", lay_out(columns), *(Text(n) for n in notes if n))
+
+
+def _condition(cells: pd.DataFrame) -> list[Column]:
+    """Build the columns that identify a cell."""
+    known = cells[["encoder", "init", "frac", "seed", "settings", "folder"]].astype(object)
+    known = known.where(known.notna(), None)
+    inits = [init_name(init) if init else "–" for init in known["init"]]
+    fracs = ["–" if frac is None else percent(frac) for frac in known["frac"]]
+    seeds = ["–" if seed is None else f"{seed:.0f}" for seed in known["seed"]]
+    encoders = [e or folder for e, folder in zip(known["encoder"], known["folder"], strict=True)]
+    columns = [
+        Column("encoder", encoders, is_text=True, folds=True),
+        Column("init", inits, is_text=True, folds=True),
+        Column("data", fracs),
+        Column("seed", seeds),
+    ]
+    if known["settings"].astype(bool).any():
+        settings = [text or "–" for text in known["settings"]]
+        columns.append(Column("settings", settings, is_text=True, folds=True))
+    return columns
+
+
+def _scores(cells: pd.DataFrame, empty: Sequence[str] | None) -> list[Column]:
+    rows = [texts(row)[SCORED:] for _, row in cells.iterrows()]
+    headings = list(SHOWN)[SCORED:]
+    return [
+        Column(
+            heading.replace(" ", "\n").replace("-", "-\n"),
+            [row[k] for row in rows],
+            foot=empty[k] if empty else "",
+            rank=SHOWN[heading].rank,
+        )
+        for k, heading in enumerate(headings)
+    ]
+
+
+def _state(cells: pd.DataFrame) -> Column:
+    entries = [
+        state + ("*" if dead else "")
+        for state, dead in zip(cells["state"], cells["dead_classes"], strict=True)
+    ]
+    return Column("state", entries, is_text=True)
+
+
+def _warnings(cells: pd.DataFrame, condition: Sequence[Column]) -> list[str]:
+    """Name the classes that are not found, one line per set of classes."""
+    of_cells: dict[str, list[str]] = {}
+    for k, dead in enumerate(cells["dead_classes"]):
+        if dead:
+            parts = [(c.heading, c.entries[k]) for c in condition]
+            name = " · ".join(f"seed {text}" if key == "seed" else text for key, text in parts)
+            of_cells.setdefault(dead, []).append(name)
+    return [
+        f"* {not_found(dead.split())} (pooled Dice below {DEAD_BELOW:g}): {', '.join(names)}"
+        for dead, names in of_cells.items()
+    ]

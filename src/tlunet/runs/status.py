@@ -17,9 +17,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-from rich.text import Text
-
 from tlunet.errors import DataError
 from tlunet.machine import jobs
 from tlunet.machine.files import read_json
@@ -257,60 +254,3 @@ def summary(rows: Sequence[Row]) -> str:
 def as_dicts(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The rows for ``--json``: plain values, with the field names of :class:`Row`."""
     return [asdict(row) for row in rows]
-
-
-def show(rows: Sequence[Row]) -> Table:
-    """Show the rows as a table for the console."""
-    table = Table(show_edge=False, pad_edge=False)
-    for heading in ("encoder", "init", "frac", "seed"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    for heading in ("epoch", "best loss", "Dice", "seconds", "left"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("host", "job"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("", no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        known = (row.encoder, row.init, row.frac, row.seed)
-        cells = (
-            *("–" if value is None else str(value) for value in known),
-            row.state,
-            f"{row.epoch} of {'?' if row.epochs is None else row.epochs}",
-            _number(row.best_val_loss, ".4g"),
-            _number(row.best_val_dice, ".3f"),
-            _number(row.seconds, ".0f"),
-            "" if row.seconds_left is None else f"≤ {duration(row.seconds_left)}",
-            row.host or "–",
-            row.job or "–",
-            _remark(row),
-        )
-        table.add_row(*map(Text, cells))  # plain text, not markup
-    return table
-
-
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
-
-
-def _remark(row: Row) -> str:
-    remarks = []
-    if row.encoder is None:
-        remarks.append(row.folder)
-    if row.state == "running" and row.silent_seconds is not None:
-        remarks.append(f"wrote {duration(row.silent_seconds)} ago")
-    return "; ".join([*remarks, *([row.note] if row.note else [])])
-
-
-def duration(seconds: float) -> str:
-    """Format seconds in at most two units.
-
-    >>> duration(7.6), duration(754), duration(8040), duration(2e5)
-    ('8 s', '12 min 34 s', '2 h 14 min', '2 d 7 h')
-    """
-    s = round(seconds)
-    if s < 60:
-        return f"{s} s"
-    for size, unit, below, part in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
-        if s >= size:
-            return f"{s // size} {unit} {s % size // below} {part}"
-    return f"{s // 60} min {s % 60} s"

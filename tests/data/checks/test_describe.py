@@ -54,8 +54,8 @@ def test_sound_data(check: Run, strips: Path) -> None:
     lines = out.splitlines()
     assert lines[:3] == [
         "checking images (24)",
-        "severstal: 24 images of 32×64, grey",
-        "train/val/test: 18/3/3 at frac=1",
+        "severstal: 24 images of 32×64 pixels (height × width), grey, 4 classes",
+        "train/val/test: 18/3/3",
     ]
     assert lines[3].startswith("images per class, total (train/val/test): class 1 8 (")
     assert lines[-1] == "no problems found"
@@ -79,7 +79,9 @@ def test_faults_are_told_up_to_a_limit(check: Run, root: Path) -> None:
     code, out, err = check(root, "--limit", "3")
     assert code == 2
     assert "6 problems; 19 of 24 images are valid" in out
-    assert "severstal: 19 images of 32×64, grey" in out  # and a description of the rest
+    assert (
+        "severstal: 19 images of 32×64 pixels (height × width), grey, 4 classes" in out
+    )  # and a description of the rest
     assert err.splitlines() == [
         f"{root}/train.csv row {rows}: image 'ghost.jpg' is not in {root}/train_images",
         *(f"{p}: cannot be read as an image (the file is empty)" for p in images[:2]),
@@ -95,8 +97,8 @@ def test_what_is_no_fault_is_said(check: Run, root: Path) -> None:
     (root / "train_images/more.jpg").mkdir()
     code, out, _ = check(root)
     assert code == 0
-    assert "severstal: 25 images of 32×64, 1 in colour" in out
-    assert "1 images are near-duplicates of another" in out
+    assert "severstal: 25 images of 32×64 pixels (height × width), 1 of them in colour" in out
+    assert "2 images are near-duplicates (also flipped or rotated): 1 group, each on one " in out
     assert "2 ignored files or folders: " in out
     assert "Thumbs.db" in out
 
@@ -117,7 +119,7 @@ def test_a_folder_of_pairs(check: Run, tmp_path: Path) -> None:
     root = write_pairs(tmp_path / "steel", "masks")
     code, out, _ = check(root, "--classes", "dent, scratch")
     assert code == 0
-    assert "folder: 16 images of 32×32, grey" in out
+    assert "folder: 16 images of 32×32 pixels (height × width), grey, 2 classes" in out
     assert "dent 4 (" in out
     assert "scratch: absent from the data, cannot be learned, no scores" in out
     code, _, err = check(root)
@@ -130,7 +132,7 @@ def test_neu_seg_with_its_own_test_part(check: Run, tmp_path: Path) -> None:
     write_pairs(tmp_path, "annotations", n=8, part="test")
     code, out, _ = check(tmp_path, "--split", "official")
     assert code == 0
-    assert "train/val/test: 14/2/8 at frac=1" in out
+    assert "train/val/test: 14/2/8 (official test set)\n" in out
     (tmp_path / "images/training/0.png").rename(tmp_path / "images/0.png")
     (tmp_path / "annotations/training/0.png").rename(tmp_path / "annotations/0.png")
     code, _, err = check(tmp_path, "--split", "official")
@@ -148,7 +150,7 @@ def test_sizes(check: Run, root: Path) -> None:
     assert f"{images[0]}: image of 40×50 (height × width), most are 32×64" in err
     code, out, _ = check(root, "--size", "32x64")
     assert code == 0
-    assert "24 images of 32×64 (23), 40×50 (1), grey" in out
+    assert "24 images of 32×64 (23), 40×50 (1) pixels (height × width), grey" in out
 
 
 def test_masks_that_vanish(check: Run, tmp_path: Path) -> None:
@@ -214,7 +216,11 @@ def test_groups_and_near_duplicates_of_the_split(check: Run, root: Path) -> None
     assert "set data.duplicates=ignore" in err
     code, out, err = check(root, "--duplicates", "ignore")
     assert (code, err) == (0, "")
-    assert "23 images are near-duplicates of another (also flipped or rotated); the largest" in out
+    assert (
+        "24 images are near-duplicates (also flipped or rotated): 1 group; the split may separate "
+        "them (data.duplicates)\n"
+    ) in out
+    assert "look alike" not in out
     assert "--duplicates=never: expected group, ignore" in check(root, "--duplicates", "never")[2]
 
 
@@ -260,7 +266,7 @@ def test_nothing_sound(check: Run, root: Path) -> None:
 def test_the_real_data(check: Run, real: Path) -> None:
     code, out, err = check(real / "severstal_sample")
     assert (code, err) == (0, "")
-    assert "severstal: 25 images of 256×1600, grey" in out
+    assert "severstal: 25 images of 256×1600 pixels (height × width), grey, 4 classes" in out
     assert "class 1 2 (2/0/0), class 2 0 (0/0/0), class 3 6 (4/1/1), class 4 4 (3/1/0)" in out
     assert "class 2: absent from the data, cannot be learned, no scores" in out
     assert "class 1: absent from the validation set, no validation scores" in out

@@ -1,98 +1,35 @@
 """`tlunet data convert`: COCO and YOLO outlines as masks, and invalid input."""
 
-import json
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from data.convert.exports import (
+    DOT,
+    FAR,
+    SIZE,
+    SQUARE,
+    Run,
+    coco,
+    counts,
+    image,
+    mask_of,
+    row,
+    yolo,
+)
 from hydra import compose, initialize_config_dir
-from PIL import Image
 
-from tlunet import cli
 from tlunet.cli.data import _names
 from tlunet.data.readers import folder
 from tlunet.data.readers.pixels import read_mask
 
 pytest.importorskip("supervision", reason="the extra convert is not installed")
 
-Run = Callable[..., tuple[int, str, str]]
 CONF = Path(__file__).parents[3] / "conf"
-SIZE = (20, 30)  # height, width
-SQUARE = [2, 2, 9, 2, 9, 9, 2, 9]  # x, y: 8×8 pixels with its border
-DOT = [4, 4, 5, 4, 5, 5, 4, 5]  # 2×2, inside the square
-FAR = [20, 10, 24, 10, 24, 12, 20, 12]  # 5×3
-
-
-@pytest.fixture
-def convert(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
-    """Run the command in this process and the folder of the test."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tlunet", "data", "convert", *args])
-        capsys.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return code, *capsys.readouterr()
-
-    return run
-
-
-def image(path: Path, size: tuple[int, int] = SIZE) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((*size, 3), (10, 90, 200), np.uint8)).save(path)
-
-
-def counts(mask: np.ndarray) -> list[int]:
-    """COCO run-length encoding: down the columns, background first."""
-    flat = mask.ravel(order="F").astype(np.int8)
-    edges = np.flatnonzero(np.diff(flat, prepend=0, append=flat[-1] ^ 1))
-    return np.diff(edges, prepend=0).tolist()
-
-
-def coco(root: Path, *outlines: tuple[int, Any], **changes: Any) -> Path:
-    """A COCO file with two images, all objects on the first; categories 7 and 3."""
-    image(root / "images/a.png")
-    image(root / "images/b.jpg")
-    content = {
-        "images": [
-            {"id": 1, "file_name": "a.png", "height": 20, "width": 30},
-            {"id": 2, "file_name": "b.jpg", "height": 20, "width": 30},
-        ],
-        "categories": [{"id": 7, "name": "dent"}, {"id": 3, "name": "rolled in"}],
-        "annotations": [
-            {"id": k, "image_id": 1, "category_id": category, "segmentation": outline}
-            for k, (category, outline) in enumerate(outlines)
-        ],
-    }
-    file = root / "instances.json"
-    file.write_text(json.dumps(content | changes))
-    return file
-
-
-def yolo(root: Path, *lines: str, names: str = "[dent, rolled in]") -> Path:
-    image(root / "images/train/a.png")
-    image(root / "images/val/b.jpg")
-    (root / "labels/train").mkdir(parents=True)
-    (root / "labels/train/a.txt").write_text("\n".join(lines))
-    (root / "data.yaml").write_text(f"names: {names}\n")
-    return root
-
-
-def mask_of(root: Path, name: str) -> np.ndarray:
-    with Image.open(root / "masks" / name) as file:
-        assert file.mode == "L"
-        return np.asarray(file)
 
 
 def test_coco_polygons_and_runs(convert: Run, tmp_path: Path) -> None:
@@ -110,7 +47,7 @@ def test_coco_polygons_and_runs(convert: Run, tmp_path: Path) -> None:
         "out: 2 images (1 without objects), 2 objects of 2 classes: 1 = rolled in, 2 = dent",
         "lost to overlaps (the smaller object wins): none",
         "view it: tlunet data show out --classes 'rolled in,dent'",
-        "train on it: python run.py data=folder data.root=out 'data.classes=[\"rolled in\",dent]'",
+        "train on it: python run.py data=folder data.root=out \"data.classes=['rolled in',dent]\"",
     ]
     mask = mask_of(Path("out"), "a.png")
     assert [int((mask == m).sum()) for m in (1, 2)] == [9, 64 + 15]
@@ -137,10 +74,7 @@ def test_compressed_runs_are_read_as_the_plain_ones(convert: Run, tmp_path: Path
 
 
 def test_yolo_polygons(convert: Run, tmp_path: Path) -> None:
-    corners = " ".join(
-        f"{x / 30:.6f} {y / 20:.6f}" for x, y in zip(FAR[::2], FAR[1::2], strict=True)
-    )
-    yolo(tmp_path / "set", f"1 {corners}")
+    yolo(tmp_path / "set", row(1, FAR))
     code, out, err = convert("set", "out", "--from", "yolo")
     assert (code, err) == (0, "")
     assert "out: 2 images (1 without objects), 1 objects of 2 classes: 1 = dent" in out
@@ -336,12 +270,17 @@ def test_two_images_of_one_stem_are_a_fault(convert: Run, tmp_path: Path) -> Non
     assert err.count("another image has the same stem; rename one") == 2
 
 
-def test_without_the_library_a_line_says_so(
+def test_only_run_lengths_need_the_library(
     convert: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    coco(tmp_path, (7, [SQUARE]))
     monkeypatch.setitem(sys.modules, "supervision", None)
+    coco(tmp_path, (7, [SQUARE]))
+    assert convert("instances.json", "polygons", "--from", "coco")[0] == 0
+    coco(tmp_path, (7, {"counts": [10, 590], "size": list(SIZE)}))
     code, _, err = convert("instances.json", "out", "--from", "coco")
     assert code == 2
-    assert err == "tlunet data convert needs the package supervision: pip install '.[convert]'\n"
+    assert err == (
+        "run-length code in a COCO file needs the package supervision: pip install '.[convert]'; "
+        "polygons do not\n"
+    )
     assert not Path("out").exists()

@@ -344,7 +344,7 @@ def test_addresses_that_are_none(typed: Run) -> None:
     for url in ("file:///etc/passwd", "ftp://host/x.zip", "x.zip"):
         code, _, err = typed("neu_seg", "--url", url)
         assert (code, err.count("\n")) == (2, 1)
-        assert err.startswith(f"--url {url}: expected a URL that starts with https://")
+        assert err.startswith(f"--url {url}: expected a URL that starts with https:// or http://")
 
 
 def test_an_archive_is_bounded(tmp_path: Path, github: FileServer) -> None:

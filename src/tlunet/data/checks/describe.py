@@ -1,79 +1,14 @@
-"""Describe a data set, and find classes that cannot be learned, before training."""
+"""Split a data set, and find classes that cannot be learned, before training."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from tlunet.data import duplicates as near_duplicates
-from tlunet.data.checks.examine import Findings
-from tlunet.data.groups import group_images, grouping_lines, split_error
-from tlunet.data.sizes import Sizes, exchanged
+from tlunet.data.groups import group_images, split_error
 from tlunet.data.source import Record, Source
 from tlunet.data.split import make_split
 from tlunet.errors import ConfigError
-
-NAMED = 5  # most sizes or ignored files to list
-
-
-def describe(
-    source: Source,
-    findings: Findings,
-    *,
-    frac: float,
-    split: str,
-    duplicates: str = "group",
-    groups: str | None = None,
-) -> list[str]:
-    """Describe the valid images, one line per fact; none of them is a problem.
-
-    Args:
-        source: the data set.
-        findings: the results of `examine`.
-        frac: fraction of the training set to use.
-        split: ``random`` or ``official``.
-        duplicates: ``group`` or ``ignore``, as ``data.duplicates``.
-        groups: as ``data.groups``.
-
-    Raises:
-        ConfigError: ``frac`` keeps no image.
-        DataError: there are too few images to split, or one is in none of the groups.
-    """
-    records, labels = findings.records, findings.labels
-    near = near_duplicates.group(findings.thumbnails)
-    table = default_split(
-        source, records, labels, near, frac=frac, split=split, duplicates=duplicates, groups=groups
-    )
-    subset = table["subset"].to_numpy()
-    in_parts = [subset == part for part in ("train", "val", "test")]
-    sizes = ", ".join(
-        f"{height}×{width}" + (f" ({n})" if len(findings.sizes) > 1 else "")
-        for (height, width), n in findings.sizes[:NAMED]
-    )
-    sizes += f" and {len(findings.sizes) - NAMED} more" if len(findings.sizes) > NAMED else ""
-    colours = f"{findings.coloured} in colour" if findings.coloured else "grey"
-    by_class = ", ".join(
-        f"{name} {labels[:, m].sum()} ({'/'.join(str(labels[p, m].sum()) for p in in_parts)})"
-        for m, name in enumerate(source.classes)
-    )
-    free = labels.sum(1) == 0
-    lines = [
-        f"{source.name}: {len(records)} images of {sizes}, {colours}",
-        f"train/val/test: {'/'.join(str(p.sum()) for p in in_parts)} at frac={frac:g}",
-        f"images per class, total (train/val/test): {by_class}; "
-        f"defect-free {free.sum()} ({'/'.join(str(free[p].sum()) for p in in_parts)})",
-    ]
-    lines += grouping_lines(
-        table, near, duplicates=duplicates, rule=groups, official=split == "official"
-    )
-    if source.ignored:
-        named = ", ".join(path.name for path in source.ignored[:NAMED])
-        more = ", …" if len(source.ignored) > NAMED else ""
-        lines.append(f"{len(source.ignored)} ignored files or folders: {named}{more}")
-    if findings.size:
-        lines += exchanged(Sizes(dict(findings.sizes)), findings.size)
-        lines += vanished(labels, findings.mask_labels, source.classes, findings.size)
-    return lines + gaps(table, labels, source.classes, frac)
 
 
 def default_split(

@@ -1,6 +1,5 @@
 """Read every file of a data set once, before anything is built, and find all problems."""
 
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -8,11 +7,12 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tlunet.data import duplicates
+from tlunet.data.bits import present, resize_mask, unpack_labels
 from tlunet.data.fit import content_size
-from tlunet.data.pack.place import present, unpack_labels
-from tlunet.data.readers.decode import decode, resize_mask
+from tlunet.data.readers.decode import decode
 from tlunet.data.sizes import are_mixed, count_sizes, mixed_sizes, usual_size
 from tlunet.data.source import Problem, Record, Source
 from tlunet.machine.console import Progress
@@ -25,24 +25,26 @@ class Findings(NamedTuple):
     """Results of reading every file.
 
     Attributes:
+        source: the data set.
         problems: all problems: those of the listing, then those of images and masks.
         records: the N valid images.
+        sizes: (height, width) of each image on disk, (N, 2).
+        coloured: bool (N,), whether an image has colour.
         labels: bool (N, M), whether the class has any pixel in the native mask.
         mask_labels: bool (N, M), whether it still has one at the requested size.
-        size: the requested (height, width); ``None``: each image's own.
-        sizes: each (height, width) with its number of images, the most common first.
-        coloured: number of colour images.
         thumbnails: uint8 (N, 32, 32), to find near-duplicates.
+        counted_at: the requested (height, width); ``None``: each image's own.
     """
 
+    source: Source
     problems: list[Problem]
     records: list[Record]
-    labels: np.ndarray
-    mask_labels: np.ndarray
-    size: tuple[int, int] | None
-    sizes: list[tuple[tuple[int, int], int]]
-    coloured: int
-    thumbnails: np.ndarray
+    sizes: NDArray[np.int64]
+    coloured: NDArray[np.bool_]
+    labels: NDArray[np.bool_]
+    mask_labels: NDArray[np.bool_]
+    thumbnails: NDArray[np.uint8]
+    counted_at: tuple[int, int] | None
 
 
 class _Look(NamedTuple):
@@ -80,14 +82,15 @@ def examine(
     look = partial(_look, classes=M, required=required, size=size, fit=fit)
     problems, sound = look_at_each(source, look, progress)
     return Findings(
+        source,
         problems,
         records=[record for record, _ in sound],
+        sizes=np.array([look.size for _, look in sound], np.int64).reshape(-1, 2),
+        coloured=np.array([look.coloured for _, look in sound], bool),
         labels=unpack_labels([look.labels for _, look in sound], M),
         mask_labels=unpack_labels([look.mask_labels for _, look in sound], M),
-        size=size,
-        sizes=Counter(look.size for _, look in sound).most_common(),
-        coloured=sum(look.coloured for _, look in sound),
         thumbnails=np.array([look.thumbnail for _, look in sound], np.uint8),
+        counted_at=size,
     )
 
 

@@ -4,18 +4,22 @@ Reference: cocodataset.org/#format-data.
 """
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
-import numpy as np
-
-from tlunet.data.convert.labelled import Draw, Item, Labelled, Object, draw_polygons, draw_runs
-from tlunet.data.readers.listing import IMAGE_SUFFIXES, list_files, plain
-from tlunet.data.source import Problem
-from tlunet.errors import DataError
+from tlunet.data.convert.alike import LINK, Alike, contents
+from tlunet.data.convert.categories import is_id, read_categories
+from tlunet.data.convert.labelled import Item, Labelled, Object, grouped, short
+from tlunet.data.convert.segmentation import EXPECTED, read_segmentation
+from tlunet.data.readers.listing import IMAGE_SUFFIXES, Listing, list_files, plain
+from tlunet.data.source import Problem, require_folder
+from tlunet.errors import DataError, first_line
 
 LAYOUT = "expected COCO instances: an object with the lists images, annotations and categories"
+KEYS = ("images", "annotations", "categories")
+Entries = list[dict[str, Any]]
 
 
 def read(source: Path, images: Path | None = None) -> Labelled:
@@ -24,169 +28,207 @@ def read(source: Path, images: Path | None = None) -> Labelled:
     Args:
         source: the JSON file, or a folder with one JSON file somewhere in it.
         images: the folder that ``file_name`` is relative to; ``None``: the folder of the JSON
-            file, or ``images`` in it or next to it, whichever contains the first image.
+            file, or one in it or next to it, whichever contains most of the images.
 
     Raises:
         DataError: the file is missing or not a COCO file; one line per problem.
     """
     file = _only_file(source)
     content = _load(file)
-    names = _categories(file, content["categories"])
-    ids = {category: place for place, category in enumerate(names, start=1)}
+    used = Counter(a["category_id"] for a in content["annotations"] if is_id(a.get("category_id")))
+    names, notes = read_categories(file, content["categories"], used)
+    if images:
+        require_folder(images, "expected the folder that the file names are relative to")
     folder = images or _image_folder(file, content["images"])
     listing = list_files(folder, IMAGE_SUFFIXES)
-    problems = list(listing.problems)
+    if not listing.files and not listing.problems:
+        first = short(content["images"][0].get("file_name"), 120)
+        raise DataError(
+            f"{file} images[0]: file_name {first}: no such image in {folder}; {contents(folder)}"
+        )
+    entries = _images(file, content["images"], listing, folder)
+    found = _objects(file, content["annotations"], list(names), entries)
 
-    objects: dict[Any, list[Object]] = {}
-    paths: dict[Any, tuple[str, tuple[int, int] | None]] = {}
-    for place, image in enumerate(content["images"]):
-        where = f"{file} images[{place}]"
-        name, fault = _image_name(image, listing.files, folder)
-        if fault:
-            problems.append(Problem(where, name, fault))
-        elif image["id"] in paths:
-            problems.append(Problem(where, name, f"id {image['id']} appears twice"))
-        else:
-            paths[image["id"]], objects[image["id"]] = (name, _size(image)), []
-    for place, annotation in enumerate(content["annotations"]):
-        where = f"{file} annotations[{place}]"
-        try:
-            image_id, category, draw = _annotation(annotation, ids)
-        except ValueError as error:
-            problems.append(Problem(where, "", str(error)))
-            continue
-        if image_id not in objects:
-            problems.append(Problem(where, "", f"image_id {image_id!r}: no such image"))
-        else:
-            objects[image_id].append(Object(category, draw, where))
     items = tuple(
-        Item(name, listing.files[name], tuple(objects[image_id]), size)
-        for image_id, (name, size) in paths.items()
+        Item(name, listing.files[name], tuple(found.objects.get(number, ())), size)
+        for number, (name, size) in entries.items.items()
     )
-    unused = len(listing.files) - len({item.image_id for item in items})
-    return Labelled(tuple(names.values()), items, tuple(problems), unused)
+    problems = [*listing.problems, *entries.problems, *found.problems]
+    what = "; ".join(("no objects: every image would count as defect-free", *found.notes))
+    if unused := len(listing.files) - len({item.image_id for item in items}):
+        notes.append(f"{unused} images have no annotation entry and are skipped")
+    return Labelled(
+        tuple(names.values()),
+        items,
+        tuple(problems),
+        notes=(*notes, *found.notes),
+        empty=Problem(str(file), "", what),
+    )
 
 
 def _only_file(source: Path) -> Path:
-    if source.is_file():
-        return source
-    if not source.is_dir():
+    if not source.exists():
         raise DataError(f"{source}: no such file or folder; expected a COCO JSON file")
+    if not source.is_dir():
+        return source
     found = sorted(source.rglob("*.json"))
     if len(found) != 1:
         some = ", ".join(str(path.relative_to(source)) for path in found[:5]) or "none"
-        raise DataError(f"{source}: contains {len(found)} JSON files ({some}); pass the one to use")
+        there = "" if found else f"; {contents(source)}"
+        raise DataError(
+            f"{source}: contains {len(found)} JSON files ({some}); pass the one to use{there}"
+        )
     return found[0]
 
 
-def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
+def _load(file: Path) -> dict[str, Entries]:
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{file}: cannot be read as JSON ({error})") from error
-    keys = ("images", "annotations", "categories")
-    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in keys):
+        raise DataError(f"{file}: cannot be read as JSON ({first_line(error)})") from error
+    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in KEYS):
         raise DataError(f"{file}: {LAYOUT}")
-    for key in keys:
+    for key in KEYS:
         for place, entry in enumerate(content[key]):
             if not isinstance(entry, dict):
-                raise DataError(f"{file} {key}[{place}]: {entry!r:.60}; expected an object")
+                raise DataError(f"{file} {key}[{place}]: {short(entry)}; expected an object")
     if not content["images"]:
         raise DataError(f"{file}: contains no images; {LAYOUT}")
     return content
 
 
-def _categories(file: Path, categories: list[dict[str, Any]]) -> dict[int, str]:
-    """Map category ids to names, sorted by id."""
-    names: dict[int, str] = {}
-    for place, category in enumerate(categories):
-        number, name = category.get("id"), category.get("name")
-        if not _is_id(number) or not isinstance(name, str) or not name.strip():
-            raise DataError(f"{file} categories[{place}]: expected an integer id and a name")
-        if number in names or name in names.values():
-            raise DataError(f"{file} categories[{place}]: {number} {name!r} appears twice")
-        names[number] = name
-    if not names:
-        raise DataError(f"{file}: contains no categories; {LAYOUT}")
-    return dict(sorted(names.items()))
+# --- images ----------------------------------------------------------------------------------
 
 
-def _image_folder(file: Path, images: list[dict[str, Any]]) -> Path:
-    first = images[0].get("file_name")
-    folders = (file.parent, file.parent / "images", file.parent.parent / "images")
-    for folder in folders:
-        if isinstance(first, str) and (folder / first).is_file():
-            return folder
+class _Images(NamedTuple):
+    """The entries of ``images``: id → file name and (height, width), and what is wrong."""
+
+    items: dict[Hashable, tuple[str, tuple[int, int] | None]]
+    problems: list[Problem]
+    faulty: set[Hashable]  # ids of those with a problem: their annotations have none of their own
+
+
+def _image_folder(file: Path, images: Entries) -> Path:
+    """Find the folder of the images where annotation tools put it."""
+    names = [name for image in images if (name := _name(image))]
+    here, above = file.parent, file.parent.parent
+    subset = file.stem.partition("_")[2]  # CVAT: annotations/instances_train.json, images/train
+    folders = [here, here / "images", above / "images", above / "images" / subset]
+    folders += [above / subset, here / "images" / subset, above]
+    best = max(folders, key=lambda folder: sum(_is_file(folder / name) for name in names))
+    if any(_is_file(best / name) for name in names):
+        return best
+    first = names[0] if names else images[0].get("file_name")
+    there = [name for folder in (here, above / "images") for name in _listed(folder)]
+    hint = Alike(there).hint(str(first)) or f"; {contents(here)}"
     raise DataError(
-        f"{file}: image {first!r} is neither next to it nor in images/; pass its folder as --images"
+        f"{file}: image {short(first, 120)} is neither next to it nor in images/; pass its folder "
+        f"as --images{hint}"
     )
 
 
-def _image_name(image: dict[str, Any], files: dict[str, Path], folder: Path) -> tuple[str, str]:
-    """Return an image's path relative to its folder, and what is wrong with it."""
+def _listed(folder: Path) -> Iterable[str]:
+    return list_files(folder, IMAGE_SUFFIXES).files if folder.is_dir() else ()
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long
+        return False
+
+
+def _name(image: dict[str, Any]) -> str:
+    """Return an image's path relative to its folder, "" if it has none."""
     name = image.get("file_name")
-    if not _is_id(image.get("id")) or not isinstance(name, str):
-        return "", "expected an integer id and a file_name"
-    name = plain(name.removeprefix("./"))
-    return name, "" if name in files else f"file_name {name!r}: no such image in {folder}"
+    if not isinstance(name, str):
+        return ""
+    return plain(name.replace("\\", "/").removeprefix("./"))  # Windows writes images\a.png
+
+
+def _images(file: Path, images: Entries, listing: Listing, folder: Path) -> _Images:
+    found = _Images({}, [], set())
+    told = {problem.image_id for problem in listing.problems}
+    alike = Alike(listing.files)
+    links = {p.name: f"; {p} is {LINK}" for p in listing.ignored if p.is_symlink() and p.is_dir()}
+    places: dict[str, int] = {}
+    for place, image in enumerate(images):
+        name, number = _name(image), image.get("id")
+        if not _is_key(number) or not name:
+            what = "expected an integer id and a file_name"
+        elif number in found.items:
+            what = f"id {short(number)} appears twice"
+        elif name in told:
+            what = ""
+        elif name not in listing.files:
+            hint = links.get(name.split("/")[0]) or alike.hint(name)
+            what = f"file_name {short(name, 120)}: no such image in {folder}{hint}"
+        elif name in places:
+            what = f"file_name {short(name, 120)} is that of images[{places[name]}]; merge the two"
+        else:
+            places[name] = place
+            found.items[number] = (name, _size(image))
+            continue
+        if _is_key(number):
+            found.faulty.add(number)
+        if what:
+            found.problems.append(Problem(f"{file} images[{place}]", name, what))
+    return found
+
+
+def _is_key(number: Any) -> TypeGuard[int | str]:
+    """Whether an image can be referred to by this id; some scripts write text."""
+    return is_id(number) or isinstance(number, str)
 
 
 def _size(image: dict[str, Any]) -> tuple[int, int] | None:
     height, width = image.get("height"), image.get("width")
-    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+    return (height, width) if is_id(height) and is_id(width) and height and width else None
 
 
-def _annotation(annotation: dict[str, Any], ids: dict[int, int]) -> tuple[Any, int, Draw]:
-    """Return its image, its class from 1, and the function that draws it."""
+# --- annotations -----------------------------------------------------------------------------
+
+
+class _Objects(NamedTuple):
+    objects: dict[Hashable, list[Object]]  # by image id
+    problems: list[Problem]
+    notes: list[str]
+
+
+def _objects(file: Path, annotations: Entries, ids: list[int], images: _Images) -> _Objects:
+    classes = {category: place for place, category in enumerate(ids, start=1)}
+    objects: dict[Hashable, list[Object]] = {}
+    problems, slivers, lost = [], 0, 0
+    for place, annotation in enumerate(annotations):
+        where, number = f"{file} annotations[{place}]", annotation.get("image_id")
+        try:
+            if not _is_key(number):
+                raise ValueError(f"image_id {short(number)}: expected an integer")
+            if number in images.faulty:
+                continue
+            class_id = _class(annotation, classes)
+            if number not in images.items:
+                raise ValueError(f"image_id {short(number)}: no such image")
+            shape = read_segmentation(annotation.get("segmentation"))
+        except ValueError as error:
+            problems.append(Problem(where, "", str(error)))
+            continue
+        slivers += shape.slivers
+        if shape.draw:
+            objects.setdefault(number, []).append(Object(class_id, shape.draw, where))
+        else:
+            lost += 1
+    return _Objects(objects, grouped(problems), list(_sliver_note(slivers, lost)))
+
+
+def _class(annotation: dict[str, Any], classes: dict[int, int]) -> int:
     category = annotation.get("category_id")
-    if not _is_id(category) or category not in ids:
-        raise ValueError(f"category_id {category!r}: no such category")
-    image_id = annotation.get("image_id")
-    if not _is_id(image_id):
-        raise ValueError(f"image_id {image_id!r:.40}: expected an integer")
-    outline = annotation.get("segmentation")
-    if isinstance(outline, dict):
-        counts, size = outline.get("counts"), outline.get("size")
-        if not _is_code(counts) or not _is_size(size):
-            raise ValueError("segmentation: run-length code needs counts and size [height, width]")
-        return image_id, ids[category], _sized(draw_runs(counts), (size[0], size[1]))
-    polygons = list(_polygons(outline))
-    return image_id, ids[category], draw_polygons(polygons, is_relative=False)
+    if not is_id(category) or category not in classes:
+        raise ValueError(f"category_id {short(category)}: no such category")
+    return classes[category]
 
 
-def _sized(draw: Draw, own: tuple[int, int]) -> Draw:
-    """Restrict runs to images of their own size; on others they would be sheared."""
-
-    def checked(size: tuple[int, int]) -> Any:
-        if size != own:
-            raise ValueError(f"run-length code is for {own[0]}×{own[1]}, not for this image's size")
-        return draw(size)
-
-    return checked
-
-
-def _polygons(outline: Any) -> Iterator[np.ndarray]:
-    if not isinstance(outline, list) or not outline:
-        raise ValueError("segmentation: empty; expected polygons (a box has no outline)")
-    for polygon in outline if isinstance(outline[0], list) else [outline]:
-        numbers = isinstance(polygon, list) and all(
-            isinstance(value, int | float) and not isinstance(value, bool) for value in polygon
-        )
-        if not numbers or len(polygon) < 6 or len(polygon) % 2:
-            raise ValueError("segmentation: expected polygons of at least three points: x, y, …")
-        corners = np.array(polygon, float).reshape(-1, 2)
-        if not (np.abs(corners) < 1e6).all():
-            raise ValueError("segmentation: a point far outside any image")
-        yield corners
-
-
-def _is_id(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_code(value: Any) -> TypeGuard[list[int] | str]:
-    return isinstance(value, str) or (isinstance(value, list) and all(map(_is_id, value)))
-
-
-def _is_size(value: Any) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and len(value) == 2 and all(map(_is_id, value))
+def _sliver_note(slivers: int, lost: int) -> Iterator[str]:
+    if slivers:
+        objects = f"; {lost} objects have no other part and are lost" if lost else ""
+        yield f"{slivers} outlines of fewer than three points are passed over ({EXPECTED}){objects}"

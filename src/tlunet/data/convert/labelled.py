@@ -1,6 +1,6 @@
 """Images with object outlines in another format, before they are painted into masks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,9 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlunet.data.source import Problem
-from tlunet.errors import ConfigError
 
-Draw = Callable[[tuple[int, int]], NDArray[np.bool_]]  # (height, width) → mask of that shape
+ALIKE_SHOWN = 3  # problems with the same text that are listed one by one
+
+
+class Patch(NamedTuple):
+    """The pixels of one object: a mask of its bounding box, bool (h, w), and its first pixel."""
+
+    top: int
+    left: int
+    mask: NDArray[np.bool_]
+
+
+Draw = Callable[[tuple[int, int]], Patch]  # (height, width) of the image → the object in it
 
 
 class Object(NamedTuple):
@@ -18,8 +28,8 @@ class Object(NamedTuple):
 
     Attributes:
         class_id: from 1.
-        draw: returns its mask, bool (H, W), for an image of (H, W); raises ValueError if the
-            outline does not fit such an image.
+        draw: returns its pixels in an image of (H, W); raises ValueError if the outline does not
+            fit such an image.
         where: file and position of the outline.
     """
 
@@ -44,58 +54,42 @@ class Labelled(NamedTuple):
         classes: the names of the ids 1…M.
         items: the images.
         problems: problems found; none of them stopped the reader.
-        unused: number of images without an annotation entry, which are skipped.
+        notes: what was left out or assumed, one line each.
+        empty: the problem if there are no objects, and no other problem.
     """
 
     classes: tuple[str, ...]
     items: tuple[Item, ...]
     problems: tuple[Problem, ...] = ()
-    unused: int = 0
+    notes: tuple[str, ...] = ()
+    empty: Problem | None = None
 
 
-def draw_polygons(polygons: Sequence[NDArray[np.float64]], is_relative: bool) -> Draw:
-    """Return a function that draws an object made of one or more polygons.
+def grouped(problems: Iterable[Problem]) -> list[Problem]:
+    """Replace many problems with the same text by the first of them and their number.
 
-    Args:
-        polygons: (P, 2) each, x and y; in pixels, or as fractions of width and height.
-        is_relative: whether they are fractions.
+    >>> print(*grouped(Problem(f"a.txt row {row}", "a.png", "a box") for row in range(1, 6)))
+    a.txt row 1 (and 4 more): a box
     """
-
-    def draw(size: tuple[int, int]) -> NDArray[np.bool_]:
-        height, width = size
-        scale = np.array([width, height]) if is_relative else np.ones(2)
-        mask = np.zeros(size, bool)
-        for polygon in polygons:
-            corners = np.round(polygon * scale).astype(np.int32)
-            mask |= _library().polygon_to_mask(corners, (width, height)).astype(bool)
-        return mask
-
-    return draw
+    kinds: dict[str, list[Problem]] = {}
+    for problem in problems:
+        kinds.setdefault(problem.what, []).append(problem)
+    return [
+        line
+        for same in kinds.values()
+        for line in (same if len(same) <= ALIKE_SHOWN else [_with_count(same)])
+    ]
 
 
-def draw_runs(counts: list[int] | str) -> Draw:
-    """Return a function that draws an object from COCO run-length encoding, plain or compressed."""
-
-    def draw(size: tuple[int, int]) -> NDArray[np.bool_]:
-        height, width = size
-        try:
-            return np.asarray(_library().rle_to_mask(counts, (width, height)), bool)
-        except OverflowError:
-            raise ValueError("run-length code: a run is longer than any image") from None
-
-    return draw
+def _with_count(same: list[Problem]) -> Problem:
+    return same[0]._replace(where=f"{same[0].where} (and {len(same) - 1} more)")
 
 
-def _library() -> Any:
-    """Import the module `supervision`, which decodes the formats.
+def short(value: Any, most: int = 40) -> str:
+    """Format any value of a file for a message.
 
-    Raises:
-        ConfigError: it is not installed.
+    >>> short("a.png"), short(10**400, 8)
+    ("'a.png'", '1000000…')
     """
-    try:
-        import supervision
-    except ImportError:
-        raise ConfigError(
-            "tlunet data convert needs the package supervision: pip install '.[convert]'"
-        ) from None
-    return supervision
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -1,8 +1,8 @@
 """Paint outlined objects into the masks of a `folder` data set.
 
 A mask has one class id per pixel, so where objects of different classes overlap, only one is kept.
-**Rule:** larger objects are painted first, so the smaller one wins; of two objects with the same
-size, the later one in the file wins. The pixels that each class loses are counted.
+**Rule:** the smaller object wins; of two objects with the same size, the later one in the file
+wins. The pixels that each class loses are counted.
 """
 
 import shutil
@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from tlunet.data.convert.labelled import Item, Labelled
+from tlunet.data.convert.labelled import Item, Labelled, Patch, grouped, short
 from tlunet.data.readers.pixels import read_size
 from tlunet.data.source import MAX_CLASSES, Problem, data_error
-from tlunet.errors import ConfigError, DataError
+from tlunet.errors import ConfigError, DataError, reason_of
 from tlunet.machine.console import Progress
 
 
@@ -31,6 +31,7 @@ class Converted(NamedTuple):
         empty: objects that cover no pixels.
         pixels: pixels of each class before overlaps are resolved, (M,).
         lost: pixels of each class that another class has taken, (M,).
+        sizes: (height, width) → number of images.
     """
 
     images: int
@@ -39,11 +40,13 @@ class Converted(NamedTuple):
     empty: int
     pixels: np.ndarray
     lost: np.ndarray
+    sizes: Counter[tuple[int, int]]
 
 
 class _Counts(NamedTuple):
     """Counts of one image, as in `Converted`."""
 
+    size: tuple[int, int]
     is_free: bool
     empty: int
     pixels: np.ndarray
@@ -65,13 +68,13 @@ def convert(labelled: Labelled, out: Path, progress: Progress | None = None) -> 
     """
     if len(labelled.classes) > MAX_CLASSES:
         raise ConfigError(f"{len(labelled.classes)} classes; at most {MAX_CLASSES} are supported")
-    if out.exists():
-        raise DataError(f"{out}: already exists; remove it or choose another folder")
     problems = [*labelled.problems, *_same_stems(labelled)]
     counts: list[_Counts] = []
     try:
+        if out.exists():
+            raise DataError(f"{out}: already exists; remove it or choose another folder")
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
+        with tempfile.TemporaryDirectory(prefix=f".{out.name[:40]}-", dir=out.parent) as scratch:
             new = Path(scratch) / "new"  # the scratch folder itself is readable only by its owner
             for done, item in enumerate(labelled.items, start=1):
                 outcome = _paint(item, len(labelled.classes))
@@ -83,11 +86,14 @@ def convert(labelled: Labelled, out: Path, progress: Progress | None = None) -> 
                     counts.append(counted)
                 if progress:
                     progress("painting masks", done, len(labelled.items))
+            if not problems and labelled.empty and not any(i.objects for i in labelled.items):
+                problems.append(labelled.empty)
             if problems:
                 raise data_error(problems)
+            _check_pixels(labelled, counts, out)
             new.rename(out)
     except OSError as error:
-        raise DataError(f"{out}: cannot be written ({error.strerror or error})") from error
+        raise DataError(f"{out}: cannot be written ({reason_of(error)})") from error
     none = np.zeros(len(labelled.classes), np.int64)
     return Converted(
         images=len(counts),
@@ -96,7 +102,19 @@ def convert(labelled: Labelled, out: Path, progress: Progress | None = None) -> 
         empty=sum(counted.empty for counted in counts),
         pixels=sum((counted.pixels for counted in counts), none),
         lost=sum((counted.lost for counted in counts), none),
+        sizes=Counter(counted.size for counted in counts),
     )
+
+
+def _check_pixels(labelled: Labelled, counts: list[_Counts], out: Path) -> None:
+    """Raise DataError if there are objects, but all of them are outside of their images."""
+    empty = sum(counted.empty for counted in counts)
+    if empty and empty == sum(len(item.objects) for item in labelled.items):
+        first = next(found.where for item in labelled.items for found in item.objects)
+        raise DataError(
+            f"{out}: not written: none of the {empty} objects covers a pixel of its image "
+            f"(the first is {first}); expected coordinates in pixels of these images"
+        )
 
 
 def _same_stems(labelled: Labelled) -> list[Problem]:
@@ -120,25 +138,52 @@ def _paint(item: Item, classes: int) -> tuple[np.ndarray, _Counts] | list[Proble
     except DataError as error:
         return [Problem(str(item.path), item.image_id, what) for what in error.lines]
     if item.size not in (None, size):
-        what = f"is {size[0]}×{size[1]}; its annotation says {item.size[0]}×{item.size[1]}"
-        return [Problem(str(item.path), item.image_id, what)]
-    layers, problems = [], []
+        return [Problem(str(item.path), item.image_id, _wrong_size(size, item.size))]
+    canvas = _Canvas(size)
+    problems = []
     for found in item.objects:
         try:
-            layers.append((found.class_id, found.draw(size)))
+            canvas.paint(found.class_id, found.draw(size))
         except ValueError as error:
             problems.append(Problem(found.where, item.image_id, str(error)))
-    if problems:
-        return problems
-    ids = np.zeros(size, np.uint8)
-    whole = np.zeros((classes, *size), bool)
-    for class_id, layer in sorted(layers, key=lambda pair: -int(pair[1].sum())):
-        ids[layer] = class_id
-        whole[class_id - 1] |= layer
-    pixels = whole.sum((1, 2))
-    left = np.bincount(ids.ravel(), minlength=classes + 1)[1:]
-    empty = sum(not layer.any() for _, layer in layers)
-    return ids, _Counts(not ids.any(), empty, pixels, pixels - left)
+    return grouped(problems) or (canvas.ids, canvas.counts(classes))
+
+
+def _wrong_size(size: tuple[int, int], said: tuple[int, int]) -> str:
+    numbers = "×".join(short(number, 12) for number in said)
+    turned = " (height × width; turned by its EXIF orientation?)" if said == size[::-1] else ""
+    return f"is {size[0]}×{size[1]}; its annotation says {numbers}{turned}"
+
+
+class _Canvas:
+    """The mask of one image while its objects are painted in any order."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.ids = np.zeros(size, np.uint8)  # (H, W), the class that won
+        self._classes = np.zeros(size, np.uint32)  # (H, W), bit m-1: class m was painted
+        self._area = np.full(size, np.iinfo(np.int32).max, np.int32)  # (H, W), of the winner
+        self._empty = 0
+
+    def paint(self, class_id: int, patch: Patch) -> None:
+        """Add an object, which wins where no smaller one is."""
+        area = int(np.count_nonzero(patch.mask))
+        if not area:
+            self._empty += 1
+            return
+        height, width = patch.mask.shape
+        place = np.s_[patch.top : patch.top + height, patch.left : patch.left + width]
+        classes = self._classes[place]
+        np.bitwise_or(classes, np.uint32(1 << (class_id - 1)), out=classes, where=patch.mask)
+        wins = patch.mask & (self._area[place] >= area)
+        self.ids[place][wins] = class_id
+        self._area[place][wins] = area
+
+    def counts(self, classes: int) -> _Counts:
+        pixels = np.array(
+            [np.count_nonzero(self._classes & np.uint32(1 << bit)) for bit in range(classes)]
+        )
+        left = np.bincount(self.ids.ravel(), minlength=classes + 1)[1:]
+        return _Counts(self.ids.shape, not self.ids.any(), self._empty, pixels, pixels - left)
 
 
 def _write(folder: Path, item: Item, ids: np.ndarray) -> None:

@@ -1,24 +1,22 @@
 """YOLO segmentation labels: one text file per image, one line per object, relative polygons.
 
-The path of a label file is that of its image with ``labels`` instead of ``images``, as written by
-Ultralytics and Roboflow. An image without a label file has no objects.
-
 Reference: docs.ultralytics.com/datasets/segment.
 """
 
-from pathlib import Path, PurePosixPath
-from typing import Any
+import re
+from pathlib import Path
 
 import numpy as np
-import yaml
 
-from tlunet.data.convert.labelled import Item, Labelled, Object, draw_polygons
-from tlunet.data.readers.listing import IMAGE_SUFFIXES, list_files
+from tlunet.data.convert.labelled import Item, Labelled, Object, grouped, short
+from tlunet.data.convert.outline import draw_polygons
+from tlunet.data.convert.selection import Selection, select
+from tlunet.data.convert.table import Table, read_table
 from tlunet.data.source import Problem
-from tlunet.errors import DataError
+from tlunet.errors import first_line
 
-LAYOUT = "expected data.yaml with names, and images/ next to labels/"
 OUTSIDE = 0.02  # tolerated fraction of width or height, because labelling tools round
+_CLASS = re.compile(r"([0-9]{1,9})(\.0*)?")  # some tools write 3.0
 
 
 def read(source: Path) -> Labelled:
@@ -30,71 +28,61 @@ def read(source: Path) -> Labelled:
     Raises:
         DataError: the folder is missing or contains no images.
     """
-    table = source if source.is_file() else _table(source)
-    names = _names(table)
-    listing = list_files(table.parent, IMAGE_SUFFIXES)
-    problems: list[Problem] = list(listing.problems)
-    items, unused = [], 0
-    for file_id, path in listing.files.items():
-        parts = PurePosixPath(file_id).parts
-        if "images" not in parts[:-1]:
-            unused += 1
-            continue
-        at = len(parts) - 2 - parts[-2::-1].index("images")  # the last one with that name
-        labels = table.parent.joinpath(*parts[:at], "labels", *parts[at + 1 :]).with_suffix(".txt")
-        image_id = "/".join((*parts[:at], *parts[at + 1 :]))
-        objects = []
-        for where, line in _lines(labels, image_id, problems):
-            try:
-                objects.append(_object(line, where, len(names)))
-            except ValueError as error:
-                problems.append(Problem(where, image_id, str(error)))
+    table = read_table(source)
+    chosen = select(table)
+    items, faults = [], []
+    for image_id, path in chosen.images.items():
+        objects, wrong = _objects(chosen.labels.get(image_id), image_id, len(table.classes))
         items.append(Item(image_id, path, tuple(objects)))
-    if not items:
-        raise DataError(f"{table.parent}: no images in a folder named images/; {LAYOUT}")
-    return Labelled(names, tuple(items), tuple(problems), unused)
+        faults += wrong
+    problems = [*chosen.problems, *grouped(faults)]
+    return Labelled(
+        table.classes,
+        tuple(items),
+        tuple(problems),
+        notes=tuple(chosen.notes),
+        empty=_no_objects(table, chosen),
+    )
 
 
-def _table(source: Path) -> Path:
-    for name in ("data.yaml", "dataset.yaml", "data.yml"):
-        if (source / name).is_file():
-            return source / name
-    what = "contains no data.yaml" if source.is_dir() else "no such folder"
-    raise DataError(f"{source}: {what}; {LAYOUT}")
+def _no_objects(table: Table, chosen: Selection) -> Problem:
+    without = len(chosen.images) - len(chosen.labels)
+    what = (
+        f"no objects: every image would count as defect-free; {len(chosen.labels)} label files are "
+        f"empty, {without} images have none (expected in labels/, next to images/)"
+    )
+    return Problem(str(table.file), "", what)
 
 
-def _names(table: Path) -> tuple[str, ...]:
-    """Return the class names in the order of their numbers."""
+def _objects(
+    labels: Path | None, image_id: str, classes: int
+) -> tuple[list[Object], list[Problem]]:
+    """Return the objects of one label file, and its problems."""
+    if labels is None:
+        return [], []
     try:
-        content: Any = yaml.safe_load(table.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{table}: cannot be read as YAML ({error})") from error
-    names = content.get("names") if isinstance(content, dict) else None
-    if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
-        names = [names[number] for number in range(len(names))]
-    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
-        raise DataError(f"{table}: names: expected the class names, [a, b] or {{0: a, 1: b}}")
-    if len(set(names)) < len(names):
-        raise DataError(f"{table}: names: a name appears twice")
-    return tuple(names)
-
-
-def _lines(labels: Path, image_id: str, problems: list[Problem]) -> list[tuple[str, list[str]]]:
-    """Return the position and the values of each object."""
-    try:
-        text = labels.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return []
+        text = labels.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        problems.append(Problem(str(labels), image_id, f"cannot be read ({error})"))
-        return []
-    rows = enumerate(text.splitlines(), start=1)
-    return [(f"{labels} row {row}", line.split()) for row, line in rows if line.strip()]
+        return [], [
+            Problem(str(labels), image_id, f"cannot be read as UTF-8 ({first_line(error)})")
+        ]
+    objects, problems = [], []
+    for row, line in enumerate(text.splitlines(), start=1):
+        where = f"{labels} row {row}"
+        try:
+            if values := line.split():
+                objects.append(_object(values, where, classes))
+        except ValueError as error:
+            problems.append(Problem(where, image_id, str(error)))
+    return objects, problems
 
 
 def _object(values: list[str], where: str, classes: int) -> Object:
-    if not values[0].isdecimal() or int(values[0]) >= classes:
-        raise ValueError(f"class {values[0]!r}; expected 0 to {classes - 1}")
+    if any("," in value for value in values):
+        raise ValueError("a comma; expected decimal points, and spaces between values")
+    match = _CLASS.fullmatch(values[0])
+    if not match or int(match[1]) >= classes:
+        raise ValueError(f"class {short(values[0])}; expected 0 to {classes - 1}")
     if len(values) in (5, 6):
         raise ValueError("a box has no outline; expected a polygon: class x y x y x y …")
     if len(values) < 7 or len(values) % 2 == 0:
@@ -107,4 +95,4 @@ def _object(values: list[str], where: str, classes: int) -> Object:
         raise ValueError(
             "a point is outside the image; expected fractions of width and height, 0 to 1"
         )
-    return Object(int(values[0]) + 1, draw_polygons([corners], is_relative=True), where)
+    return Object(int(match[1]) + 1, draw_polygons([corners], is_relative=True), where)

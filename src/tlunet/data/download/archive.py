@@ -44,7 +44,7 @@ def download(url: str, file: Path, *, most: int, progress: Progress | None = Non
         OSError: the disk is full or cannot be written.
     """
     if not url.startswith(("https://", "http://")):
-        raise ConfigError(f"--url {url}: expected a URL that starts with https://")
+        raise ConfigError(f"--url {url}: expected a URL that starts with https:// or http://")
     part = file.with_name(f"{file.name}.part")
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "tlunet"})

@@ -17,6 +17,7 @@ from tlunet.data.download.published import NEU_SEG, SEVERSTAL, Published, differ
 from tlunet.data.readers import folder, severstal
 from tlunet.data.source import Source
 from tlunet.errors import ConfigError, DataError
+from tlunet.machine.command_line import run_command
 from tlunet.machine.console import Progress
 from tlunet.machine.files import locked
 
@@ -56,7 +57,8 @@ def get_severstal(root: Path) -> bool:
         got = _from_kaggle(scratch)
         if not got.is_relative_to(scratch):  # in a Kaggle notebook, the data is mounted
             raise ConfigError(
-                f"the data is already at {got}: run.py data=severstal data.root={got}"
+                f"the data is already at {got}: "
+                + run_command(("data", "severstal"), ("data.root", got))
             )
         _settle(got, root, severstal.read, SEVERSTAL)
         shutil.rmtree(scratch)  # the client's metadata is also there

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tlunet.data.bits import unpack_labels
 from tlunet.data.fit import content_size
 from tlunet.data.pack.build import VERSION, build
-from tlunet.data.pack.place import unpack_labels
 from tlunet.data.sizes import Sizes
 from tlunet.data.source import Source
 from tlunet.machine.console import Progress

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 from PIL import Image
 
 from tlunet.data import duplicates
+from tlunet.data.bits import bit_depth, present
 from tlunet.data.fit import content_size, framed
 from tlunet.data.readers.decode import decode, resize
 from tlunet.data.source import Problem, Record
@@ -42,11 +42,10 @@ class Form(NamedTuple):
     @property
     def arrays(self) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
         """The pack's arrays, with the type and shape of one image's part."""
-        depth = next(b for b in (8, 16, 32) if self.classes <= b)
         colours = (3,) if self.channels == 3 else ()
         return {
             "images.npy": (np.dtype(np.uint8), (*self.size, *colours)),
-            "masks.npy": (np.dtype(f"uint{depth}"), self.size),
+            "masks.npy": (np.dtype(f"uint{bit_depth(self.classes)}"), self.size),
         }
 
     @property
@@ -134,24 +133,6 @@ def place(
             file.seek(before + start * share)
             file.writelines(shares)
     return placed
-
-
-def present(bits: np.ndarray) -> int:
-    """Return the classes that have any pixel in a bit field, as bits.
-
-    >>> present(np.array([[0, 1], [4, 1]]))
-    5
-    """
-    return int(np.bitwise_or.reduce(bits, axis=None))
-
-
-def unpack_labels(bits: ArrayLike, classes: int) -> np.ndarray:
-    """Unpack N sets of classes, given as bits, to bool (N, M).
-
-    >>> unpack_labels([5, 2], 3).astype(int).tolist()
-    [[1, 0, 1], [0, 1, 0]]
-    """
-    return np.asarray(bits, np.uint32)[:, None] >> np.arange(classes, dtype=np.uint32) & 1 == 1
 
 
 def _sums(image: np.ndarray, channels: int) -> tuple[list[float], list[float]]:

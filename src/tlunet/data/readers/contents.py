@@ -7,6 +7,7 @@ from pathlib import Path
 from tlunet.data.readers.listing import Listing
 from tlunet.data.source import require_folder
 from tlunet.errors import DataError
+from tlunet.machine.command_line import override
 
 NAMED = 5  # most names in a line
 DEPTH = 2  # levels below a folder at which its parts are looked for
@@ -30,7 +31,9 @@ def require_parts(root: Path, parts: Sequence[str], layout: str, name: str = "")
             continue
         if inner := find_parts(root, parts):
             named = " and ".join(parts)
-            raise DataError(f"{folder}: no such folder; {inner} has {named}: set data.root={inner}")
+            raise DataError(
+                f"{folder}: no such folder; {inner} has {named}: set {override('data.root', inner)}"
+            )
         require_folder(folder, f"{layout}; {root} {_entries(root)}")
 
 
@@ -74,7 +77,8 @@ def no_images(folder: Path, listing: Listing, parts: Sequence[str], layout: str)
     kinds = Counter(path.suffix.lower() or path.name for path in found if not path.is_dir())
     inner = find_parts(folder.parent, parts)
     if len(folders) == 1 and (inner or not kinds):
-        way_out = f"set data.root={inner}" if inner else f"move its files up, to {folder}"
+        set_root = f"set {override('data.root', inner)}" if inner else ""
+        way_out = set_root or f"move its files up, to {folder}"
         what = f"contains only a folder {folders[0].name}: unpacked one level too deep; {way_out}"
     elif links and not kinds:
         named = _names(links, folder)

@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 from tlunet.data import rle
+from tlunet.data.bits import resize_mask
 from tlunet.data.readers.pixels import read_image, read_mask
 from tlunet.data.source import Problem, Record
 from tlunet.errors import DataError
@@ -56,11 +57,3 @@ def resize(
     height, width = size
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(resized), resize_mask(bits, size)
-
-
-def resize_mask(bits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize a mask to (height, width) by nearest neighbour; a small defect may vanish."""
-    height, width = size
-    rows = (np.arange(height) + 0.5) * bits.shape[0] // height
-    columns = (np.arange(width) + 0.5) * bits.shape[1] // width
-    return bits[rows.astype(int)[:, None], columns.astype(int)]

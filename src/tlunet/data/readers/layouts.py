@@ -7,7 +7,7 @@ from typing import NamedTuple
 from tlunet.data.readers import folder, severstal
 from tlunet.data.readers.contents import find_parts
 from tlunet.data.source import Source, require_folder
-from tlunet.errors import DataError
+from tlunet.errors import DataError, reason_of
 
 
 class Layout(NamedTuple):
@@ -45,7 +45,7 @@ def recognise(root: Path) -> str:
     try:
         there = {f"{path.name}/" if path.is_dir() else path.name for path in root.iterdir()}
     except OSError as error:
-        raise DataError(f"{root}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{root}: cannot be read ({reason_of(error)})") from None
     whole = [name for name, layout in LAYOUTS.items() if layout.parts and there >= {*layout.parts}]
     begun = [name for name, layout in LAYOUTS.items() if there & {*layout.parts}]
     if whole or len(begun) == 1:

@@ -8,8 +8,19 @@ from stat import S_ISREG
 from typing import NamedTuple
 
 from tlunet.data.source import Problem
+from tlunet.errors import reason_of
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"})
+#: Of the formats that are read (:data:`tlunet.data.readers.pixels.FORMATS`).
+IMAGE_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif",
+    ".pgm", ".ppm", ".pbm", ".pnm",
+})  # fmt: skip
+#: Of other image formats: such files are ignored, which a user should know.
+OTHER_PICTURES = frozenset({
+    ".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jxl", ".avif", ".heic", ".heif", ".mpo", ".apng",
+    ".tga", ".pcx", ".ico", ".psd", ".svg", ".eps", ".dds", ".exr", ".hdr", ".pfm", ".pam",
+    ".dcm", ".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".fits",
+})  # fmt: skip
 _NEITHER = "not a file or a link to one; remove it"
 
 
@@ -40,7 +51,7 @@ def list_files(folder: Path, suffixes: Collection[str], *, deep: bool = True) ->
     listing = Listing({}, [], [])
 
     def cannot_enter(error: OSError) -> None:
-        what = f"folder cannot be read ({error.strerror})"
+        what = f"folder cannot be read ({reason_of(error)})"
         listing.problems.append(Problem(str(error.filename), "", what))
 
     for where, folders, names in os.walk(folder, onerror=cannot_enter):
@@ -96,5 +107,5 @@ def _fault(path: Path, file_id: str, root: Path) -> str | None:
     except UnicodeEncodeError:
         return "file name is not UTF-8; rename it"
     except (OSError, RuntimeError) as error:  # RuntimeError: a link to itself
-        return f"cannot be accessed ({getattr(error, 'strerror', None) or error})"
+        return f"cannot be accessed ({reason_of(error)})"
     return None

@@ -14,10 +14,10 @@ from PIL import Image, UnidentifiedImageError
 
 from tlunet.data import rle
 from tlunet.data.source import Record
-from tlunet.errors import DataError
+from tlunet.errors import DataError, reason_of
 
 # Checked by content, not by suffix. Fewer than Pillow reads: for some formats it starts programs.
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 _GREY, _COLOUR = ("L", "1", "LA"), ("RGB", "RGBA", "P")
 _ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 
@@ -129,9 +129,17 @@ def _read_class_ids(
             )
         ids = (ids == foreground).astype(np.int64)
     if (top := int(ids.max())) > classes:
+        is_black_and_white = top == 255 and not ((ids > 0) & (ids < 255)).any()
+        way_out = ""
+        if is_black_and_white:
+            way_out = (
+                "; if 255 is a single class, set data.foreground=255"
+                if classes == 1
+                else "; masks of 0 and 255 need the class id instead of 255"
+            )
         raise DataError(
             f"class id {top}; expected 0 (background) to {classes} (one per name in data.classes)"
-            + ("; if 255 is a single class, set data.foreground=255" if top == 255 else "")
+            + way_out
         )
     return ids
 
@@ -162,12 +170,14 @@ def _reason(error: Exception, path: Path, formats: tuple[str, ...]) -> str:
     if isinstance(error, UnidentifiedImageError):
         is_empty = path.stat().st_size == 0
         return "the file is empty" if is_empty else f"its content is not {' or '.join(formats)}"
-    reason = error.strerror if isinstance(error, OSError) else None
-    return " ".join((reason or str(error) or type(error).__name__).split())[:120]
+    return " ".join(reason_of(error).split())[:120]
 
 
 def _is_deep(file: Image.Image) -> bool:
     """Whether Pillow would reduce 16 bits per channel to 8 ("BGR;16" has 16 bits per pixel)."""
+    if file.format == "PPM":  # the decoder's arguments end with the value of white
+        arguments = [tile.args for tile in getattr(file, "tile", [])]
+        return any(isinstance(args, tuple) and args[-1] > 255 for args in arguments)
     return re.search(r"\b(RGB|RGBA|RGBX|RGBa|LA);16", str(getattr(file, "tile", ""))) is not None
 
 

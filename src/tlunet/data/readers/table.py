@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from tlunet.errors import DataError
+from tlunet.errors import DataError, reason_of
 
 
 def numbered_rows(table: Path, expected: str) -> Iterator[tuple[int, list[str]]]:
@@ -47,7 +47,7 @@ def _text(table: Path, expected: str) -> str:
     except FileNotFoundError:
         raise DataError(f"{table}: no such file; {expected}") from None
     except OSError as error:
-        raise DataError(f"{table}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{table}: cannot be read ({reason_of(error)})") from None
     try:
         text = content.removeprefix(codecs.BOM_UTF8).decode()
         at = text.find("\0")

@@ -2,24 +2,25 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tlunet.report.analysis.blocks import Key
-from tlunet.report.analysis.bootstrap import Draws, weighted_sums
-from tlunet.report.analysis.comparisons import (
-    Cell,
-    Resampled,
-    common_seeds,
-    interval_over,
-    kindred,
-    shares,
+from tlunet.report.analysis.asked import (
+    AbsentError,
+    Claim,
+    cells_of,
+    image_metrics_of,
+    metrics_of,
+    pairs_of,
+    seeds_of,
 )
+from tlunet.report.analysis.bootstrap import Draws, weighted_sums
+from tlunet.report.analysis.comparisons import Cell, Resampled, interval_over, kindred, shares
+from tlunet.report.analysis.label_worth import curve_of, label_worth, others_of
 from tlunet.report.analysis.statistics import Estimate, estimate, ratio, t_interval
 
-Claim = dict[str, Any]
 Floats = NDArray[np.float64]
 
 SEEDS, ORDER = "seeds only (t)", "by order, no interval"
@@ -41,81 +42,6 @@ class Measured(NamedTuple):
     evidence: Estimate
     n_seeds: int
     interval: str
-
-
-class AbsentError(Exception):
-    """A cell, class or score that a claim needs is missing."""
-
-
-def cells_of(where: dict[str, Any], blocks: Sequence[Resampled]) -> list[Cell]:
-    """Find the cells of every combination of the given values; other keys select the block.
-
-    Raises:
-        AbsentError: a cell is not finished, or not exactly one block has the settings.
-    """
-    settings = {k: str(v) for k, v in where.items() if k not in Key._fields}
-    fitting = [b for b in blocks if all(b.block.settings.get(k) == v for k, v in settings.items())]
-    if len(fitting) != 1:
-        raise AbsentError(f"{len(fitting)} protocols with {settings}, expected one")
-    values = [v if isinstance(v, list) else [v] for v in (where[f] for f in Key._fields)]
-    keys = [Key(e, i, float(f)) for e, i, f in product(*values)]
-    absent = [str(key) for key in keys if key not in fitting[0].block.keys]
-    if absent:
-        raise AbsentError(f"not finished: {', '.join(absent)}")
-    return [fitting[0].cell(key) for key in keys]
-
-
-def pairs_of(claim: Claim, blocks: Sequence[Resampled], **other: Any) -> list[tuple[Cell, Cell]]:
-    """Pair the cells ``a`` and ``b`` of a claim.
-
-    Raises:
-        AbsentError: a cell is not finished, or the cells do not pair.
-    """
-    a = claim["a"] | other
-    firsts, seconds = cells_of(a, blocks), cells_of(a | claim.get("b", {}) | other, blocks)
-    if len(firsts) != len(seconds):
-        raise AbsentError(f"a has {len(firsts)} cells, b {len(seconds)}")
-    for first, second in zip(firsts, seconds, strict=True):
-        if first.block.block.split != second.block.block.split:
-            raise AbsentError("a and b have different splits")
-    return list(zip(firsts, seconds, strict=True))
-
-
-def metrics_of(claim: Claim, cell: Cell) -> list[str]:
-    """Return the scores that a claim is about.
-
-    Raises:
-        AbsentError: the data set has no such score (for example a class that it lacks).
-    """
-    metrics = claim["metric"] if isinstance(claim["metric"], list) else [claim["metric"]]
-    for name in metrics:
-        if name not in cell.block.metrics:
-            raise AbsentError(f"no score {name} in this data set")
-    return metrics
-
-
-def image_metrics_of(claim: Claim, cell: Cell) -> list[str]:
-    """Return the scores that a claim is about, which must be means over images.
-
-    Raises:
-        AbsentError: a score is missing or is not a mean over images.
-    """
-    metrics = metrics_of(claim, cell)
-    for name in metrics:
-        if name not in cell.block.images[0]:
-            raise AbsentError(f"{name} is not a mean over images")
-    return metrics
-
-
-def seeds_of(*cells: Cell) -> tuple[int, ...]:
-    """Return the seeds that all cells have.
-
-    Raises:
-        AbsentError: the cells have no common seed.
-    """
-    if not (seeds := common_seeds(*cells)):
-        raise AbsentError(f"no common seed: {', '.join(str(c.key) for c in cells)}")
-    return seeds
 
 
 def _of(label: str, by_seed: Floats, others: Sequence[float] = ()) -> Measured:
@@ -175,9 +101,10 @@ def _improved(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
 def _growth(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
     less, more = pairs_of(claim, blocks), pairs_of(claim, blocks, **claim["than"])
     seeds = seeds_of(*(cell for pair in (*less, *more) for cell in pair))
+    contrast = ratio if claim["kind"] == "relative_growth" else np.subtract
     for metric in metrics_of(claim, less[0][0]):
         gains = [
-            np.mean([a.by_seed(metric, seeds) - b.by_seed(metric, seeds) for a, b in pairs], 0)
+            np.mean([contrast(*(c.by_seed(metric, seeds) for c in pair)) for pair in pairs], 0)
             for pairs in (less, more)
         ]
         yield _of(f"{_named(less)}, minus {_named(more)}", gains[0] - gains[1])
@@ -213,7 +140,7 @@ def _classes(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
 
 def _rarest(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
     for cell in cells_of(claim["a"], blocks):
-        images = cell.block.block.counts[0].label.sum(0)  # (M,) test images with each class
+        images = cell.block.block.labels.sum(0)  # (M,) test images with each class
         rarest = int(np.argmin(images)) + 1
         classes = range(1, len(images) + 1)
         names = metrics_of({"metric": [f"{claim['metric']}_{c}" for c in classes]}, cell)
@@ -246,6 +173,22 @@ def _mean_over(draws: Draws, scores: Floats, chosen: NDArray[np.bool_]) -> Float
     sums = weighted_sums(draws, np.concatenate([np.where(known, scores, 0), known]).T)
     total, times = np.hsplit(sums, 2)  # (R + 1, S) each
     return np.divide(total, times, out=np.full_like(total, np.nan), where=times > 0).T
+
+
+def _label_worth(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
+    for cell in cells_of(claim["a"], blocks):
+        for metric in metrics_of(claim, cell):
+            curve, target = curve_of(cell.block, cell.key, metric)
+            if len(curve) < 2:
+                raise AbsentError("random weights were not trained on several fractions")
+            if not len(target):
+                raise AbsentError(f"no common seed: {cell.key} and random with other fractions")
+            others = others_of(cell.block, cell.key, metric)
+            found = label_worth(curve, target, cell.key.frac, others)
+            fracs = ", ".join(map(str, sorted(curve)))
+            case = f"{metric}: {cell.key} vs. random with {fracs}"
+            n_seeds, value = len(target), Estimate(*found)
+            yield Measured(case, value, found.octaves, n_seeds, interval_over(n_seeds))
 
 
 def _median(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
@@ -316,7 +259,8 @@ def _unmeasured(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]
 
 ANSWERS: dict[str, Callable[[Claim, Sequence[Resampled]], Iterator[Measured]]] = {
     "difference": _difference, "relative": _difference, "at_most": _at_most,
-    "improved": _improved, "growth": _growth, "best": _best, "classes": _classes,
-    "rarest": _rarest, "median": _median, "smallest_box": _smallest_box, "curve": _curve,
-    "faster": _faster, "complex": _complex,    "unmeasured": _unmeasured,
+    "improved": _improved, "growth": _growth, "relative_growth": _growth, "best": _best,
+    "classes": _classes, "rarest": _rarest, "median": _median, "smallest_box": _smallest_box,
+    "curve": _curve, "faster": _faster, "complex": _complex, "label_worth": _label_worth,
+    "unmeasured": _unmeasured,
 }  # fmt: skip

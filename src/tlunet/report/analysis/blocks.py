@@ -1,45 +1,35 @@
 """Collect a study's finished cells in comparable blocks: one data set, split and protocol each.
 
-Within a block only encoder, initialisation, fraction and seed vary. Cells of different blocks are
-never averaged; two blocks on the same split are compared cell by cell.
+Within a block only encoder, initialisation, fraction and seed vary, and what follows the seed
+(:mod:`tlunet.report.analysis.tied`). Cells of different blocks are never averaged; two blocks on
+the same split are compared cell by cell.
 
-Shapes: K cells in a block, N test images, M classes.
+Shapes: K cells in a block, N test images, M classes. Where each seed has its own split, N is the
+number of images that any seed was tested on, and a cell has the rows of its own.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pyarrow import ArrowException, compute, csv
+from pyarrow import ArrowException
 from yaml import YAMLError
 
 from tlunet.errors import DataError
 from tlunet.machine.files import read_json
-from tlunet.model.scores import PixelCounts, from_table
-from tlunet.runs.settings import read_settings, spoken, what_differs
+from tlunet.model.scores import PixelCounts
+from tlunet.report.analysis.finished import FACTORS, Run, read_run
+from tlunet.report.analysis.tied import FOLLOWS, by_split, name_inits
+from tlunet.runs.settings import what_differs
 
-FACTORS = ("encoder", "init", "frac", "seed")
-FREE = (*FACTORS, "start", "version")  # what may differ between the cells of a block
 FIRST = ("resnet", "densenet", "random")  # as in the paper; others follow by name
-RECIPES = {"synthetic": ("n", "size", "epochs", "seed"), "imagenet": ("path",),
-           "checkpoint": ("path",), "random": ()}  # fmt: skip
-
-
-#: Image names are strings: 007 is not a number and NA is not a missing value.
-SPLIT = csv.ConvertOptions(
-    column_types={"image_id": pa.string(), "subset": pa.string(), "group": pa.int64()},
-    include_columns=["image_id", "subset", "group"],
-)
 
 #: Exceptions raised by broken files in a run folder.
 UNREADABLE = (
@@ -66,14 +56,14 @@ class Block:
     Attributes:
         title: data set, and the settings that distinguish this block from the study's others.
         dataset: name of the data set.
-        split: fingerprint of the split.
         threshold: probability threshold for pixels and labels.
         classes: M names.
         image_ids: N names of test images, sorted.
         groups: (N,) numbers of the near-duplicate groups, from 0.
-        cells: K rows in display order: the factors, ``folder``, ``dead_classes``, ``recipe`` (of
-            the starting weights) and the contents of ``meta.json``.
-        counts: one per cell, rows in the order of ``image_ids``.
+        cells: K rows in display order: the factors, ``folder``, ``finished`` (when),
+            ``dead_classes``, ``recipe`` (of the starting weights) and the contents of
+            ``meta.json``.
+        counts: one per cell, rows in the order of ``image_ids``; ``index`` are their places there.
         history: the cells' ``history.csv``, with the factors.
         settings: the protocol, as typed on the command line.
         missing: cells without a finished run in each encoder's own grid of initialisations ×
@@ -83,7 +73,6 @@ class Block:
 
     title: str
     dataset: str
-    split: str
     threshold: float
     classes: tuple[str, ...]
     image_ids: tuple[str, ...]
@@ -109,6 +98,47 @@ class Block:
     def seeds(self) -> list[int]:
         """All seeds of any cell."""
         return sorted(int(s) for s in self.cells["seed"].unique())
+
+    @property
+    def splits(self) -> dict[int, str]:
+        """Fingerprint of the split of each seed."""
+        both = self.cells[["seed", "split_fingerprint"]].itertuples(index=False, name=None)
+        return {int(seed): str(fingerprint) for seed, fingerprint in sorted(both)}
+
+    @property
+    def has_own_splits(self) -> bool:
+        """Whether every seed has its own split."""
+        return len(set(self.splits.values())) > 1
+
+    @property
+    def has_own_starts(self) -> bool:
+        """Whether starting weights were made for every seed."""
+        return bool(self.cells["recipe"].str.contains(f"seed={FOLLOWS}", regex=False).any())
+
+    @property
+    def of_each_split(self) -> dict[int, PixelCounts[NDArray[Any]]]:
+        """The counts of one cell of each split, by its seed; their labels are the ground truth."""
+        first: dict[str, tuple[int, PixelCounts[NDArray[Any]]]] = {}
+        columns = self.cells[["seed", "split_fingerprint"]].itertuples(index=False)
+        for (seed, split), counts in zip(columns, self.counts, strict=True):
+            first.setdefault(split, (int(seed), counts))
+        return dict(first.values())
+
+    @property
+    def labels(self) -> NDArray[np.bool_]:
+        """Which classes each test image has, (N, M)."""
+        labels = np.zeros((len(self.image_ids), len(self.classes)), bool)
+        for counts in self.of_each_split.values():
+            labels[counts.index] = counts.label
+        return labels
+
+    def has_images_of(self, other: "Block") -> bool:
+        """Whether both were tested on the same images, seed by seed, with the same training set."""
+        mine, others = self.splits, other.splits
+        names = ("dataset", "classes", "image_ids")
+        return all(getattr(self, name) == getattr(other, name) for name in names) and all(
+            mine[seed] == others[seed] for seed in mine.keys() & others.keys()
+        )
 
 
 @dataclass(frozen=True)
@@ -151,7 +181,7 @@ def collect(folder: Path) -> Study:
         try:
             state, meta = read_json(status), read_json(run / "meta.json")
             if state["state"] == "finished":
-                runs.append(_read(run, meta, state["time"]))
+                runs.append(read_run(run, meta, state["time"]))
             else:
                 title = "{} · {} · {} · seed {}".format(*(meta.get(f, "?") for f in FACTORS))
                 unfinished.append((title, state["state"], state.get("error") or ""))
@@ -160,101 +190,27 @@ def collect(folder: Path) -> Study:
             faults.append(f"{run.name}: cannot be read ({reason}); run it again with force=true")
     if not runs and not unfinished and not faults:
         raise DataError(f"{folder}: no run folder in it; expected a study, such as runs/synthetic")
-    protocols: dict[str, list[_Run]] = {}
-    for run_ in runs:
-        protocols.setdefault(run_.protocol, []).append(run_)
-    words = what_differs([members[0].settings for members in protocols.values()])
+    groups = list(by_split(runs))
+    words = what_differs([members[0].settings for members in groups])
     titles = [
         " · ".join([members[0].meta["dataset"], *own])
-        for members, own in zip(protocols.values(), words, strict=True)
+        for members, own in zip(groups, words, strict=True)
     ]
     blocks = []
-    for (protocol, members), title in zip(protocols.items(), titles, strict=True):
+    for members, title in zip(groups, titles, strict=True):
         if titles.count(title) > 1:  # they differ in something without a short name
+            protocol = members[0].protocol + members[0].split
             title += f" · protocol {hashlib.sha256(protocol.encode()).hexdigest()[:8]}"
-        kept, left_out = _one_a_cell(_label_inits(members))
+        kept, left_out = _one_a_cell(name_inits(members))
         faults += left_out
         blocks.append(_block(kept, title))
     blocks.sort(key=lambda block: block.title)
     return Study(folder, tuple(blocks), tuple(unfinished), tuple(faults))
 
 
-@dataclass(frozen=True, eq=False)
-class _Run:
-    meta: dict[str, Any]
-    folder: str
-    time: str
-    protocol: str
-    settings: dict[str, str]
-    recipe: dict[str, str]
-    dead_classes: list[int]
-    empty_predictor: dict[str, Any]
-    image_ids: tuple[str, ...]
-    groups: NDArray[np.int64]
-    counts: PixelCounts[NDArray[Any]]
-    history: pd.DataFrame
-
-    @property
-    def cell(self) -> tuple[str, str, float, int]:
-        return (*Key(self.meta["encoder"], self.meta["init"], self.meta["frac"]), self.meta["seed"])
-
-
-def _read(folder: Path, meta: dict[str, Any], time: str) -> _Run:
-    counts, ids = _counts(folder / "test_images.parquet")
-    groups = _groups(folder / "split.csv", ids)
-    config = OmegaConf.load(folder / "config.yaml")
-    metrics = read_json(folder / "metrics.json")
-    machine = {"precision": meta["precision"], "device": meta["accelerator"]}
-    fixed = {k: v for k, v in meta["science"].items() if k not in FREE}
-    return _Run(
-        meta=meta,
-        folder=folder.name,
-        time=time,
-        protocol=json.dumps([meta["dataset"], fixed], sort_keys=True),
-        settings=read_settings(config) | machine,
-        recipe={k: spoken(config.init[k]) for k in RECIPES.get(meta["init"], ())},
-        dead_classes=metrics["dead_classes"],
-        empty_predictor=metrics["empty_predictor"],
-        image_ids=tuple(ids),
-        groups=groups,
-        counts=counts,
-        history=pd.read_csv(folder / "history.csv"),
-    )
-
-
-def _counts(file: Path) -> tuple[PixelCounts[NDArray[Any]], list[str]]:
-    """Read a cell's counts and the names of its images, both sorted by name."""
-    # Names repeat for every class: as a dictionary each is read only once.
-    table = pd.read_parquet(file, read_dictionary=["image_id", "class_name"])
-    counts, ids = from_table(table), table["image_id"].unique().tolist()
-    order = np.asarray(sorted(range(len(ids)), key=ids.__getitem__), np.int64)
-    rows = {name: values[order] for name, values in vars(counts).items() if name != "index"}
-    return PixelCounts(index=np.arange(len(ids)), **rows), [ids[k] for k in order]
-
-
-def _groups(file: Path, ids: list[str]) -> NDArray[np.int64]:
-    """Read the near-duplicate group of each test image, and check that the images match."""
-    split = csv.read_csv(file, convert_options=SPLIT)
-    test = split.filter(compute.equal(split["subset"], "test"))
-    place = compute.index_in(pa.array(ids, pa.string()), value_set=test["image_id"])
-    if place.null_count or len(compute.unique(test["image_id"])) != len(ids):
-        raise DataError("the images of test_images.parquet are not the test set of split.csv")
-    return test["group"].take(place).to_numpy()
-
-
-def _label_inits(runs: Sequence[_Run]) -> list[_Run]:
-    """Add the recipe to the name of an initialisation if a block has several under one name."""
-    for init in {run.meta["init"] for run in runs}:
-        namesakes = [run for run in runs if run.meta["init"] == init]
-        differing = what_differs([run.recipe for run in namesakes])
-        for run, words in zip(namesakes, differing, strict=True):
-            run.meta["init"] = " ".join([init, *words])
-    return list(runs)
-
-
-def _one_a_cell(runs: Sequence[_Run]) -> tuple[list[_Run], list[str]]:
+def _one_a_cell(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     """Keep the newest run of each cell (starting weights may differ); report the others."""
-    newest: dict[tuple[Any, ...], _Run] = {}
+    newest: dict[tuple[Any, ...], Run] = {}
     left_out = []
     for run in sorted(runs, key=lambda run: (run.time, run.folder)):
         if run.cell in newest:
@@ -266,7 +222,7 @@ def _one_a_cell(runs: Sequence[_Run]) -> tuple[list[_Run], list[str]]:
     return list(newest.values()), left_out
 
 
-def _block(runs: Sequence[_Run], title: str) -> Block:
+def _block(runs: Sequence[Run], title: str) -> Block:
     encoders, inits = (display_order(r.meta[k] for r in runs) for k in ("encoder", "init"))
     runs = sorted(
         runs,
@@ -281,6 +237,7 @@ def _block(runs: Sequence[_Run], title: str) -> Block:
     own = [
         {
             "folder": r.folder,
+            "finished": r.time,
             "dead_classes": r.dead_classes,
             "recipe": ", ".join(f"{k}={v}" for k, v in r.recipe.items() if v != "None"),
         }
@@ -291,21 +248,46 @@ def _block(runs: Sequence[_Run], title: str) -> Block:
         r.history.assign(encoder=r.cell[0], init=r.cell[1], frac=r.cell[2], seed=r.cell[3])
         for r in runs
     ]
-    groups = np.unique(first.groups, return_inverse=True)[1]
+    splits = list({r.split: r for r in runs}.values())
+    group_of = {name: g for r in splits for name, g in zip(r.image_ids, r.groups, strict=True)}
+    names = sorted(group_of)
+    groups = np.unique([group_of[name] for name in names], return_inverse=True)[1]
     return Block(
         title=title,
         dataset=first.meta["dataset"],
-        split=first.meta["split_fingerprint"],
         threshold=float(first.meta["threshold"]),
         classes=tuple(first.meta["classes"]),
-        image_ids=first.image_ids,
+        image_ids=tuple(names),
         groups=groups.astype(np.int64),
         cells=cells,
-        counts=tuple(r.counts for r in runs),
+        counts=tuple(_placed(r, names) for r in runs),
         history=pd.concat(histories, ignore_index=True),
         settings=first.settings,
-        empty_predictor=first.empty_predictor,
+        empty_predictor=_mean([r.empty_predictor for r in splits]),
         missing=tuple(_missing(cells, inits)),
+    )
+
+
+def _placed(run: Run, names: Sequence[str]) -> PixelCounts[NDArray[Any]]:
+    """Return a run's counts with the places of its images among those of the block."""
+    if len(run.image_ids) == len(names):
+        return run.counts
+    place = {name: k for k, name in enumerate(names)}
+    index = np.array([place[name] for name in run.image_ids], np.int64)
+    return replace(run.counts, index=index)
+
+
+def _mean(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Average scores as in `metrics.json` over splits; what is undefined in one is undefined."""
+
+    def mean(values: list[Any]) -> Any:
+        if all(isinstance(v, dict) for v in values):
+            return _mean(values)
+        known = all(isinstance(v, (int, float)) for v in values)
+        return float(np.mean(values)) if known else values[0] if values[0] == values[-1] else None
+
+    return (
+        scores[0] if len(scores) == 1 else {k: mean([s.get(k) for s in scores]) for k in scores[0]}
     )
 
 

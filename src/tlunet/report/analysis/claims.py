@@ -7,7 +7,8 @@ it does not set; a list stands for each of its values), and ``kind``:
 
 - ``difference``: a - b is above zero. ``relative``: a / b - 1 is above zero. ``improved``: more
   images improve with a than get worse; the number is the fraction that improves.
-- ``growth``: a - b exceeds the same difference for the cells ``than``.
+- ``growth``: a - b exceeds the same difference for the cells ``than``. ``relative_growth``: the
+  same for a / b - 1.
 - ``at_most``: a - b is below ``margin``.
 - ``best``: a scores above every other cell with the same fraction of the data.
 - ``classes``: in every cell a the classes ``higher`` score above the classes ``lower``.
@@ -19,16 +20,19 @@ it does not set; a list stands for each of its values), and ``kind``:
 - ``faster``: a reaches b's best value of such a column in fewer epochs; measured in epochs.
 - ``complex``: in every cell a, images whose true defects are simple score above those with complex
   ones: the lowest third by 1 / (4πA/P²) and by the number of components, minus the highest third.
+- ``label_worth``: with some multiple of the labels of a (above one), random weights score as high
+  (:mod:`tlunet.report.analysis.label_worth`); measured as that multiple, on all fractions of the
+  block. It has no ``b``.
 - ``unmeasured``: no measurement answers it.
 
 Several pairs are averaged; with ``every: true``, and always in ``best``, ``classes``, ``rarest``,
-``median``, ``smallest_box`` and ``improved``, each must hold: such a claim is contradicted only if
-a cell contradicts it after Holm's correction. *Direction* is supported if the 95% interval
-excludes zero on the claimed side, contradicted if on the other side, inconclusive if it includes
-zero. *Size* is supported if the interval excludes zero and lies within the number ± half of it,
-contradicted if it excludes the number, else compatible, but not shown. With fewer than three seeds
-both are "one training". A claim about ImageNet is not measured with another initialisation: its
-number is shown, but is not a verdict.
+``median``, ``smallest_box``, ``label_worth`` and ``improved``, each must hold: such a claim is
+contradicted only if a cell contradicts it after Holm's correction. *Direction* is supported if the
+95% interval excludes zero (of ``label_worth``: one) on the claimed side, contradicted if on the
+other side, inconclusive if it includes it. *Size* is supported if the interval excludes zero and
+lies within the number ± half of it, contradicted if it excludes the number, else compatible, but
+not shown. With fewer than three seeds both are "one training". A claim about ImageNet is not
+measured with another initialisation: its number is shown, but is not a verdict.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,8 +43,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from tlunet.errors import ConfigError
-from tlunet.report.analysis.answers import ANSWERS, AbsentError, Claim, Measured
+from tlunet.errors import ConfigError, reason_of
+from tlunet.report.analysis.answers import ANSWERS, Measured
+from tlunet.report.analysis.asked import AbsentError, Claim
 from tlunet.report.analysis.blocks import Key
 from tlunet.report.analysis.comparisons import Resampled
 from tlunet.report.analysis.statistics import LEVEL, Verdict, direction, holm, size
@@ -51,8 +56,8 @@ KEYS = {
 }  # fmt: skip
 NEEDED = {
     "difference": {"b"}, "relative": {"b"}, "improved": {"b"}, "median": {"b"},
-    "growth": {"b", "than"}, "at_most": {"b", "margin"}, "curve": {"b", "epoch"},
-    "faster": {"b"},
+    "growth": {"b", "than"}, "relative_growth": {"b", "than"}, "at_most": {"b", "margin"},
+    "curve": {"b", "epoch"}, "faster": {"b"},
     "classes": {"higher", "lower"},
 }  # fmt: skip
 COLUMNS = [
@@ -84,7 +89,7 @@ def read_claims(path: Path) -> list[Claim]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+        raise ConfigError(f"{path}: cannot be read ({reason_of(error)})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
     claims = content.get("claims") if isinstance(content, dict) else None
@@ -105,6 +110,8 @@ def _faults(claim: Claim) -> Iterator[str]:
         return
     needed = {"id", "says"} | NEEDED.get(kind, set())
     needed |= set() if kind == "unmeasured" else {"metric", "a"}
+    if kind == "label_worth" and "b" in claim:
+        yield f"{name}: key 'b' is not used; it is compared with random weights at every fraction"
     for key in sorted(needed - claim.keys()):
         yield f"{name}: key {key!r} is missing"
     for key in claim.keys() & {"a", "b", "than"}:

@@ -3,16 +3,17 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from tlunet.machine.parallel import cores
+from tlunet.model.scores import PixelCounts
 from tlunet.report.analysis.blocks import Block, Key
 from tlunet.report.analysis.bootstrap import (
     METRICS,
@@ -55,19 +56,27 @@ class Resampled:
 
     @cached_property
     def draws(self) -> Draws:
-        """How often each image is in each draw, (R + 1, N)."""
+        """How often each image is in each draw, (R + 1, N).
+
+        Where each seed has its own split, an image is drawn as often for every seed that was
+        tested on it: what two seeds share is the images that both were tested on.
+        """
         return _shared_draws(self.block.groups.tobytes(), self.replicates)
 
     @cached_property
     def scores(self) -> list[dict[str, Floats]]:
         """Every score of every cell, (R + 1,) each, in the order of ``block.cells``."""
-        one = partial(resampled, threshold=self.block.threshold, weights=self.draws)
         with ThreadPoolExecutor(cores()) as pool:
-            return list(pool.map(one, self.block.counts))
+            return list(pool.map(self._scores, self.block.counts))
+
+    def _scores(self, counts: PixelCounts[NDArray[Any]]) -> dict[str, Floats]:
+        is_whole = len(counts.index) == len(self.block.image_ids)
+        own = self.draws if is_whole else self.draws.T[counts.index].T
+        return resampled(counts, self.block.threshold, own)
 
     @cached_property
     def images(self) -> list[dict[str, Floats]]:
-        """Per cell the scores that are means over images, image by image, (N,) each."""
+        """Per cell the scores that are means over images: one value for each of its images."""
         return [image_scores(counts, self.block.threshold) for counts in self.block.counts]
 
     @cached_property
@@ -117,11 +126,21 @@ class Cell(NamedTuple):
     def images(self, metric: str, seeds: Sequence[int]) -> Floats:
         """Return a score image by image, (S, N); NaN where an image does not enter the mean.
 
+        An image that a seed was not tested on does not.
+
         Raises:
             KeyError: the score is not a mean over images.
         """
-        rows = [self.block.rows[self.key, seed] for seed in seeds]
-        return np.stack([self.block.images[k][metric] for k in rows])
+        block = self.block.block
+        scores = np.full((len(seeds), len(block.image_ids)), np.nan)
+        for of_seed, seed in zip(scores, seeds, strict=True):
+            k = self.block.rows[self.key, seed]
+            of_seed[block.counts[k].index] = self.block.images[k][metric]
+        return scores
+
+    def tested(self, seed: int) -> NDArray[np.int64]:
+        """Places in ``image_ids`` of the images that a seed was tested on."""
+        return self.block.block.counts[self.block.rows[self.key, seed]].index
 
 
 @lru_cache(maxsize=1)
@@ -155,9 +174,8 @@ def shares(
     """
     seeds, times = common_seeds(a, b), a.block.draws[:draws]  # (D, N)
     d = a.images(metric, seeds) - b.images(metric, seeds)  # (S, N)
-    counted = ~np.isnan(d[:1])  # depends on the ground truth: the same for every seed
-    sums = weighted_sums(times, np.concatenate([counted, d > 0, d == 0, d < 0]).T)
-    total, *hits = np.hsplit(sums, 1 + len(seeds) * np.arange(3))  # (D, 1), (D, S) thrice
+    sums = weighted_sums(times, np.concatenate([~np.isnan(d), d > 0, d == 0, d < 0]).T)
+    total, *hits = np.hsplit(sums, 4)  # (D, S) each
     above, same, below = (
         np.divide(h, total, out=np.full_like(h, np.nan), where=total > 0).T for h in hits
     )
@@ -234,11 +252,7 @@ def pairs(block: Resampled) -> Iterator[tuple[str, Cell, Cell]]:
 def protocol_pairs(blocks: Sequence[Resampled]) -> Iterator[tuple[str, Cell, Cell]]:
     """Yield the same cell under two protocols, if both used the same split of the same images."""
     for a, b in combinations(blocks, 2):
-        same = all(
-            getattr(a.block, name) == getattr(b.block, name)
-            for name in ("dataset", "split", "classes", "image_ids")
-        )
-        if same:
+        if a.block.has_images_of(b.block):
             for key in a.block.keys:
                 if key in b.block.keys:
                     yield "protocol", a.cell(key), b.cell(key)

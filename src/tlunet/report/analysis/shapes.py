@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from tlunet.data.bits import class_masks
 from tlunet.errors import UserError
 
 Floats = NDArray[np.float64]
@@ -55,9 +56,7 @@ def true_shapes(run: Path, image_ids: tuple[str, ...]) -> dict[str, Floats] | st
     except UserError as error:
         return "; ".join(error.lines)
     row_of = {name: row for row, name in enumerate(pack.index["image_id"])}
-    bits = np.arange(len(pack.classes), dtype=pack.masks.dtype)[:, None, None]
-    found = np.array(
-        [shapes(pack.masks[row] >> bits & 1 == 1) for row in map(row_of.__getitem__, image_ids)]
-    )
+    M = len(pack.classes)
+    found = np.array([shapes(class_masks(pack.masks[row_of[name]], M)) for name in image_ids])
     components = np.where(found[:, 1] > 0, found[:, 1], np.nan)
     return {"raggedness": 1 / found[:, 0], "components": components}

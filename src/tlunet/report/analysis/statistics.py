@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 Floats = NDArray[np.float64]
 Verdict = Literal[
@@ -86,7 +86,7 @@ def estimate(by_seed: Floats, others: Sequence[float] = ()) -> Estimate:
     shared = max(0.0, (S * total - float(replicates.var(1).mean())) / (S - 1))
     kappa = math.sqrt(min(1.0, shared / total)) if total > 0 else 0.0
     seed_part, below, above = math.sqrt(variance / S), kappa * below, kappa * above
-    t = float(stats.t.ppf((1 + LEVEL) / 2, df))
+    t = float(special.stdtrit(df, (1 + LEVEL) / 2))
     return Estimate(
         value,
         value - math.hypot(t * seed_part, below),
@@ -102,10 +102,10 @@ def seed_variance(by_seed: Floats) -> float:
 
 def _p(value: float, seed_part: float, df: int, image_part: float) -> float:
     """Find the two-sided p at which the interval just touches zero."""
-    image_sd = image_part / stats.norm.ppf((1 + LEVEL) / 2)
+    image_sd = image_part / special.ndtri((1 + LEVEL) / 2)
 
     def beyond(p: float) -> float:
-        t, z = stats.t.isf(p / 2, df), stats.norm.isf(p / 2)
+        t, z = -special.stdtrit(df, p / 2), -special.ndtri(p / 2)  # as scipy.stats, but faster
         return float(math.hypot(t * seed_part, z * image_sd) - abs(value))
 
     if seed_part == image_sd == 0:

@@ -1,7 +1,5 @@
 """Overview of a data set on one page: what to know before training."""
 
-from collections import Counter
-
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -22,7 +20,6 @@ from tlunet.report.document.document import (
 )
 from tlunet.report.figures.style import drawn
 
-SIZES = 3  # listed in the subtitle
 IGNORED = 20  # files listed
 FAULTS = 50
 
@@ -64,7 +61,7 @@ def document(facts: Facts) -> Document:
     ]  # fmt: skip
     return Document(
         title=title(facts),
-        subtitle=subtitle(facts),
+        subtitle=facts.summary.overview(),
         answer=tuple(headline(facts)),
         alarms=tuple(map(Alarm, facts.warnings)),
         sections=tuple(sections),
@@ -74,29 +71,6 @@ def document(facts: Facts) -> Document:
 def title(facts: Facts) -> str:
     """Name the data set by its folder."""
     return f"Overview of {facts.survey.source.root.resolve().name}"
-
-
-def subtitle(facts: Facts) -> str:
-    """Describe the images (number, size, colour) and the number of classes."""
-    survey = facts.survey
-    name = survey.source.name
-    if name == "synthetic":
-        name = "synthetic strips (not steel)"
-    kinds = Counter(map(tuple, survey.sizes.tolist())).most_common()
-    sizes = ", ".join(
-        f"{height}×{width}" + (f" ({n:,})" if len(kinds) > 1 else "")
-        for (height, width), n in kinds[:SIZES]
-    )
-    sizes += f" and {len(kinds) - SIZES} other sizes" if len(kinds) > SIZES else ""
-    coloured = int(survey.coloured.sum())
-    colour = "grey" if not coloured else "in colour"
-    if 0 < coloured < len(survey.records):
-        colour = f"{coloured:,} of them in colour"
-    return (
-        f"{name}: {len(survey.records):,} images of {sizes} pixels "
-        f"(height × width), {colour}, {len(facts.names)} "
-        + ("class" if len(facts.names) == 1 else "classes")
-    )
 
 
 def headline(facts: Facts) -> list[str]:
@@ -136,20 +110,18 @@ def _picture(name: str, title: str, caption: str, figure: Figure) -> Picture:
 
 
 def _repeats(facts: Facts) -> tuple[Part, ...]:
-    if not facts.repeats:
-        return (Text("No near-duplicates found."),)
-    images = sum(len(repeat.rows) for repeat in facts.repeats)
-    conflicts = sum(repeat.is_conflict for repeat in facts.repeats)
-    text = (
-        f"{images:,} images form {len(facts.repeats):,} groups of duplicated images; "
-        f"{conflicts:,} of these groups have conflicting labels. The split keeps each group "
-        "together, so that no network is tested on training images."
-    )
-    return Text(text), repeats_of(facts)
+    summary = facts.summary
+    text = summary.duplicated()
+    conflicts = sum(repeat.is_conflict for repeat in summary.repeats)
+    if not summary.repeats:
+        return (Text(f"{text.capitalize()} found."),)
+    if conflicts:
+        text += f"; {conflicts:,} groups have conflicting labels"
+    return Text(f"{text}."), repeats_of(facts)
 
 
 def _split(facts: Facts) -> tuple[Part, ...]:
-    if facts.split is None:
+    if facts.summary.split is None:
         return (Text("There are too few images for a split."),)
     figure = plots.figure(facts, plots.split_balance, height=plots.height_of(len(facts.names) + 1))
     caption = "If the split is balanced, the three markers of a class overlap."

@@ -1,15 +1,14 @@
 """Choose the images shown for a data set, and draw their masks."""
 
 import io
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import binary_dilation, binary_erosion
 
+from tlunet.data.bits import class_masks
+from tlunet.data.drawing import enlarged, paint, zoom
 from tlunet.data.readers.decode import decode
 from tlunet.errors import DataError
 from tlunet.report.dataset.facts import Combination, Facts
@@ -20,7 +19,6 @@ COMBINATIONS = 6  # the most frequent ones, in addition to those that show each 
 REPEATS = 8  # groups of duplicated images
 COPIES = 4  # images per group
 WIDEST = 1200  # pixels, width of an image on the page
-INSIDE, EDGE, RIM = 90, 255, 150  # opacity of a mask, of 255
 
 RULE = (
     "Chosen by rule: the {n} most frequent combinations of classes, plus the most frequent one of "
@@ -73,7 +71,7 @@ def examples_of(facts: Facts) -> Gallery:
 def repeats_of(facts: Facts) -> Gallery:
     """Show duplicated images side by side."""
     rows = []
-    for repeat in facts.repeats[:REPEATS]:
+    for repeat in facts.summary.repeats[:REPEATS]:
         title = " / ".join(sorted({facts.named_row(row) for row in repeat.rows}))
         more = len(repeat.rows) - COPIES
         title = f"{len(repeat.rows)} near-identical images: {title}" + (
@@ -81,8 +79,8 @@ def repeats_of(facts: Facts) -> Gallery:
         )
         rows.append(Row(title, tuple(_tile(facts, row) for row in repeat.rows[:COPIES])))
     rule = "Groups with conflicting labels come first."
-    if len(facts.repeats) > REPEATS:
-        rule += f" {REPEATS} of {len(facts.repeats)} groups are shown."
+    if len(facts.summary.repeats) > REPEATS:
+        rule += f" {REPEATS} of {len(facts.summary.repeats)} groups are shown."
     return _gallery(facts, rule, rows)
 
 
@@ -106,8 +104,7 @@ def read(facts: Facts, row: int) -> Example:
     if isinstance(outcome, list):
         raise DataError(*map(str, outcome))
     image, bits = outcome
-    layers = np.arange(len(facts.names), dtype=np.uint32)[:, None, None]
-    return Example(image, (bits[None] >> layers) & 1 == 1)
+    return Example(image, class_masks(bits, len(facts.names)))
 
 
 def _tile(facts: Facts, row: int) -> Tile:
@@ -119,7 +116,7 @@ def _tile(facts: Facts, row: int) -> Tile:
     small, layers = shrunk(example)
     # Small images are shown enlarged, where JPEG blocks would be visible.
     Image.fromarray(small).save(jpeg, "JPEG", quality=75 if width > 200 else 92)
-    painting = Image.fromarray(painted(layers))
+    painting = Image.fromarray(paint(enlarged(layers, zoom(layers.shape[2]))))
     painting.quantize(256, Image.Quantize.FASTOCTREE).save(masks, "PNG", optimize=True)
     name = facts.survey.records[row].image_id
     return Tile(name, note or "no defect", jpeg.getvalue(), masks.getvalue(), (height, width))
@@ -137,34 +134,3 @@ def shrunk(example: Example, widest: int = WIDEST) -> Example:
         for layer in example.masks
     ]
     return Example(image, np.stack(layers) > 0)
-
-
-def painted(layers: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Draw masks in their colours: transparent inside, opaque edge, dark rim.
-
-    Where classes overlap, the inside of the last one and all edges are visible.
-
-    Args:
-        layers: (M, H, W).
-
-    Returns:
-        RGBA, (H, W, 4).
-    """
-    picture = np.zeros((*layers.shape[1:], 4), np.uint8)
-    thick = max(1, round(layers.shape[2] / 600))
-    rim = binary_dilation(layers.any(0), iterations=thick) & ~layers.any(0)
-    picture[rim] = (0, 0, 0, RIM)
-    edges = []
-    for layer, rgb in _coloured(layers):
-        inside = binary_erosion(layer, iterations=thick)
-        picture[inside] = (*rgb, INSIDE)
-        edges.append((layer & ~inside, rgb))
-    for edge, rgb in edges:
-        picture[edge] = (*rgb, EDGE)
-    return picture
-
-
-def _coloured(layers: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.bool_], tuple[int, ...]]]:
-    for layer, colour in zip(layers, colours(len(layers)), strict=True):
-        if layer.any():
-            yield layer, tuple(round(255 * level) for level in to_rgb(colour))

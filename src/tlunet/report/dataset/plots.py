@@ -1,6 +1,7 @@
 """Figures of a data set: each draws into axes, so that page and sheet can share them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from tlunet.report.dataset.facts import PARTS, Facts
+from tlunet.data.checks.summary import PARTS
+from tlunet.report.dataset.facts import Facts
 from tlunet.report.dataset.pictures import colours
+from tlunet.report.figures.fonts import drawable
 from tlunet.report.figures.style import WIDTH, empty, styled
 
 NO_DEFECT = "#9AA0A6"
@@ -30,9 +33,17 @@ def figure(facts: Facts, *draw: Callable[[Facts, Axes], None], height: float) ->
         height: in inches.
     """
     drawing = Figure(figsize=(WIDTH, height), layout="constrained")
+    facts = with_drawable_names(facts)
     for axes, function in zip(drawing.subplots(1, len(draw), squeeze=False)[0], draw, strict=True):
         function(facts, axes)
     return drawing
+
+
+def with_drawable_names(facts: Facts) -> Facts:
+    """Return the same facts; a class whose name no font can draw is named by its number."""
+    source = facts.survey.source
+    source = replace(source, classes=tuple(drawable(source.classes)))
+    return replace(facts, survey=facts.survey._replace(source=source))
 
 
 def height_of(rows: int) -> float:
@@ -126,7 +137,7 @@ def region_sizes(facts: Facts, ax: Axes) -> None:
 
 def split_balance(facts: Facts, ax: Axes) -> None:
     """Plot the fraction of each part of the split that shows a class; equal is good."""
-    if facts.split is None:
+    if facts.summary.split is None:
         empty(ax, "no split: too few images")
         return
     names = [*facts.names, "no defect"]
@@ -134,7 +145,7 @@ def split_balance(facts: Facts, ax: Axes) -> None:
     labels = np.column_stack([labels, ~labels.any(1)])
     for part in PARTS:
         marker, colour = PART_MARKS[part]
-        shares = 100 * labels[facts.part(part)].mean(0)
+        shares = 100 * labels[facts.summary.part(part)].mean(0)
         ax.plot(shares, range(len(names)), marker, markerfacecolor="none", markersize=6,
                 markeredgewidth=1.2, color=colour)  # fmt: skip
     ax.set_yticks(range(len(names)), [_short(name) for name in names])

@@ -4,10 +4,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 
+from tlunet.data.drawing import draw, enlarged, enlarged_image, zoom
 from tlunet.report.dataset import plots
 from tlunet.report.dataset.facts import Facts
-from tlunet.report.dataset.page import headline, subtitle, title
-from tlunet.report.dataset.pictures import Example, chosen, colours, each, painted, read, shrunk
+from tlunet.report.dataset.page import headline, title
+from tlunet.report.dataset.pictures import Example, chosen, colours, each, read, shrunk
 from tlunet.report.figures.style import styled
 
 WIDTH = 17.0  # inches
@@ -26,6 +27,7 @@ def sheet(facts: Facts) -> Figure:
     Raises:
         DataError: an image has changed since the survey.
     """
+    facts = plots.with_drawable_names(facts)
     examples = [(name, shrunk(read(facts, row), PIXELS)) for name, row in _picked(facts)]
     columns, height = _grid([example for _, example in examples])
     rows = len(facts.names) + 1
@@ -33,7 +35,11 @@ def sheet(facts: Facts) -> Figure:
         figsize=(WIDTH, max(height + 1.6, 3 * max(2.6, plots.height_of(rows)) + 1.4)),
         layout="constrained",
     )
-    lines = [f"{title(facts)}: {subtitle(facts)}", *headline(facts), *facts.warnings[:WARNINGS]]
+    lines = [
+        f"{title(facts)}: {facts.summary.overview()}",
+        *headline(facts),
+        *facts.warnings[:WARNINGS],
+    ]
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10.5)
     halves = figure.subfigures(1, 2, squeeze=False, width_ratios=(LEFT, RIGHT))
     left, right = halves[0]
@@ -42,8 +48,8 @@ def sheet(facts: Facts) -> Figure:
         plots.images_by_class, plots.pixels_by_class, plots.together, plots.combinations,
         plots.region_sizes, plots.split_balance,
     )  # fmt: skip
-    for draw, axes in zip(panels, right.subplots(3, 2).ravel(), strict=True):
-        draw(facts, axes)
+    for plot, axes in zip(panels, right.subplots(3, 2).ravel(), strict=True):
+        plot(facts, axes)
     return figure
 
 
@@ -61,7 +67,7 @@ def _picked(facts: Facts) -> list[tuple[str, int]]:
     ]
     twice = [
         (f"near-duplicate: {facts.named_row(row)}", row)
-        for repeat in facts.repeats
+        for repeat in facts.summary.repeats
         for row in repeat.rows[:2]
     ]
     return picked + twice[:repeated]
@@ -91,5 +97,5 @@ def _pictures(
 
 
 def _picture(axes: Axes, example: Example) -> None:
-    axes.imshow(example.image, cmap="gray", vmin=0, vmax=255)
-    axes.imshow(painted(example.masks))
+    times = zoom(example.image.shape[1])
+    axes.imshow(draw(enlarged_image(example.image, times), enlarged(example.masks, times)))

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tlunet.report.dataset.facts import PARTS, Facts
+from tlunet.data.checks.summary import PARTS
+from tlunet.report.dataset.facts import Facts
 from tlunet.report.dataset.plots import percent
 from tlunet.report.document.document import Column, Entry, Table
 from tlunet.report.tables import number
@@ -69,17 +70,17 @@ def regions(facts: Facts) -> Table:
 
 def split(facts: Facts) -> Table:
     """Build the table of images per class and part of the split; requires a split."""
-    assert facts.split is not None
+    assert facts.summary.split is not None
     labels = facts.survey.labels
     labels = np.column_stack([labels, ~labels.any(1)])
     rows = []
     for name, column in zip((*facts.names, "no defect"), labels.T, strict=True):
-        of_part = [column[facts.part(part)] for part in PARTS]
+        of_part = [column[facts.summary.part(part)] for part in PARTS]
         rows.append((
             Entry(name, name), *(_count(int(part.sum())) for part in of_part),
             *(_percentage(float(part.mean())) for part in of_part),
         ))  # fmt: skip
-    sizes = [int(facts.part(part).sum()) for part in PARTS]
+    sizes = [int(facts.summary.part(part).sum()) for part in PARTS]
     foot = (Entry("images"), *map(_count, sizes), *([Entry("–")] * 3))
     words = ("training", "validation", "test")
     columns = (
@@ -87,9 +88,11 @@ def split(facts: Facts) -> Table:
         *(Column(word, True) for word in words),
         *(Column(f"of {word}", True, f"fraction of the {word} images") for word in words),
     )
-    used = int((facts.split["subset"] == "train").sum())
-    note = f"With frac={facts.frac:g}, {used:,} of the training images are used."
+    used = int((facts.summary.split["subset"] == "train").sum())
+    note = f"With frac={facts.summary.frac:g}, {used:,} of the training images are used."
     title = "Default split of run.py (split_seed 0)"
+    if facts.summary.is_official:
+        title = "Official test set (data.split=official, split_seed 0)"
     return Table(title, columns, tuple(rows), (foot,), (note,))
 
 

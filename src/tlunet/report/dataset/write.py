@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tlunet.errors import DataError
+from tlunet.errors import DataError, reason_of
 from tlunet.machine.files import write_text
 from tlunet.report.dataset.facts import Facts
 from tlunet.report.dataset.page import document
@@ -23,4 +23,4 @@ def write(facts: Facts, file: Path) -> None:
         else:
             write_text(file, html.render(document(facts)))
     except OSError as error:
-        raise DataError(f"{file}: cannot be written ({error.strerror})") from error
+        raise DataError(f"{file}: cannot be written ({reason_of(error)})") from error

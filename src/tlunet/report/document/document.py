@@ -1,6 +1,7 @@
 """Content of a report, independent of its format: html.py and markdown.py render it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple
 
 Tone = Literal["", "good", "bad", "unsure", "muted"]
@@ -13,11 +14,15 @@ class Entry(NamedTuple):
         text: the displayed text.
         value: sort key; ``None`` sorts last in both directions.
         tone: good, bad, unsure or muted; never shown by colour alone.
+        note: shown below the text, smaller.
+        is_best: whether it is the best of its column or row; shown in bold.
     """
 
     text: str
     value: float | str | None = None
     tone: Tone = ""
+    note: str = ""
+    is_best: bool = False
 
 
 class Column(NamedTuple):
@@ -42,6 +47,13 @@ class Alarm:
     text: str
 
 
+class Group(NamedTuple):
+    """A heading above some consecutive rows of a table."""
+
+    title: str
+    rows: int
+
+
 @dataclass(frozen=True)
 class Table:
     """A sortable table.
@@ -52,6 +64,8 @@ class Table:
         rows: one entry per column each.
         foot: rows that stay at the end regardless of sorting.
         notes: conventions in plain text, one line each.
+        groups: headings that divide the rows; together they cover all of them, or there are none.
+        details: further columns of the same rows, shown on request.
     """
 
     title: str
@@ -59,6 +73,25 @@ class Table:
     rows: tuple[tuple[Entry, ...], ...]
     foot: tuple[tuple[Entry, ...], ...] = ()
     notes: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()
+    details: "Table | None" = None
+
+    @property
+    def bodies(self) -> list[tuple[str, tuple[tuple[Entry, ...], ...]]]:
+        """The rows of each group with its heading; without groups, all rows under no heading.
+
+        Raises:
+            ValueError: the groups do not cover the rows.
+        """
+        if not self.groups:
+            return [("", self.rows)]
+        ends = [0, *accumulate(group.rows for group in self.groups)]
+        if ends[-1] != len(self.rows):
+            raise ValueError(f"{self.title!r}: groups of {ends[-1]} rows for {len(self.rows)} rows")
+        return [
+            (group.title, self.rows[start:end])
+            for group, (start, end) in zip(self.groups, pairwise(ends), strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -84,11 +117,12 @@ class Sample:
 
     Attributes:
         image_id: name of the image.
-        jpeg: the image, with the aspect ratio of the masks.
+        jpeg: the image.
         size: (height, width) of the masks.
         truth: a run-length encoded mask per class (`tlunet.data.rle`): 1-based, column-major.
         predictions: the same for each cell, by the cell's name.
         scores: Dice of the image for each cell; ``None`` if the image has no defect.
+        shown: (height, width) of the image; masks of another size are stretched over it.
     """
 
     image_id: str
@@ -97,6 +131,7 @@ class Sample:
     truth: tuple[str, ...]
     predictions: dict[str, tuple[str, ...]]
     scores: dict[str, float | None]
+    shown: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -162,16 +197,39 @@ class Gallery:
     rows: tuple[Row, ...]
 
 
-Part = Text | Alarm | Table | Picture | Browser | Gallery
+@dataclass(frozen=True)
+class Fold:
+    """Parts behind a title, closed until the reader opens it."""
+
+    title: str
+    parts: tuple["Part", ...]
+
+
+Part = Text | Alarm | Table | Picture | Browser | Gallery | Fold
 
 
 @dataclass(frozen=True)
 class Section:
-    """A titled sequence of parts; a ``folded`` section is closed until the reader opens it."""
+    """A titled sequence of parts.
+
+    Attributes:
+        title: what it shows.
+        parts: the content.
+        folded: whether it is closed until the reader opens it.
+        of: what it is about, if there are several such sections: a block of cells.
+    """
 
     title: str
     parts: tuple[Part, ...]
     folded: bool = False
+    of: str = ""
+
+
+class Fact(NamedTuple):
+    """A name and its value, in one line."""
+
+    name: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -182,12 +240,20 @@ class Document:
         title: the study and its data.
         subtitle: one line: number of cells, images, seeds.
         answer: the headline, one sentence per item.
-        alarms: warnings below the answer.
+        alarms: warnings below the answer, the most severe one first.
         sections: the content.
+        scope: below the headline, in small type: what it is a mean over, with intervals.
+        lead: shown on the first screen: the figure that shows the answer.
+        facts: what was trained, on what, when and where.
+        files: names of the tables next to the document.
     """
 
     title: str
     subtitle: str
     answer: tuple[str, ...]
     alarms: tuple[Alarm, ...] = ()
-    sections: tuple[Section, ...] = field(default=())
+    sections: tuple[Section, ...] = ()
+    scope: tuple[str, ...] = ()
+    lead: tuple[Part, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    files: tuple[str, ...] = ()

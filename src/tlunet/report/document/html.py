@@ -1,7 +1,7 @@
 """Render a report as one self-contained HTML file: no network, no other files, no storage.
 
-The template is ``page.html``, its style ``page.css`` and its script ``page.js``; all three are
-embedded. Without JavaScript everything is readable except the image browser.
+The template is ``page.html``, its style ``page.css``, its scripts ``page.js`` and ``browser.js``;
+all are embedded. Without JavaScript everything is readable except the image browser.
 """
 
 import base64
@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from tlunet.data.colours import OUTCOME_COLOURS, OUTCOMES
 from tlunet.report.document.document import Browser, Document, Part, Row, Tile
 
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.S)
@@ -38,7 +39,7 @@ def render(document: Document) -> str:
         ValueError: a row has more or fewer entries than columns, a drawing is not SVG, or a
             browser's images, pairs, classes and colours are inconsistent.
     """
-    style, script = _read("page.css"), _read("page.js")
+    style, script = _read("page.css"), _read("page.js") + _read("browser.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
         _environment()
@@ -63,6 +64,7 @@ def _environment() -> Environment:
         "small": _is_small,
     }
     environment.globals["zip"] = zip  # with strict=true, a short row is an error
+    environment.globals |= {"outcomes": OUTCOMES, "outcome_colours": OUTCOME_COLOURS}
     return environment
 
 
@@ -98,7 +100,7 @@ def _data_uri(content: bytes, kind: str) -> str:
 
 
 def _is_wide(tile: Tile) -> bool:
-    """Return whether an image takes a whole row; as in ``page.js``."""
+    """Return whether an image takes a whole row; as in ``browser.js``."""
     height, width = tile.size
     return width > 2 * height
 
@@ -121,11 +123,13 @@ def _data(browser: Browser) -> dict[str, Any]:
     return {
         "pairs": browser.pairs,
         "colours": browser.colours,
+        "outcomeColours": OUTCOME_COLOURS,
         "images": [
             {
                 "id": image.image_id,
                 "jpeg": _data_uri(image.jpeg, "image/jpeg"),
                 "size": image.size,
+                "shown": image.shown,
                 "truth": image.truth,
                 "predictions": image.predictions,
                 "scores": image.scores,

@@ -6,6 +6,7 @@ Reference: GitHub Flavored Markdown, github.github.com/gfm.
 import html
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from urllib.parse import quote
 
 from tlunet.report.document.document import (
@@ -14,6 +15,7 @@ from tlunet.report.document.document import (
     Column,
     Document,
     Entry,
+    Fold,
     Gallery,
     Part,
     Picture,
@@ -44,7 +46,14 @@ def render(document: Document, figures: str = "figures") -> str:
     """
     blocks = [f"# {escape(document.title)}", escape(document.subtitle)]
     blocks += ["\n>\n".join(f"> **{escape(sentence)}**" for sentence in document.answer)]
+    blocks += [_paragraph(sentence) for sentence in document.scope]
     blocks += ["\n".join(_alarm(alarm) for alarm in document.alarms)]
+    blocks += [_part(part, figures) for part in document.lead]
+    facts = [f"- {escape(fact.name)}: {escape(fact.text)}" for fact in document.facts]
+    if document.files:
+        links = [f"[{escape(name)}]({quote(name)})" for name in document.files]
+        facts.append(f"- Tables: {', '.join(links)}")
+    blocks += ["\n".join(facts)]
     blocks += [_section(section, figures) for section in document.sections]
     return _join(blocks) + "\n"
 
@@ -69,11 +78,16 @@ def _join(blocks: Iterable[str]) -> str:
 
 def _section(section: Section, figures: str) -> str:
     parts = [_part(part, figures) for part in section.parts]
+    title = f"{section.of}: {section.title}" if section.of else section.title
     if not section.folded:
-        return _join([f"## {escape(section.title)}", *parts])
-    summary = f"<summary><strong>{html.escape(section.title)}</strong></summary>"
-    # The blank lines end the HTML: the text between them is Markdown again.
-    return _join([f"<details>\n{summary}", *parts, "</details>"])
+        return _join([f"## {escape(title)}", *parts])
+    return _folded(f"<strong>{html.escape(title)}</strong>", parts)
+
+
+def _folded(summary: str, parts: Iterable[str]) -> str:
+    # The blank lines end the HTML: the text between them is Markdown again; in a site of Python
+    # Markdown, the attribute does that.
+    return _join([f'<details markdown="1">\n<summary>{summary}</summary>', *parts, "</details>"])
 
 
 def _part(part: Part, figures: str) -> str:
@@ -83,7 +97,7 @@ def _part(part: Part, figures: str) -> str:
         case Alarm():
             return _alarm(part)
         case Table():
-            return table(part)
+            return render_table(part)
         case Picture():
             image = f"![{escape(part.title)}]({figures}/{quote(part.name)}.png)"
             return f"{image}\n\n*{escape(part.title)}* {escape(part.caption)}"
@@ -91,17 +105,27 @@ def _part(part: Part, figures: str) -> str:
             return _browser(part)
         case Gallery():
             return _gallery(part)
+        case Fold():
+            parts = [_part(inner, figures) for inner in part.parts]
+            return _folded(html.escape(part.title), parts)
 
 
 def _alarm(alarm: Alarm) -> str:
     return f"- ⚠ **Warning** {escape(alarm.text)}"
 
 
-def table(table: Table) -> str:
-    """Render a table with its title above (if any) and its notes below."""
+def render_table(table: Table) -> str:
+    """Render a table with its title above (if any), and its notes and details below."""
     names = [escape(column.name) for column in table.columns]
     rules = ["---:" if column.is_number else "---" for column in table.columns]
-    rows = [_texts(table.columns, row) for row in table.rows]
+    rows = [
+        texts
+        for heading, body in table.bodies
+        for texts in (
+            *([[f"**{escape(heading)}**", *[""] * (len(names) - 1)]] if heading else []),
+            *(_texts(table.columns, row) for row in body),
+        )
+    ]
     foot = [
         [f"*{text}*" if text else "" for text in _texts(table.columns, row)] for row in table.foot
     ]
@@ -113,11 +137,21 @@ def table(table: Table) -> str:
     ]
     notes = [f"- {_paragraph(note)}" for note in table.notes]
     title = f"**{escape(table.title)}**" if table.title else ""
-    return _join([title, "\n".join(lines), "\n".join(notes + meanings)])
+    parts = [title, "\n".join(lines), "\n".join(notes + meanings)]
+    if table.details:
+        inner = render_table(replace(table.details, title=""))
+        parts.append(_folded(html.escape(table.details.title), [inner]))
+    return _join(parts)
 
 
 def _texts(columns: tuple[Column, ...], row: tuple[Entry, ...]) -> list[str]:
-    return [escape(entry.text) for _, entry in zip(columns, row, strict=True)]
+    return [_entry(entry) for _, entry in zip(columns, row, strict=True)]
+
+
+def _entry(entry: Entry) -> str:
+    text = escape(entry.text)
+    text = f"**{text}**" if entry.is_best else text
+    return f"{text} *{escape(entry.note)}*" if entry.note else text
 
 
 def _browser(browser: Browser) -> str:
@@ -149,7 +183,7 @@ def _browser(browser: Browser) -> str:
         )
         title = f"Largest {kind}, {name}"
         none = f"**{escape(title)}**: none"
-        blocks.append(table(Table(title, columns, entries)) if rows else none)
+        blocks.append(render_table(Table(title, columns, entries)) if rows else none)
     return _join(blocks)
 
 

@@ -5,7 +5,7 @@ panels has in common. Probabilities of different networks are not comparable, so
 pooled before thresholding: `roc` and `precision_recall` draw the average of the seeds' curves.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import product
 from math import ceil, prod
 from typing import Any, NamedTuple
@@ -16,7 +16,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
-from matplotlib.transforms import ScaledTranslation
 
 from tlunet.model.curves import Floats, Labels, precision_points, roc_points
 from tlunet.model.scores import average_precision, roc_auc
@@ -34,14 +33,13 @@ from tlunet.report.figures.style import (
     legend,
     order,
     row_header,
-    row_major,
     styled,
-    text_width,
     wrap,
 )
 
 LINES = ("-", "--", "-.", ":")  # also encodes the class, for print in greyscale
 MAX_COLUMNS = 4
+TALLEST = 2.0  # inches, a panel below which there are others
 FEWEST = 5  # predictions needed to draw a bin
 
 
@@ -123,11 +121,17 @@ class _Panels(NamedTuple):
         headers(self.heads, self.texts, self.width)
 
 
-def _across(levels: dict[str, list[Any]]) -> tuple[str, ...]:
+def _across(
+    levels: dict[str, list[Any]], present: Collection[tuple[str, str, float]] = ()
+) -> tuple[str, ...]:
     """Choose the factors shown as columns; the others are the rows.
 
-    Uses as many columns as fit. For equal counts the encoders are rows, which have more room for
-    long names.
+    Leaves as few panels empty as possible, then uses as many columns as fit. For equal counts the
+    encoders are rows, which have more room for long names.
+
+    Args:
+        levels: encoders, initialisations and fractions.
+        present: the cells (encoder, init, frac) of the grid; default: all.
 
     >>> _across({"encoder": ["resnet", "densenet"], "init": ["random"], "frac": [1.0, 0.5]})
     ('frac', 'encoder')
@@ -136,22 +140,40 @@ def _across(levels: dict[str, list[Any]]) -> tuple[str, ...]:
     choices += [("encoder",), ("frac", "encoder")]
     columns = {choice: prod(len(levels[name]) for name in choice) for choice in choices}
     fitting = [choice for choice in choices if columns[choice] <= MAX_COLUMNS]
+    if present and fitting:
+        size = {choice: columns[choice] * len(_rows(present, choice)) for choice in fitting}
+        fitting = [choice for choice in fitting if size[choice] == min(size.values())]
     if max((columns[choice] for choice in fitting), default=1) > 1:
         return max(fitting, key=lambda choice: columns[choice])  # the first of equal ones
     several = [choice for choice in choices if len(choice) == 1 and columns[choice] > 1]
     return min(several, key=lambda choice: columns[choice], default=("frac",))  # a wide figure
 
 
-def _panels(grid: Grid, extra: float, below: float = 0.0) -> _Panels:
-    """Create square panels, optionally with a strip below each.
+def _rows(
+    present: Collection[tuple[str, str, float]], across: tuple[str, ...]
+) -> set[tuple[Any, ...]]:
+    """Return the values of the factors that are not columns, over all cells."""
+    names = ("encoder", "init", "frac")
+    kept = [k for k, name in enumerate(names) if name not in across]
+    return {tuple(cell[k] for k in kept) for cell in present}
+
+
+def _panels(
+    grid: Grid,
+    present: Collection[tuple[str, str, float]],
+    extra: float,
+    below: float = 0.0,
+) -> _Panels:
+    """Create panels, square if there are few, optionally with a strip below each.
 
     Args:
         grid: encoders, initialisations and fractions.
+        present: the cells (encoder, init, frac) that there are.
         extra: inches needed above and below a panel.
         below: height of the strip relative to the panel; 0 for no strip.
     """
     levels: dict[str, list[Any]] = {f: getattr(grid, f"{f}s") for f in ("encoder", "init", "frac")}
-    across = _across(levels)
+    across = _across(levels, present)
     columns, rows = (
         [dict(zip(names, values, strict=True)) for values in product(*(levels[n] for n in names))]
         for names in (across, tuple(name for name in levels if name not in across))
@@ -159,9 +181,10 @@ def _panels(grid: Grid, extra: float, below: float = 0.0) -> _Panels:
     rows = [row for row in rows if any(_pair(row | column) in grid.pairs for column in columns)]
     width = max(min(WIDTH, 0.8 + 2.6 * len(columns)), 1.7 * len(columns))
     side = (width - 0.7) / len(columns) - 0.15
+    tall = min(side, TALLEST) if len(rows) > 2 else side  # several rows fit on a page
     deep = 2 if below else 1
     figure = Figure(
-        figsize=(width, len(rows) * (side * (1 + below) + extra) + 0.5), layout="constrained"
+        figsize=(width, len(rows) * (tall * (1 + below) + extra) + 0.5), layout="constrained"
     )
     axes = figure.subplots(
         deep * len(rows), len(columns), squeeze=False, sharex=True, sharey="row",
@@ -172,7 +195,7 @@ def _panels(grid: Grid, extra: float, below: float = 0.0) -> _Panels:
         panel = list(axes[r * deep : (r + 1) * deep, c])
         panels[*_pair(row | column), (row | column)["frac"]] = panel
     for r, row in enumerate(rows):
-        row_header(axes[r * deep, 0], condition(**row), side + extra - 0.1)
+        row_header(axes[r * deep, 0], condition(**row), tall + extra - 0.1)
     texts = [condition(**column) for column in columns]
     return _Panels(figure, panels, list(axes[0]), texts, side)
 
@@ -220,7 +243,10 @@ def _per_class(
     score: Callable[[Labels, Floats], float | None],
     draw: Callable[[Axes, list[tuple[Labels, Floats]], dict[str, Any]], None],
 ) -> _Panels:
-    """Draw a panel per cell and a line per class, with scores below and the mean in the title."""
+    """Draw a panel per cell and a line per class, with scores below and the mean in the title.
+
+    The legend of the classes is above all panels; the scores are in its order.
+    """
     grid, parts, classes = order(labels), cells(labels), _classes(labels)
     seeds = {
         key: {m: list(_seeds(part[part["class_id"] == m])) for m in classes}
@@ -230,8 +256,8 @@ def _per_class(
         key: [_mean([score(*seed) for seed in own]) for own in by_class.values()]
         for key, by_class in seeds.items()
     }
-    lines = ceil(len(classes) / 2)  # lines of a legend; at least two scores fit side by side
-    panels = _panels(grid, 0.3 + 0.14 * lines)
+    lines = ceil(len(classes) / 4)  # at least four scores fit side by side
+    panels = _panels(grid, parts, 0.3 + 0.14 * lines)
     for key, (ax,) in panels.axes.items():
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         if key not in parts:
@@ -244,26 +270,21 @@ def _per_class(
                 draw(ax, seeds[key][m], look | {"label": _say(mean)})
         known = [mean for mean in scores[key] if mean is not None]
         ax.set_title(f"mean {name} {_say(_mean([*known]))}", fontsize=FONT_SIZE)
-        _legend_below(ax, panels.width)
+        _scores_below(ax, [_say(mean) for mean in scores[key]], panels.width)
     panels.label()
     handles = [Line2D([], [], **look, label=class_name) for class_name, look in classes.values()]
     legend(panels.figure, handles, above=True)
     return panels
 
 
-def _legend_below(ax: Axes, width: float) -> None:
-    """Add a legend below a panel, with as many entries per row as fit into `width` inches."""
-    handles, labels = ax.get_legend_handles_labels()
-    each = 0.24 + max(text_width(label, MIN_FONT_SIZE) for label in labels)
-    lines = ceil(len(labels) / max(1, int((width + 0.08) / each)))
-    columns = ceil(len(labels) / lines)
+def _scores_below(ax: Axes, texts: list[str], width: float) -> None:
+    """Write scores below a panel, `width` inches wide, in the order of the legend."""
     place = ax.get_subplotspec()
     ticks = 17 if place is None or place.is_last_row() else 5  # points
-    down = ScaledTranslation(0, -ticks / 72, ax.get_figure(root=True).dpi_scale_trans)  # type: ignore[union-attr]
-    ax.legend(
-        row_major(handles, columns), row_major(labels, columns), ncols=columns, loc="upper center",
-        bbox_to_anchor=(0.5, 0), bbox_transform=ax.transAxes + down, fontsize=MIN_FONT_SIZE,
-        handlelength=1.4, handletextpad=0.4, columnspacing=0.8, borderaxespad=0, borderpad=0,
+    text = wrap(" · ".join(texts), width, MIN_FONT_SIZE)
+    ax.annotate(
+        text, (0.5, 0), (0, -ticks), xycoords="axes fraction", textcoords="offset points",
+        ha="center", va="top", fontsize=MIN_FONT_SIZE,
     )  # fmt: skip
 
 
@@ -345,7 +366,7 @@ def reliability(labels: pd.DataFrame, bins: int = 10) -> Figure:
         ValueError: the table has no rows.
     """
     grid, parts, classes = order(labels), cells(labels), _classes(labels)
-    panels = _panels(grid, 0.4, below=0.25)
+    panels = _panels(grid, parts, 0.4, below=0.25)
     most = 1
     for key, (ax, under) in panels.axes.items():
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))

@@ -8,13 +8,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tlunet.report.analysis.answers import Claim
+from tlunet.report.analysis.asked import Claim
 from tlunet.report.analysis.blocks import Block
 from tlunet.report.analysis.comparisons import PRIMARY, Resampled, pairs
 from tlunet.report.document.document import Part, Picture, Text
 from tlunet.report.figures import curves, scores
+from tlunet.report.figures.browser import browser
+from tlunet.report.figures.examples import figure_7, outcomes_7
+from tlunet.report.figures.fonts import drawable
 from tlunet.report.figures.forest import forest
-from tlunet.report.figures.images import Pictures, browser, figure_7, open_pictures
+from tlunet.report.figures.heatmap import gain_by_class
+from tlunet.report.figures.pictures import Pictures, open_pictures
 from tlunet.report.figures.style import init_name, save
 from tlunet.report.tables import SCORES
 
@@ -81,8 +85,17 @@ def _claimed(row: "pd.Series[Any]", claims: Sequence[Claim]) -> float:
     return np.nan
 
 
-def figures(block: Resampled, table: pd.DataFrame, draw: Drawing) -> list[Part]:
-    """Draw the paper's figures 4, 5, 6, 8 and 9, and the additional ones."""
+def figures(
+    block: Resampled, table: pd.DataFrame, draw: Drawing, worth: pd.DataFrame | None = None
+) -> list[Part]:
+    """Draw the paper's figures 4, 5, 6, 8 and 9, and the additional ones.
+
+    Args:
+        block: the cells.
+        table: their scores.
+        draw: saves a figure.
+        worth: their label-worth, marked on the label efficiency.
+    """
     images, labels = image_table(block), label_table(block.block)
     history = block.block.history
     parts: list[Part] = [
@@ -95,8 +108,8 @@ def figures(block: Resampled, table: pd.DataFrame, draw: Drawing) -> list[Part]:
              "over images and seeds with its 95% interval.", scores.label_bars(table)),
         draw("figure_6", "Figure 6: ROC curve of each class",
              "One class vs. the rest; with several seeds, the mean of their curves. Below each "
-             "panel the AUC of each class, above it the mean over the classes for which it is "
-             "defined.", curves.roc(labels)),
+             "panel the AUC of each class in the order of the legend, above it the mean over the "
+             "classes for which it is defined.", curves.roc(labels)),
     ]  # fmt: skip
     for by, unit in (("epoch", "epoch"), ("seconds", "wall-clock time")):
         suffix = "" if by == "epoch" else "_seconds"
@@ -115,19 +128,21 @@ def figures(block: Resampled, table: pd.DataFrame, draw: Drawing) -> list[Part]:
                      "Dice with pre-training minus Dice without: same image, same seed, images "
                      "with a defect. n: pairs of image and seed.", scores.differences(images, init))
             )  # fmt: skip
-    if block.block.cells["frac"].nunique() > 2:
+    if block.block.cells["frac"].nunique() > 1:
         for metric in ("dice_image", "mla"):
             name = SCORES[metric][0]
             parts.append(
                 draw(f"label_efficiency_{metric}", f"Label efficiency: {name}",
-                     f"{name} by fraction of the training images, with 95% intervals.",
-                     scores.label_efficiency(table, metric))
+                     f"{name} by fraction of the training images, with 95% intervals. Dashed: how "
+                     "many times the labels random weights need for the same score.",
+                     scores.label_efficiency(table, metric, worth))
             )  # fmt: skip
     parts += [
         draw("precision_recall", "Precision and recall of each class",
              "One class vs. the rest. Below each panel the average precision (AP) of each "
-             "class, above it their mean. Dotted: precision of random guessing, equal to the "
-             "class frequency in the test set.", curves.precision_recall(labels)),
+             "class in the order of the legend, above it their mean. Dotted: precision of random "
+             "guessing, equal to the class frequency in the test set.",
+             curves.precision_recall(labels)),
         draw("reliability", "Calibration of the label probabilities",
              "Predicted probability vs. observed frequency of the class, in ten bins, seeds "
              "pooled; on the diagonal they agree. ECE: expected calibration error.",
@@ -138,6 +153,20 @@ def figures(block: Resampled, table: pd.DataFrame, draw: Drawing) -> list[Part]:
                  dice_image=[float(pd.Series(i["dice_image"]).mean()) for i in block.images]))),
     ]  # fmt: skip
     return parts
+
+
+def class_gains(block: Resampled, comparisons: pd.DataFrame, draw: Drawing) -> list[Part]:
+    """Draw the gain in Dice of each class under each condition; nothing without a gain."""
+    classes = list(block.block.classes)
+    names = [f"dice_class_{m}" for m in range(1, len(classes) + 1)]
+    rows = comparisons[(comparisons["factor"] == "init") & comparisons["metric"].isin(names)]
+    if rows.empty:
+        return []
+    caption = (
+        "Mean difference in Dice over the images that show the class, pre-trained − random. Bold: "
+        "the 95% interval excludes zero."
+    )
+    return [draw("gain_by_class", "Gain by class", caption, gain_by_class(rows, drawable(classes)))]
 
 
 def pictures(folder: Path, block: Resampled, draw: Drawing) -> list[Part]:
@@ -158,7 +187,11 @@ def pictures(folder: Path, block: Resampled, draw: Drawing) -> list[Part]:
             draw("figure_7", f"Figure 7: {name}",
                  "Chosen by rule: the test images at the 90th, 50th and 10th percentile of the "
                  "difference in Dice, and among the rest the one in which the first network misses "
-                 f"the most defect pixels. Seed {first.seed}.", figure_7(first))
+                 f"the most defect pixels. Seed {first.seed}.", figure_7(first)),
+            draw("figure_7_outcomes", f"Found, missed and falsely predicted: {name}",
+                 "The same images. Found: predicted as its class; missed: a defect that was not "
+                 "found, or found as another class; false alarm: predicted where there is no "
+                 "defect.", outcomes_7(first)),
         ]  # fmt: skip
     parts.append(browser(there))
     left_out = [reason for reason in shown if isinstance(reason, str)]
@@ -187,7 +220,7 @@ def label_table(block: Block) -> pd.DataFrame:
     M = len(block.classes)
     table = _rows(block, M)
     m = np.tile(np.arange(M, dtype=np.int16), len(table) // M)
-    table["class_id"], table["class_name"] = m + 1, pd.Categorical(block.classes).take(m)
+    table["class_id"], table["class_name"] = m + 1, pd.Categorical(drawable(block.classes)).take(m)
     for name in ("label", "prob"):
         table[name] = np.concatenate([getattr(counts, name).ravel() for counts in block.counts])
     return table
@@ -196,10 +229,11 @@ def label_table(block: Block) -> pd.DataFrame:
 def _rows(block: Block, each: int) -> pd.DataFrame:
     """Build the factors and ``image_id``, ``each`` rows per image, cell by cell."""
     cells = block.cells[FACTORS].astype({"encoder": "category", "init": "category"})
-    K, N = len(cells), len(block.image_ids)
-    table = cells.iloc[np.repeat(np.arange(K), N * each)].reset_index(drop=True)
+    places = [counts.index.astype(np.int32) for counts in block.counts]
+    lengths = [len(own) * each for own in places]
+    table = cells.iloc[np.repeat(np.arange(len(cells)), lengths)].reset_index(drop=True)
     names = pd.CategoricalDtype(list(block.image_ids))
-    image = np.tile(np.repeat(np.arange(N, dtype=np.int32), each), K)
+    image = np.repeat(np.concatenate(places), each)
     table["image_id"] = pd.Categorical.from_codes(image, dtype=names)
     return table
 

@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
+from tlunet.report.analysis.label_worth import one_fraction
 from tlunet.report.figures.style import (
     FONT_SIZE,
     MIN_FONT_SIZE,
@@ -45,6 +46,8 @@ from tlunet.report.figures.style import (
 
 NBSP = "\N{NO-BREAK SPACE}"
 KEYS = ["encoder", "init", "frac", "seed"]
+GREY = "#666666"
+MOST_WORTHS = 3  # dashed lines in one figure
 LINE = 1.4 * FONT_SIZE / 72  # inches, height of a line of text
 METRICS = {"dice_image": "Dice", "iou_image": "IoU", "mla": "MLA", "auc": "AUC", "ap": "AP"}
 
@@ -380,12 +383,16 @@ def _verdict(change: pd.Series) -> str:
 
 
 @styled
-def label_efficiency(scores: pd.DataFrame, metric: str = "dice_image") -> Figure:
+def label_efficiency(
+    scores: pd.DataFrame, metric: str = "dice_image", worth: pd.DataFrame | None = None
+) -> Figure:
     """Draw a metric by fraction of the training data: how many labels does pre-training save?
 
     How to read it: compare the fractions at which two lines reach the same height to see how much
-    less data gives the same score. Error bars are 95% intervals; points of one fraction are
-    shifted slightly so that their bars do not overlap. The x axis is logarithmic.
+    less data gives the same score. A dashed grey line does so for one fraction of each pre-trained
+    encoder: it ends where random weights reach the score, or with an arrow at the largest fraction
+    if they do not. Error bars are 95% intervals; points of one fraction are shifted slightly so
+    that their bars do not overlap. The x axis is logarithmic.
 
     The paper has two fractions (Figs. 4 and 5) and no such figure.
 
@@ -393,6 +400,7 @@ def label_efficiency(scores: pd.DataFrame, metric: str = "dice_image") -> Figure
         scores: columns `encoder, init, frac, metric, mean, low, high, interval`; low and high may
             be NaN (no error bar).
         metric: which rows to draw.
+        worth: label-worth, from `tlunet.report.analysis.label_worth.worth_table`.
 
     Raises:
         ValueError: the table has no row for `metric`.
@@ -409,6 +417,8 @@ def label_efficiency(scores: pd.DataFrame, metric: str = "dice_image") -> Figure
         x = part["frac"] * 2 ** ((k - (len(grid.pairs) - 1) / 2) * step)
         ax.plot(x, part["mean"], **marks(*pair, grid))
         _interval(ax, x, part["low"], part["high"], colour(pair[1], grid))
+    for row in _worth_lines(worth, metric):
+        _worth_line(ax, row)
     ax.set_xscale("log", base=2)
     ax.set_xticks(grid.fracs, _thinned(grid.fracs, (WIDTH - 0.8) / octaves))
     ax.minorticks_off()
@@ -416,6 +426,29 @@ def label_efficiency(scores: pd.DataFrame, metric: str = "dice_image") -> Figure
     ax.set(xlabel="fraction of the training data", ylabel=METRICS.get(metric, metric))
     legend(figure, _pair_lines(grid), _interval_note(scores), group=len(grid.inits))
     return figure
+
+
+def _worth_lines(worth: pd.DataFrame | None, metric: str) -> list["pd.Series[Any]"]:
+    """Choose the label-worths to draw: few enough to tell apart."""
+    if worth is None or worth.empty:
+        return []
+    own = one_fraction(worth[worth["metric"] == metric])
+    own = own[own["worth"] > 0]
+    return [row for _, row in own.iterrows()] if len(own) <= MOST_WORTHS else []
+
+
+def _worth_line(ax: Axes, row: "pd.Series[Any]") -> None:
+    """Draw a line at the score to be reached, from its fraction to where random reaches it."""
+    reached = np.isfinite(row["worth"])
+    end = row["frac"] * (row["worth"] if reached else row["most"])
+    score = row["score"]
+    ax.plot([row["frac"], end], [score, score], color=GREY, linestyle="--", linewidth=1, zorder=1)
+    ax.plot(end, score, color=GREY, marker="|" if reached else ">", markersize=6, zorder=1)
+    # Below the curve of random weights, or between the curves: there is nothing else.
+    text = f"{row['worth']:.1f}×" if reached else f"more than {row['low']:.1f}×"
+    ax.annotate(text, (end, score), (3 if reached else -3, -4), textcoords="offset points",
+                ha="left" if reached else "right", va="top", fontsize=MIN_FONT_SIZE,
+                color=GREY)  # fmt: skip
 
 
 def _thinned(fracs: list[float], octave: float) -> list[str]:

@@ -26,6 +26,10 @@ from matplotlib.textpath import text_to_path
 from tlunet.data.colours import CLASS_COLOURS
 from tlunet.machine.files import write_text, write_whole
 from tlunet.report.analysis.blocks import display_order
+from tlunet.report.figures.fonts import FAMILIES, ensure, settle
+from tlunet.runs.names import condition as condition
+from tlunet.runs.names import init_name as init_name
+from tlunet.runs.names import percent as percent
 
 P = ParamSpec("P")
 
@@ -35,6 +39,7 @@ TITLE_SIZE = 8.5
 MIN_FONT_SIZE = 7.0
 PIECES = re.compile(r"[^-_/=]*[-_/=]|[^-_/=]+")  # of a word, which may wrap between them
 STYLE = {
+    "font.family": FAMILIES,
     "font.size": FONT_SIZE,
     "axes.titlesize": TITLE_SIZE,
     "axes.labelsize": TITLE_SIZE,
@@ -62,7 +67,6 @@ COLOURS = CLASS_COLOURS  # of the classes, in order
 # Okabe and Ito's palette, safe for colour-blind readers; the baseline is black.
 ENCODERS = ("resnet", "densenet")
 INITS = ("random", "imagenet", "synthetic", "checkpoint")
-INIT_NAMES = {"imagenet": "ImageNet"}  # for display; tables keep the key
 INIT_COLOURS = ("#000000", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9")
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "----")
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
@@ -147,39 +151,6 @@ def area(init: str, grid: Grid) -> dict[str, Any]:
     return {"facecolor": tuple(tint.tolist()), "edgecolor": own, "hatch": hatch, "linewidth": 0.8}
 
 
-def init_name(init: str) -> str:
-    """Return the display name of an initialisation; a recipe after the name is unchanged.
-
-    >>> init_name("imagenet"), init_name("imagenet path=a.pth"), init_name("random")
-    ('ImageNet', 'ImageNet path=a.pth', 'random')
-    """
-    name, _, recipe = init.partition(" ")
-    return f"{INIT_NAMES.get(name, name)} {recipe}".rstrip()
-
-
-def percent(frac: float) -> str:
-    """Format a fraction as a percentage with up to six digits.
-
-    >>> percent(1.0), percent(0.125), percent(0.29)
-    ('100%', '12.5%', '29%')
-    """
-    return f"{100 * frac:g}%"
-
-
-def condition(
-    encoder: str | None = None, init: str | None = None, frac: float | None = None
-) -> str:
-    """Name one or several cells in a figure.
-
-    >>> condition("resnet", "imagenet", 0.5), condition("resnet", "imagenet"), condition(frac=0.5)
-    ('resnet · ImageNet · 50%', 'resnet · ImageNet', '50% of the data')
-    """
-    if frac is not None and encoder is None and init is None:
-        return f"{percent(frac)} of the data"
-    parts = [encoder, init and init_name(init), None if frac is None else percent(frac)]
-    return " · ".join(part for part in parts if part is not None)
-
-
 def text_width(text: str, size: float = FONT_SIZE, weight: str = "normal") -> float:
     """Measure the width in inches of the longest line in the style's font.
 
@@ -188,6 +159,7 @@ def text_width(text: str, size: float = FONT_SIZE, weight: str = "normal") -> fl
         size: font size in points.
         weight: font weight, normal or bold.
     """
+    text = ensure(text)
     font = FontProperties(size=size, weight=weight)
     lines = (text_to_path.get_text_width_height_descent(t, font, False) for t in text.split("\n"))
     return 1.03 * max(width for width, *_ in lines) / 72  # 3% for hinting on low-resolution screens
@@ -290,6 +262,7 @@ def _svg(figure: Figure) -> str:
 
 def _lay_out(figure: Figure) -> None:
     """Run the layout only once: it is slow, and repeated runs give slightly different results."""
+    settle(figure)
     if engine := figure.get_layout_engine():
         engine.execute(figure)
     figure.set_layout_engine("none")

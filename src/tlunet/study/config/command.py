@@ -3,31 +3,35 @@
 Imports nothing heavy, so that a wrong key is reported in under a second.
 """
 
-import difflib
-import functools
 import re
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from string import Template
 from typing import Any, NoReturn
 
-from hydra import compose, version
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path, get_args_parser
-from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.types import IntervalSweep, Override, Transformer
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
 
-from tlunet.errors import ConfigError, UserError, first_line
-from tlunet.study.config.untrusted import check_hydra
+from tlunet.errors import ConfigError
+from tlunet.machine.command_line import shell_word
+from tlunet.study.config.compose import (
+    DEFAULT,
+    compose_cell,
+    composing,
+    list_of_choices,
+    merged_groups,
+    no_such_key,
+)
+from tlunet.study.config.home import expand_home
+from tlunet.study.config.overrides import (
+    parse,
+    refuse_new_keys,
+    refuse_several_values,
+    refuse_swept_settings,
+    refuse_wrong_choices,
+)
 from tlunet.study.config.values import check
 
 
@@ -46,31 +50,29 @@ def read_command(argv: Sequence[str], conf: Path) -> list[DictConfig] | None:
     Raises:
         ConfigError: a key, a group, a value or the syntax is wrong; one line per problem.
     """
-    args = _arguments(argv)
+    args = read_arguments(argv, conf)
     if args.help or args.hydra_help or args.cfg or args.info or args.shell_completion:
         return None
-    name = args.config_name or "config"
-    with _in_one_line(), _hydra(_search_path(args.config_dir, conf)):
-        base = _compose(name, [], conf)
-        parsed = _parse(args.overrides)
-        _refuse_new_keys(parsed, base)
-        settings, is_sweep = _settings(args, parsed, conf)
-        hydra = settings.hydra
-        swept = [f"{k}={v}" for k, v in (hydra.sweeper.params or {}).items()] if is_sweep else []
+    name = args.config_name or DEFAULT
+    with composing(conf, args.config_dir):
+        if name != DEFAULT:
+            _refuse_merged_groups(name)
+        base = compose_cell(name, [])
+        parsed = parse(args.overrides, base)
+        refuse_new_keys(parsed, base)
+        refuse_wrong_choices(parsed)
+        refuse_swept_settings(parsed)
+        settings, is_sweep = _settings(args, parsed)
         if not is_sweep:
+            refuse_several_values(parsed, base)
             jobs = [list(args.overrides)]
-        elif is_search(settings):
-            asked = _parse([*swept, *args.overrides])
-            _refuse_search_over_losses(asked)
-            jobs = _samples(asked)
         else:
-            jobs = [
-                list(job)
-                for batch in BasicSweeper.split_arguments(_parse([*swept, *args.overrides]), None)
-                for job in batch
-            ]
-        cells = [_compose(name, job, conf, base) for job in jobs]
-        known = base if name == "config" else _compose("config", [], conf)
+            params = settings.hydra.sweeper.params or {}
+            asked = [*parse([f"{k}={v}" for k, v in params.items()], base), *parsed]
+            refuse_wrong_choices(asked)
+            jobs = _search(asked) if is_search(settings) else _grid(asked)
+        cells = [compose_cell(name, job, base) for job in jobs]
+        known = base if name == DEFAULT else compose_cell(DEFAULT, [])
         problems = [line for cell in cells for line in _other_keys(cell, known) or check(cell)]
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
@@ -82,6 +84,27 @@ def is_search(settings: DictConfig) -> bool:
     return not str(settings.hydra.sweeper._target_).endswith(".BasicSweeper")
 
 
+def _grid(asked: list[Override]) -> list[list[str]]:
+    """All combinations of the values."""
+    batches = BasicSweeper.split_arguments(asked, None)
+    return [list(job) for batch in batches for job in batch]
+
+
+def _search(asked: Sequence[Override]) -> list[list[str]]:
+    """Overrides of a search: the shared ones, then these with each limit and choice in turn."""
+    _refuse_search_over_losses(asked)
+    # As in the sweeper, the last value of a repeated key wins.
+    by_key = {override.get_key_element(): override for override in asked}
+    shared = [str(o.input_line) for o in by_key.values() if not o.is_sweep_override()]
+    samples = [
+        [*shared, f"{key}={value}"]
+        for key, override in by_key.items()
+        if override.is_sweep_override()
+        for value in _ends(override)
+    ]
+    return [shared, *samples]
+
+
 def _refuse_search_over_losses(parsed: Sequence[Override]) -> None:
     """Raise ConfigError for a search whose objective would not mean the same in every trial."""
     for override in parsed:
@@ -91,20 +114,6 @@ def _refuse_search_over_losses(parsed: Sequence[Override]) -> None:
                 f"{key}: a search minimises the validation loss, and the values of different "
                 "losses cannot be compared; sweep it without hydra/sweeper"
             )
-
-
-def _samples(parsed: Sequence[Override]) -> list[list[str]]:
-    """Overrides of a search: the shared ones, then these with each limit and choice in turn."""
-    # As in the sweeper, the last value of a repeated key wins.
-    by_key = {override.get_key_element(): override for override in parsed}
-    shared = [str(o.input_line) for o in by_key.values() if not o.is_sweep_override()]
-    samples = [
-        [*shared, f"{key}={value}"]
-        for key, override in by_key.items()
-        if override.is_sweep_override()
-        for value in _ends(override)
-    ]
-    return [shared, *samples]
 
 
 def _ends(override: Override) -> list[Any]:
@@ -130,57 +139,33 @@ def hydra_settings(argv: Sequence[str], conf: Path) -> tuple[DictConfig, bool]:
     Raises:
         ConfigError: an override of a Hydra setting is wrong.
     """
-    args = _arguments(argv)
-    with _in_one_line(), _hydra(_search_path(args.config_dir, conf)):
-        return _settings(args, _parse(args.overrides), conf)
+    args = read_arguments(argv, conf)
+    with composing(conf, args.config_dir):
+        base = compose_cell(args.config_name or DEFAULT, [])
+        return _settings(args, parse(args.overrides, base))
 
 
-def _settings(args: Namespace, parsed: Sequence[Any], conf: Path) -> tuple[DictConfig, bool]:
+def _settings(args: Namespace, parsed: Sequence[Override]) -> tuple[DictConfig, bool]:
     # A study's file may set the mode and the swept keys (hydra.mode, hydra.sweeper.params).
     is_hydras = [str(o.key_or_group).startswith("hydra") for o in parsed]
     overrides = [t for t, yes in zip(args.overrides, is_hydras, strict=True) if yes]
-    cfg = _compose(args.config_name or "config", overrides, conf, with_hydra=True)
+    cfg = compose_cell(args.config_name or DEFAULT, overrides, with_hydra=True)
     mode = str(cfg.hydra.mode or "RUN").rpartition(".")[2]
     return cfg, bool(args.multirun) or mode == "MULTIRUN"
 
 
-def help_text(argv: Sequence[str], conf: Path) -> str | None:
-    """Return the ``--help`` text: ``hydra.help.template``, filled as in Hydra but composed once.
-
-    Args:
-        argv: command-line arguments, without the program name.
-        conf: configuration folder.
-
-    Returns:
-        The text, or ``None`` if help is not requested.
+def read_arguments(argv: Sequence[str], conf: Path) -> Namespace:
+    """Parse the arguments as Hydra will; a leading ~ in paths is expanded.
 
     Raises:
-        ConfigError: another override of the command is wrong.
+        ConfigError: an option is unknown, or the study file is missing or not named.
     """
-    args = _arguments(argv)
-    if not args.help:
-        return None
-    with _in_one_line(), _hydra(_search_path(args.config_dir, conf)):
-        name = args.config_name or "config"
-        base = _compose(name, [], conf) if args.overrides else None  # to explain a wrong override
-        cfg = _compose(name, args.overrides, conf, base, with_hydra=True)
-        template = Template(cfg.hydra.help.template)
-    with open_dict(cfg):
-        del cfg["hydra"]
-    groups = (
-        f"{group.name}: {', '.join(sorted(p.stem for p in group.glob('*.yaml')))}"
-        for group in sorted(conf.iterdir())
-        if any(group.glob("*.yaml"))
-    )
-    return template.substitute(APP_CONFIG_GROUPS="\n".join(groups), CONFIG=OmegaConf.to_yaml(cfg))
-
-
-def _arguments(argv: Sequence[str]) -> Namespace:
-    """Parse the arguments as Hydra will."""
     parser = get_args_parser()
 
     def refuse(message: str) -> NoReturn:
-        raise ConfigError(f"{message}; see python run.py --help")
+        raise ConfigError(
+            f"{message}{_as_override(argv, message.split())}; see python run.py --help"
+        )
 
     parser.error = refuse  # type: ignore[method-assign]
     args = parser.parse_args(list(argv))
@@ -188,77 +173,70 @@ def _arguments(argv: Sequence[str]) -> Namespace:
         raise ConfigError("--config-path: not used here; --config-dir adds an experiment folder")
     if args.experimental_rerun:
         raise ConfigError("--experimental-rerun: not used here; it executes code from the file")
+    args.overrides = expand_home(args.overrides)
+    _require_study(args, conf)
     return args
 
 
-@contextmanager
-def _in_one_line() -> Iterator[None]:
-    """Report anything Hydra or OmegaConf raises as one ConfigError."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        raise ConfigError(f"the command or one of its files cannot be read ({reason})") from error
+def _as_override(argv: Sequence[str], unknown: Sequence[str]) -> str:
+    """Suggest ``key=value`` for a key that was typed as an option: ``--epochs 3``."""
+    for word, after in zip(argv, [*argv[1:], ""], strict=True):
+        match = re.fullmatch(r"--([a-z][\w.]*)(?:=(.*))?", word)
+        if match and word in unknown:
+            is_value = after and not after.startswith("-") and "=" not in after
+            value = match[2] if match[2] is not None else after if is_value else "VALUE"
+            return f"; keys have no dashes: {shell_word(f'{match[1]}={value}')}"
+    return ""
 
 
-def _search_path(config_dir: str | None, conf: Path) -> ConfigSearchPath:
-    search_path = create_config_search_path(str(conf.resolve()))
-    if config_dir:
-        folder = f"file://{Path(config_dir).resolve()}"
-        search_path.prepend("command-line", folder, anchor="schema")
-    return search_path
+def _require_study(args: Namespace, conf: Path) -> None:
+    """Raise ConfigError unless ``-cd`` is a folder, and ``-cn`` names a file in it."""
+    folder = Path(args.config_dir) if args.config_dir else None
+    if folder and folder.is_file():
+        raise ConfigError(f"-cd {folder}: a file; use -cd {folder.parent} -cn {folder.stem}")
+    if folder and not folder.is_dir():
+        raise ConfigError(f"-cd {folder}: no such folder")
+    studies = _studies(folder) if folder else []
+    if args.config_name:
+        name = args.config_name.removesuffix(".yaml")
+        if not any((where / f"{name}.yaml").is_file() for where in (folder, conf) if where):
+            where = f"in {folder}: {', '.join(studies)}" if studies else "-cd FOLDER adds a folder"
+            raise ConfigError(f"-cn {args.config_name}: no such configuration file; {where}")
+    elif folder and studies and not (folder / f"{DEFAULT}.yaml").is_file():
+        raise ConfigError(
+            f"-cd {folder}: add -cn and a configuration file of this folder: {', '.join(studies)}"
+        )
 
 
-def config_dir(argv: Sequence[str]) -> Path | None:
+def _studies(folder: Path) -> list[str]:
+    """Names of the primary configurations in a folder; other YAML files have no defaults."""
+    is_primary = re.compile(rb"^defaults *:", re.M)
+    files = sorted(folder.glob("*.yaml"))
+    return [file.stem for file in files if is_primary.search(file.read_bytes())]
+
+
+def config_dir(argv: Sequence[str], conf: Path) -> Path | None:
     """Return the experiment folder that a command line gives (``-cd experiments/…``)."""
-    folder = _arguments(argv).config_dir
+    folder = read_arguments(argv, conf).config_dir
     return Path(folder) if folder else None
 
 
-@contextmanager
-def _hydra(search_path: ConfigSearchPath) -> Iterator[None]:
-    """Set up Hydra as ``hydra.main`` does, for the duration of the block."""
-    GlobalHydra.instance().clear()
-    _composed.cache_clear()  # it may hold other files' configurations
-    version.setbase("1.3")
-    Hydra.create_main_hydra2("run", search_path)
-    # Hydra refuses to merge the plugin's optuna.yaml with the one in conf/.
-    ConfigStore.instance().repo["hydra"]["sweeper"].pop("optuna.yaml", None)
-    try:
-        yield
-    finally:
-        GlobalHydra.instance().clear()
-
-
-def _parse(overrides: Sequence[str]) -> list[Override]:
-    try:
-        return OverridesParser.create().parse_overrides(list(overrides))
-    except OverrideParseException as error:
+def _refuse_merged_groups(name: str) -> None:
+    """Raise ConfigError for a study whose defaults select several choices of a group."""
+    if merged := merged_groups(name):
         raise ConfigError(
-            f"{error.override}: cannot be read ({first_line(error).rstrip('.')}); expected "
-            "key=value; with -m, separate several values by commas"
-        ) from None
-
-
-def _refuse_new_keys(parsed: Sequence[Any], base: DictConfig) -> None:
-    """Allow ``+key=value`` only as an argument of a ``_target_``; nothing reads other new keys."""
-    for override in parsed:
-        key = str(override.key_or_group)
-        parent = OmegaConf.select(base, key.rpartition(".")[0] or "no parent")
-        takes_more = isinstance(parent, DictConfig) and parent.get("_target_") is not None
-        if override.is_add() and not key.startswith("hydra") and not takes_more:
-            raise ConfigError(f"+{key}: unknown key; see python run.py --help")
+            *(
+                f"-cn {name}: {list_of_choices(group, choices)}, or in hydra.sweeper.params"
+                for group, choices in merged.items()
+            )
+        )
 
 
 def _other_keys(cell: DictConfig, known: DictConfig, where: str = "") -> list[str]:
     """Keys that a file or ``~key`` has added or removed, one line each."""
     names = [f"{where}{key}" for key in map(str, known)]
     faults = [
-        f"{where}{key}: no such key{_nearest(f'{where}{key}', names)}; allowed: {', '.join(names)}"
-        for key in map(str, cell)
-        if key not in known
+        no_such_key(f"{where}{key}", names, known) for key in map(str, cell) if key not in known
     ]
     for key in map(str, known):
         if key not in cell:
@@ -276,59 +254,3 @@ def _other_keys(cell: DictConfig, known: DictConfig, where: str = "") -> list[st
         elif OmegaConf.select(mine, "name") not in ("csv", "tensorboard"):  # these have no settings
             faults += _other_keys(mine, theirs, f"{where}{key}.")
     return faults
-
-
-def _compose(
-    name: str,
-    overrides: list[str],
-    conf: Path,
-    base: DictConfig | None = None,
-    with_hydra: bool = False,
-) -> DictConfig:
-    try:
-        cfg = _composed(name, tuple(overrides)).copy()
-        if faults := check_hydra(cfg.hydra):
-            raise ConfigError(*faults)
-        if not with_hydra:
-            with open_dict(cfg):
-                del cfg["hydra"]
-            OmegaConf.to_container(cfg, resolve=True)  # find a broken ${…} now
-        return cfg
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_explain(error, overrides, conf, base)) from None
-
-
-@functools.cache
-def _composed(name: str, overrides: tuple[str, ...]) -> DictConfig:
-    """Compose, cached: Hydra takes 0.1 s, and the same configuration is needed more than once."""
-    return compose(name, list(overrides), return_hydra_config=True)
-
-
-def _explain(error: Exception, overrides: list[str], conf: Path, base: DictConfig | None) -> str:
-    """Condense Hydra's error into one line: the input, and what is allowed."""
-    text = str(error)
-    for override in overrides:
-        key, _, value = override.partition("=")
-        key = key.lstrip("+~")
-        group = conf / key
-        if group.is_dir() and not (group / f"{value}.yaml").is_file() and value:
-            allowed = sorted(p.stem for p in group.glob("*.yaml"))
-            near = _nearest(value, allowed)
-            return f"{key}={value}: no such choice{near}; allowed: {', '.join(allowed)}"
-    if isinstance(error, MissingConfigException):
-        return f"{error.missing_cfg_file}: no such configuration ({first_line(error).rstrip('.')})"
-    if (match := re.search(r"Could not (?:override|append|delete).*?'([^']+)'", text)) and base:
-        key = match[1]
-        parent, _, _ = key.rpartition(".")
-        node = OmegaConf.select(base, parent) if parent else base
-        prefix = f"{parent}." if parent else ""
-        if not isinstance(node, DictConfig):
-            return f"{key}: no such key; {parent} has no nested keys"
-        names = [f"{prefix}{k}" for k in map(str, node)]
-        return f"{key}: no such key{_nearest(key, names)}; allowed: {', '.join(names)}"
-    return " ".join(text.split())
-
-
-def _nearest(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f", did you mean {close[0]}?" if close else ""

@@ -12,6 +12,7 @@ from tlunet.data.readers.layouts import NAMES
 from tlunet.errors import ConfigError
 from tlunet.machine.versions import require_extra
 from tlunet.study.config.untrusted import check_targets, shown
+from tlunet.tracking.wandb.environment import LONGEST, is_project, problems
 
 _MOST = 2**31 - 1  # largest count or seed
 _MOST_PIXELS = 2**26  # per image; image readers accept at most 89 million
@@ -142,12 +143,44 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "trainer.compile": (_is_bool, "true or false"),
     "logger.name": (_is_one_of("wandb", "tensorboard", "csv"), "wandb, tensorboard, csv"),
     "logger.mode": (_is_one_of("auto", "online", "offline"), "auto, online, offline"),
-    "logger.project": (_is_text, "a project name"),
+    "logger.project": (
+        is_project,
+        f"a name of at most {LONGEST} characters without / \\ # ? % : (default: WANDB_PROJECT, "
+        "else tlunet); a team is logger.entity",
+    ),
+    "logger.entity": (
+        _or_null(is_project),
+        "the name of a W&B team or user, or null (default: WANDB_ENTITY)",
+    ),
     "logger.images": (_is_int(0, 1000), "a whole number, at most 1000; 0 for none"),
     "logger.checkpoint": (_is_bool, "true or false"),
 }
+#: Keys that name a file or folder.
+PATHS = ("data.root", "init.path", "paths.runs", "paths.data", "hydra.run.dir", "hydra.sweep.dir")
+#: Keys whose value is a list.
+LISTS = ("optimizer.betas", "data.classes", "data.size", "init.size")
 #: Keys with nested keys; they cannot take a single value.
 _GROUPS = tuple(dict.fromkeys(key.partition(".")[0] for key in _RULES if "." in key))
+
+
+def refusal(key: str, value: str | list[str]) -> str:
+    """Return what a key expects, if it would not take a value; empty if it would, or has no rule.
+
+    Args:
+        key: of the configuration.
+        value: a text, or a list of texts: those of numbers are read as numbers.
+    """
+    is_right, expected = _RULES.get(key.lstrip("+~"), (lambda _: True, ""))
+    read: Any = OmegaConf.create([int(v) if v.isdigit() else v for v in value])
+    return "" if is_right(value if isinstance(value, str) else read) else expected
+
+
+def _at_home(value: Any) -> str:
+    """Say where a ~ in a file would lead; ``tlunet.study.config.home`` expands those typed."""
+    try:
+        return f"write the folder out: {Path(value).expanduser()}"
+    except RuntimeError:
+        return f"no such user; a folder of this name is ./{value}"
 
 
 def check(cfg: DictConfig) -> list[str]:
@@ -164,14 +197,33 @@ def check(cfg: DictConfig) -> list[str]:
         node = OmegaConf.select(cfg, parent) if parent else cfg
         if not isinstance(node, DictConfig) or last not in node:
             continue
-        if not is_right(node[last]):
-            faults.append(f"{key}={shown(node[last])}: expected {expected}")
+        value = node[last]
+        if is_right(value):
+            if key in PATHS and str(value).startswith("~"):
+                faults.append(f"{key}={shown(value)}: ~ is not expanded here; {_at_home(value)}")
+            continue
+        several = ",".join(map(str, value)) if isinstance(value, ListConfig) else ""
+        way_out = f"; several values: -m {key}={several}" if several and key not in LISTS else ""
+        faults.append(f"{key}={shown(value)}: expected {expected}{way_out}")
     faults += check_targets(cfg)
-    if not broken and OmegaConf.select(cfg, "logger.name") == "tensorboard":
+    return faults if broken else faults + _check_choices(cfg)
+
+
+def _check_choices(cfg: DictConfig) -> list[str]:
+    """What a choice of a group needs besides itself, one line per problem."""
+    faults: list[str] = []
+    if OmegaConf.select(cfg, "logger.name") == "tensorboard":
         try:
             require_extra("tensorboard", "tensorboard", what="logger=tensorboard")
         except ConfigError as error:
             faults += error.lines
-    if not broken and OmegaConf.select(cfg, "init.name") == "checkpoint" and not cfg.init.path:
+    if OmegaConf.select(cfg, "logger.name") == "wandb":
+        faults += problems()
+    if OmegaConf.select(cfg, "init.name") == "checkpoint" and not cfg.init.path:
         faults.append("init=checkpoint: init.path is not set; expected a run folder or a .ckpt")
+    if OmegaConf.select(cfg, "data.name") == "folder" and cfg.data.get("classes") == []:
+        faults.append(
+            "data.classes: not set; expected the names of the class ids 1, 2, … in the masks, "
+            "such as data.classes=[scratch,dent]"
+        )
     return faults

@@ -13,7 +13,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from tlunet.machine import gpus
-from tlunet.study.sweep.launcher import LEFT_OUT, STARTED_BY
+from tlunet.machine.streams import make_patient
+from tlunet.runs.cell import POSITION
+from tlunet.study.sweep.launcher import CELLS, LEFT_OUT, STARTED_BY
 from tlunet.study.training.signals import Stopped
 
 _is_over = Event()  # in a worker: whether Ctrl+C was received
@@ -42,16 +44,20 @@ def run_job(cfg: DictConfig) -> float | None:
     Returns:
         Same as :func:`tlunet.study.training.run.run_cell`.
     """
+    make_patient()
     hydra = HydraConfig.get()
     left_out = os.environ.get(LEFT_OUT, "").split()
     if left_out and str(hydra.job.num) in left_out:
         return None
+    if cells := os.environ.get(CELLS):
+        os.environ[POSITION] = _position(int(hydra.job.num), int(cells))
     os.chdir(hydra.runtime.cwd)  # paths are relative to where the command was run
     from tlunet.study.training.run import run_cell
 
     target = str(hydra.launcher._target_)
     if target.endswith(".BasicLauncher") or os.environ.get(STARTED_BY) == str(os.getpid()):
         return run_cell(cfg)
+    os.environ["TTY_COMPATIBLE"] = "0"  # no live lines: several workers share the terminal
     if share := os.environ.get("OMP_NUM_THREADS"):
         cfg.trainer.threads = cfg.trainer.threads or int(share)  # this cell's part of the cores
     if target.endswith(".JoblibLauncher"):
@@ -62,6 +68,16 @@ def run_job(cfg: DictConfig) -> float | None:
         if target.endswith(".RayLauncher"):  # Ray retries a task that dies, not one that raises
             os._exit(1)
         raise
+
+
+def _position(number: int, cells: int) -> str:
+    """Name a job by its place in a sweep.
+
+    >>> _position(2, 8), _position(2, 0)
+    ('[3/8]', '[3]')
+    """
+    digits = len(str(cells))
+    return f"[{number + 1:>{digits}}/{cells}]" if cells else f"[{number + 1}]"
 
 
 def _run_in_pool(cfg: DictConfig) -> float | None:

@@ -15,8 +15,10 @@ from tlunet.errors import ConfigError
 from tlunet.machine import gpus
 from tlunet.machine.jobs import queue
 from tlunet.study.config.command import hydra_settings, is_search
+from tlunet.tracking.wandb.environment import tidy
 
 STARTED_BY = "TLUNET_STARTED_BY"  # process id of the submitting command
+CELLS = "TLUNET_CELLS"  # number of cells of a sweep; 0: a search, which chooses them as it runs
 LEFT_OUT = "TLUNET_LEFT_OUT"  # numbers of the jobs that a launch skips
 
 #: Package of a launcher or sweeper → the extra that installs it.
@@ -29,7 +31,11 @@ EXTRAS = {
 
 
 def set_up() -> None:
-    """Register the launcher files' resolvers: ``${gpus:}``, and ``${gpus_a_cell:}`` (0 or 1)."""
+    """Register the launcher files' resolvers: ``${gpus:}``, and ``${gpus_a_cell:}`` (0 or 1).
+
+    W&B's variables are tidied, since the configuration refers to them.
+    """
+    tidy()
     # The Ray launcher's own settings are also called ray; ours should be validated against them.
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/ray' is validated against")
     OmegaConf.register_new_resolver("gpus", gpus.count, replace=True)

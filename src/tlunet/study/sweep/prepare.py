@@ -1,22 +1,20 @@
 """Checks and messages before the first cell of a sweep."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 
 from omegaconf import DictConfig, OmegaConf
 
 from tlunet.data.checks.describe import gaps, require_training_image, vanished
-from tlunet.data.groups import grouping_lines
+from tlunet.data.groups import alike_lines, kept_together
 from tlunet.data.sizes import exchanged
-from tlunet.errors import WeightsError
 from tlunet.machine.console import banner, progress, say
 from tlunet.runs.cell import Cell
 from tlunet.study.sweep.launcher import Launcher
 from tlunet.study.sweep.locate import PlannedCell
 from tlunet.study.sweep.sweep import Sweep
+from tlunet.study.sweep.weights import fetch_weights
 from tlunet.study.training.memory import step_bytes
 from tlunet.study.training.resolve import resolve
-from tlunet.study.training.starting_weights import starting_weights
 
 
 def prepare(cells: Sequence[DictConfig], launcher: Launcher) -> "Sweep":
@@ -27,6 +25,8 @@ def prepare(cells: Sequence[DictConfig], launcher: Launcher) -> "Sweep":
     """
     if not launcher.is_here:
         cells = [_for_elsewhere(cfg) for cfg in cells]
+    # Fetched here also for other machines, as many nodes cannot reach the hub.
+    fetch_weights(cells, may_run=launcher.is_search or not launcher.is_here)
     with progress() as report:
         resolved = [resolve(cfg, report) for cfg in cells]
     for cell in resolved:
@@ -41,11 +41,6 @@ def prepare(cells: Sequence[DictConfig], launcher: Launcher) -> "Sweep":
             "shown above: this machine; the cells run wherever "
             f"hydra/launcher={launcher.name} starts them"
         )
-        for cell in {cell.start: cell for cell in resolved}.values():
-            # Fetch now, as many nodes cannot reach the hub; on failure the cell reports it.
-            with suppress(WeightsError):
-                if cell.start and cell.start.is_remote:
-                    starting_weights(cell, cell.start)
     studies = list(dict.fromkeys(cell.folder.parent for cell in resolved))
     if launcher.is_search:
         return Sweep([], launcher, studies)
@@ -117,14 +112,8 @@ def _tell_groups(cells: Sequence[Cell]) -> None:
     lines: dict[str, None] = {}
     for data in (cell.data for cell in cells):
         is_official = data.split_kind == "official"
-        lines |= dict.fromkeys(
-            grouping_lines(
-                data.split,
-                data.near,
-                duplicates=data.duplicates,
-                rule=data.groups,
-                official=is_official,
-            )
-        )
+        ids = data.split["image_id"].tolist()
+        lines |= dict.fromkeys(alike_lines(ids, data.near, duplicates=data.duplicates))
+        lines |= dict.fromkeys(kept_together(data.split, rule=data.groups, official=is_official))
     for line in lines:
         say(line)

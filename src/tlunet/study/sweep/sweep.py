@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
 from itertools import compress
 from pathlib import Path
 
@@ -15,13 +16,13 @@ from omegaconf import OmegaConf
 
 from tlunet.errors import first_line
 from tlunet.machine import jobs
-from tlunet.machine.console import complain, console, say
+from tlunet.machine.console import complain, say, show
 from tlunet.machine.files import read_json, write_text, write_whole
 from tlunet.runs import results
 from tlunet.runs.folder import is_finished, lock, mark_dead, state_of
 from tlunet.runs.status import Row, read_study
 from tlunet.study.sweep.job import let_workers_end
-from tlunet.study.sweep.launcher import LEFT_OUT, Launcher, watch_queue
+from tlunet.study.sweep.launcher import CELLS, LEFT_OUT, Launcher, watch_queue
 from tlunet.study.sweep.locate import PlannedCell, last_changes, locate
 
 TRIES = 2  # attempts per cell: after this many deaths the others are launched without it
@@ -97,12 +98,12 @@ class Sweep:
         for study in self.studies:
             study.mkdir(parents=True, exist_ok=True)
             table = results.gather(study)
-            console.print(results.show(table, {f.name for f in folders if f.parent == study}))
-            say(f"results: {study / 'results.csv'}    runs: {study}/<cell>/")
+            names = {f.name for f in folders if f.parent == study}
+            show(partial(results.show, table, names))
+            runs = names.pop() if len(names) == 1 else "<cell>"
+            say(f"results: {study / 'results.csv'}    runs: {study / runs}/")
         unfinished = [f for f in folders if not is_finished(f)]
-        for folder in unfinished:
-            error = read_json(folder / "status.json").get("error")
-            complain(f"{folder}: {state_of(folder)}" + (f": {error}" if error else ""))
+        complain(*_what_failed(unfinished))
         if self.launcher.is_search and self._is_whole:
             self._show_best()
         is_search_broken = self.launcher.is_search and not self._is_whole
@@ -122,8 +123,10 @@ class Sweep:
     def _attempt(self, job: Callable[[], object], is_over: Sequence[bool]) -> bool:
         """Return whether Hydra's launcher completed; if not, report the reason in one line."""
         argv = sys.argv
+        if self.launcher.is_search or len(self.asked) > 1:
+            sys.argv = [*sys.argv, f"++hydra.job.env_set.{CELLS}='{len(self.asked)}'"]
         if numbers := " ".join(map(str, compress(range(len(is_over)), is_over))):
-            sys.argv = [*argv, f"++hydra.job.env_set.{LEFT_OUT}='{numbers}'"]
+            sys.argv = [*sys.argv, f"++hydra.job.env_set.{LEFT_OUT}='{numbers}'"]
         if self.launcher.is_slurm:
             watch_queue()
         if self.launcher.is_search:
@@ -168,6 +171,19 @@ class Sweep:
             }
             busy += jobs.queue(ours) or {}
         return busy
+
+
+def _what_failed(folders: Sequence[Path]) -> list[str]:
+    """Say why cells are not finished; the reason of several cells is one line."""
+    by_reason: dict[str, list[Path]] = {}
+    for folder in folders:
+        error = read_json(folder / "status.json").get("error")
+        reason = state_of(folder) + (f": {error}" if error else "")
+        by_reason.setdefault(reason, []).append(folder)
+    return [
+        f"{own[0]}: {reason}" if len(own) == 1 else f"{len(own)} cells {reason}"
+        for reason, own in by_reason.items()
+    ]
 
 
 def _hush_optuna() -> None:

@@ -1,5 +1,6 @@
 """Estimating whether a training step fits into memory, and what to do if it does not."""
 
+import re
 from functools import cache, partial
 
 import torch
@@ -12,11 +13,14 @@ from tlunet.model.memory import kept_bytes
 from tlunet.model.network import TLUNet
 from tlunet.runs.cell import Cell
 
+#: What torch, CUDA, cuBLAS and cuDNN say if memory runs out: each allocates on its own.
+_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|_ALLOC(ATION)?_FAILED")
+
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error means that GPU or host memory ran out."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and bool(_OUT_OF_MEMORY.search(str(error)))
     )
 
 
@@ -65,7 +69,7 @@ def _kept_bytes(
 
 
 def free_for_steps(cell: Cell) -> int | None:
-    """Return the bytes a step may use; a pack on the GPU is evicted unless explicitly requested."""
+    """Return the bytes a step may use; packs on the GPU make way unless explicitly requested."""
     free = free_memory(cell.hardware.accelerator)
     if free is None:
         return None

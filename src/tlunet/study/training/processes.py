@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from tlunet.errors import ConfigError, UserError
 from tlunet.machine.device import Hardware
+from tlunet.machine.gpus import number_by_bus
 from tlunet.study.training.signals import Stopped, Stopping, heed_signals
 
 GRACE = 20.0  # seconds for the other processes to end after one has failed
@@ -26,6 +27,26 @@ Work = Callable[[dict[str, Any], Stopping], None]
 def rank() -> int:
     """Return the rank of this process; 0 for a single process."""
     return int(os.environ.get("RANK", 0))
+
+
+def take_given_device(accelerator: str) -> None:
+    """Make the GPU of a process started by a Slurm job step its current one; see `take_device`."""
+    if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_LOCALID" in os.environ:
+        take_device(int(os.environ["SLURM_LOCALID"]), accelerator)
+
+
+def take_device(local: int, accelerator: str) -> None:
+    """Make a process's own GPU its current one, before anything asks "the GPU".
+
+    Otherwise every process would open a context on the first GPU and see that one's free memory.
+
+    Args:
+        local: number of the process on this machine.
+        accelerator: ``trainer.accelerator``; nothing is done for ``cpu``.
+    """
+    number_by_bus()
+    if accelerator in ("auto", "cuda") and torch.cuda.is_available():
+        torch.cuda.set_device(local % torch.cuda.device_count())
 
 
 def join_given(processes: int) -> bool:
@@ -148,6 +169,7 @@ def _child(
 ) -> None:
     with heed_signals() as stopping:
         try:
+            take_device(rank, config["trainer"]["accelerator"])
             _join(rank, rank, 0, processes, "127.0.0.1", port)
             work(config, stopping)
         except Stopped:

@@ -7,15 +7,17 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from tlunet.data.batches import EpochOrder
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.split import fingerprint
-from tlunet.errors import ConfigError, WeightsError
+from tlunet.data.synthetic.generate import CLASS_NAMES
+from tlunet.errors import ConfigError, WeightsError, path_of, reason_of
 from tlunet.machine import device
 from tlunet.machine.console import Progress
 from tlunet.machine.device import Hardware
 from tlunet.model.encoder import register_encoder
 from tlunet.model.init import checkpoint_source, imagenet_source
-from tlunet.model.network import TRUSTED, check_encoder, encoder_label
+from tlunet.model.network import TRUSTED, check_batch_of_one, check_encoder, encoder_label
 from tlunet.runs.cell import VERSION, Cell, Start, digest_of
 from tlunet.runs.data import datamodule
 from tlunet.study.config.instantiate import instantiate
@@ -48,10 +50,18 @@ def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
         missing = error  # only this cell fails, when it is its turn
     _check_writable(Path(config["paths"]["runs"]))
     data = _prepare_data(config, machine, progress)
-    check_encoder(
-        config["encoder"]["name"], len(data.pack.classes), data.pack.size, config["arch"]["name"]
-    )
+    _check_network(config, machine, data)
     return name_cell(config, machine, data, start, missing)
+
+
+def _check_network(config: dict[str, Any], machine: Hardware, data: DefectDataModule) -> None:
+    """Raise ConfigError if the network cannot be trained on images and batches of this size."""
+    encoder, arch, classes = config["encoder"]["name"], config["arch"]["name"], data.pack.classes
+    check_encoder(encoder, len(classes), data.pack.size, arch)
+    # Processes on GPUs normalise the whole batch together.
+    share = (0, machine.processes if machine.accelerator == "cpu" else 1)
+    if EpochOrder(data.rows["train"], config["batch_size"], 0, True, share=share).smallest == 1:
+        check_batch_of_one(encoder, len(classes), data.pack.size, arch)
 
 
 def find_start(config: dict[str, Any]) -> Start | None:
@@ -61,7 +71,7 @@ def find_start(config: dict[str, Any]) -> Start | None:
         The source; ``None`` for random weights.
 
     Raises:
-        ConfigError: ``init.path`` does not exist.
+        ConfigError: ``init.path`` does not exist, or ``init.size`` does not fit the encoder.
         WeightsError: no weights are known for this encoder, or the file is damaged.
     """
     name, init = config["encoder"]["name"], config["init"]
@@ -72,6 +82,7 @@ def find_start(config: dict[str, Any]) -> Start | None:
             return checkpoint_source(init["path"])
         case "synthetic":
             size = tuple(init["size"])
+            check_encoder(name, len(CLASS_NAMES["sheets"]), size, key="init.size")
             return SyntheticPretraining(name, init["n"], size, init["epochs"], init["seed"])
     return None
 
@@ -158,12 +169,13 @@ def _prepare_data(
 ) -> DefectDataModule:
     data = datamodule(config, instantiate(config["augment"]), progress)
     data.eval_batch_size = machine.eval_batch_size(config["batch_size"])
+    data.mask_format = machine.mask_format
     try:
         data.prepare_data()
     except OSError as error:  # disk full or not writable
-        where = error.filename or config["paths"]["data"]
+        where = path_of(error, config["paths"]["data"])
         raise ConfigError(
-            f"{where}: {error.strerror}; paths.data sets the folder for packs, strips and weights"
+            f"{where}: {reason_of(error)}; paths.data sets the folder for packs, strips and weights"
         ) from error
     data.setup()
     return data
@@ -177,5 +189,5 @@ def _check_writable(runs: Path) -> None:
             pass
     except OSError as error:
         raise ConfigError(
-            f"paths.runs={runs}: {error.strerror}; expected a writable folder"
+            f"paths.runs={runs}: {reason_of(error)}; expected a writable folder"
         ) from error

@@ -8,15 +8,17 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from tlunet.errors import UserError, first_line
-from tlunet.machine.console import complain, say
+from tlunet.errors import UserError, first_line, path_of, reason_of
+from tlunet.machine.console import complain, console, say
 from tlunet.machine.files import read_json, write_text
+from tlunet.machine.streams import make_patient
 from tlunet.model.scores import DEAD_BELOW
 from tlunet.runs.cell import Cell
 from tlunet.runs.folder import lock, set_state, state_of
 from tlunet.runs.results import not_found
 from tlunet.study.training import processes, record
 from tlunet.study.training.fit import train_and_test
+from tlunet.study.training.lines import clock, fitted, score
 from tlunet.study.training.resolve import resolve
 from tlunet.study.training.signals import Stopped, Stopping, heed_signals
 from tlunet.study.training.starting_weights import starting_weights
@@ -35,6 +37,7 @@ def run_cell(cfg: DictConfig) -> float | None:
         Stopped: a signal arrived.
     """
     try:
+        processes.take_given_device(cfg.trainer.accelerator)
         cell = resolve(cfg)
         is_given = processes.join_given(cell.hardware.processes)
         if processes.rank() > 0:  # processes started by a Slurm job: rank 0 decides
@@ -45,7 +48,7 @@ def run_cell(cfg: DictConfig) -> float | None:
         complain(*error.lines)
         return None
     except OSError as error:
-        complain(f"{error.filename}: {error.strerror}")
+        complain(f"{path_of(error, cfg.paths.runs)}: {reason_of(error)}")
         return None
     with lock(cell.folder) as is_mine, heed_signals() as stopping:
         is_over = state_of(cell.folder) == "finished" and not cell.config["force"]
@@ -58,14 +61,18 @@ def run_cell(cfg: DictConfig) -> float | None:
             say(f"✓ {cell.title}: already finished ({cell.folder})")
             return read_json(cell.folder / "meta.json")["best_val_loss"]
         try:
+            if not console.is_terminal:  # its live line would say it
+                say(f"  {cell.title}  → {cell.folder}")
             _begin(cell)
             if cell.hardware.processes > 1 and not is_given:
                 processes.launch(work, cell.config, cell.hardware, stopping)
             else:
                 train_and_test(cell, stopping)
             meta = read_json(cell.folder / "meta.json")
+            lines = _summary(cell, meta)
             set_state(cell.folder, "finished")
-            _announce(cell, meta)
+            for line in lines:
+                say(line)
             return meta["best_val_loss"]
         except Stopped as stop:
             _fail(cell, f"{stop}; run the same command to resume from the last checkpoint")
@@ -89,6 +96,7 @@ def work(config: dict[str, Any], stopping: Stopping) -> None:
         UserError: one line that says what failed.
         Stopped: a signal arrived.
     """
+    make_patient()
     cell = resolve(OmegaConf.create(config))
     try:
         train_and_test(cell, stopping)
@@ -137,25 +145,22 @@ def _set_aside_if_damaged(cell: Cell) -> None:
         )
 
 
-def _announce(cell: Cell, meta: dict[str, Any]) -> None:
+def _summary(cell: Cell, meta: dict[str, Any]) -> list[str]:
     scores = read_json(cell.folder / "metrics.json")
-    named = {
-        "Dice": scores["dice_image"],
-        "IoU": scores["iou_image"],
-        "MLA": scores["mla"],
-        "AUC": scores["auc"]["mean"],
-    }
-    shown = "  ".join(f"{k} {v:.3f}" for k, v in named.items() if v is not None)
-    dead = scores["dead_classes"]
-    alarm = f"  {not_found(dead)} (pooled Dice below {DEAD_BELOW:g})" if dead else ""
-    say(f"✓ {cell.title}: {shown}  {meta['seconds']:.0f} s{alarm}  → {cell.folder}")
+    told = (score("test Dice", scores["dice_image"]), score("MLA", scores["mla"]))
+    lines = [fitted(f"✓ {cell.title}", *told, clock(meta["seconds"]))]
+    if dead := scores["dead_classes"]:
+        lines.append(f"! {cell.title}: {not_found(dead)} (pooled Dice below {DEAD_BELOW:g})")
+    return lines
 
 
 def _fail(cell: Cell, error: str) -> None:
     try:
         set_state(cell.folder, "failed", error)
     except OSError as unwritten:  # e.g. the disk is still full
-        complain(f"{cell.folder}/status.json: {unwritten.strerror}; the cell counts as interrupted")
+        complain(
+            f"{cell.folder}/status.json: {reason_of(unwritten)}; the cell counts as interrupted"
+        )
     say(f"✗ {cell.title}: {error}")
 
 
@@ -173,11 +178,11 @@ def explain(error: Exception, cell: Cell) -> str:
     if isinstance(error, UserError):
         return "; ".join(error.lines)
     if isinstance(error, OSError) and error.errno in _ADVICE:
-        where = error.filename or cell.folder
-        return f"{where}: {error.strerror}; {_ADVICE[error.errno]}, then {_AGAIN}"
+        where = path_of(error, cell.folder)
+        return f"{where}: {reason_of(error)}; {_ADVICE[error.errno]}, then {_AGAIN}"
     try:
         write_text(cell.folder / "traceback.txt", "".join(traceback.format_exception(error)))
     except OSError as unwritten:
-        complain(f"{cell.folder}: {unwritten.strerror}; cannot write traceback.txt")
+        complain(f"{cell.folder}: {reason_of(unwritten)}; cannot write traceback.txt")
         complain(*traceback.format_exception(error))
     return f"{type(error).__name__}: {first_line(error)} (see {cell.folder}/traceback.txt)"

@@ -55,11 +55,6 @@ class SyntheticPretraining:
         content = asdict(self) | {"version": VERSION, "drawing": synthetic.VERSION}
         return "synthetic:" + hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
-    @property
-    def is_remote(self) -> bool:
-        """False: the weights are trained, not downloaded."""
-        return False
-
     def file(self, cache: Path, hardware: Hardware) -> Path:
         """Return the encoder weights, trained once and cached.
 

@@ -2,11 +2,11 @@
 
 import pytorch_lightning as pl
 from pytorch_lightning.plugins.environments import LightningEnvironment
-from pytorch_lightning.plugins.io import AsyncCheckpointIO
 from pytorch_lightning.profilers import Profiler
 
 from tlunet.machine.device import Hardware
-from tlunet.study.training.callbacks.checkpoints import WholeFiles
+from tlunet.study.training.callbacks.kernels import TuneKernels
+from tlunet.study.training.snapshots import Snapshots
 
 
 def make_trainer(
@@ -28,7 +28,7 @@ def make_trainer(
         sync_batchnorm=hardware.processes > 1 and hardware.accelerator == "cuda",
         precision=hardware.precision,  # type: ignore[arg-type]
         max_epochs=epochs,
-        callbacks=callbacks,
+        callbacks=[TuneKernels(), *callbacks],
         logger=logger or False,
         profiler=profiler,
         limit_val_batches=None if validate else 0,
@@ -36,8 +36,7 @@ def make_trainer(
         log_every_n_steps=1,
         enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
         # study/training/processes.py starts a cell's processes, not Lightning.
-        plugins=[AsyncCheckpointIO(WholeFiles()), LightningEnvironment()],
-        benchmark=hardware.accelerator == "cuda",  # cuDNN tunes its kernels once per shape
+        plugins=[Snapshots(), LightningEnvironment()],
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,  # the datamodule defines the order

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlunet.errors import first_line
 from tlunet.machine.console import say
+from tlunet.tracking.wandb.environment import tidy, without_settings
 
 if TYPE_CHECKING:
     import wandb
@@ -55,8 +56,11 @@ def open_run(title: str, asked: str, folder: Path, **about: Any) -> "wandb.Run |
                 tear_down()
         run = wandb.init(mode=mode, **about)
     except Exception as error:
-        say(f"  {title}: W&B does not work ({first_line(error)}); the run is not logged to W&B")
-        return None
+        trouble = f"does not accept its settings ({first_line(error)})"
+        record = _record(title, about)
+        if record is None:
+            return None
+        run = record
     if trouble:
         say(
             f"  {title}: W&B {trouble}; the record is in the run folder, upload it "
@@ -65,8 +69,23 @@ def open_run(title: str, asked: str, folder: Path, **about: Any) -> "wandb.Run |
     return run
 
 
+def _record(title: str, about: dict[str, Any]) -> "wandb.Run | None":
+    """Open an offline record whatever the environment says of W&B."""
+    import wandb
+
+    tear_down()
+    with without_settings():
+        try:
+            return wandb.init(mode="offline", **about | {"settings": _settings()})
+        except Exception as error:
+            why = first_line(error)
+            say(f"  {title}: W&B does not work ({why}); the run is not logged to W&B")
+            return None
+
+
 def _prepare_environment(folder: Path) -> None:
     _hush()
+    tidy()
     # W&B retries its own error reports for seconds when the interpreter exits.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     # The record of a killed run then lacks its last second, not its last 15.
@@ -94,6 +113,7 @@ def _settings() -> "wandb.Settings":
 def planned_mode(asked: str) -> str:
     """Return online, offline or disabled, without checking that the server can be reached."""
     _hush()
+    tidy()
     import wandb
 
     settings = wandb.setup().settings

@@ -14,6 +14,7 @@ import yaml
 from tlunet.errors import ConfigError, DataError, first_line
 from tlunet.machine.files import read_json
 from tlunet.tracking.wandb.connection import is_logged_in, knock
+from tlunet.tracking.wandb.opening import Opening, read_opening
 
 if TYPE_CHECKING:
     import wandb_workspaces.reports.v2 as reports
@@ -49,12 +50,14 @@ class Plan:
         project: W&B project of its runs.
         entity: W&B team or user; empty in a specification that is not saved.
         classes: names of the class ids 1…M.
+        opening: the answer, the forest plots, and where the report is.
     """
 
     study: str
     project: str
     entity: str
     classes: tuple[str, ...]
+    opening: Opening
 
     @classmethod
     def read(cls, study: Path, entity: str = "") -> "Plan":
@@ -74,7 +77,8 @@ class Plan:
                 logger = config["logger"]
                 classes = tuple(map(str, read_json(folder / "meta.json")["classes"]))
                 if logger["name"] == "wandb":
-                    return cls(study.resolve().name, str(logger["project"]), entity, classes)
+                    names = study.resolve().name, str(logger["project"]), entity
+                    return cls(*names, classes, read_opening(study))
             except (KeyError, TypeError, ValueError, OSError, yaml.YAMLError):
                 continue  # another cell may have it
         raise DataError(f"{study}: none of its cells was logged to W&B (logger=wandb)")
@@ -124,18 +128,31 @@ def panels(plan: Plan) -> dict[str, list[Any]]:
     return sections
 
 
+def _forest(plan: Plan) -> list[Any]:
+    """Create the panel of the forest plots, as wide as the page; none if there are none."""
+    import wandb_workspaces.reports.v2 as wr
+
+    if not (keys := [*plan.opening.forests]):
+        return []
+    panel = wr.MediaBrowser(title="Gain from pre-training", media_keys=keys, num_columns=1)
+    panel.layout = wr.Layout(w=24, h=12)
+    return [panel]
+
+
 def workspace(plan: Plan) -> "workspaces.Workspace":
-    """Create a workspace: runs grouped by encoder, initialisation and fraction, with scores."""
+    """Create a workspace: the answer, and runs grouped by encoder, init and fraction."""
     import wandb_workspaces.expr as expr
+    import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 
+    answer = [wr.MarkdownPanel(markdown=plan.opening.markdown), *_forest(plan)]
     return ws.Workspace(
         entity=plan.entity,
         project=plan.project,
         name=f"TLU-Net: {plan.study}",
         sections=[
             ws.Section(name=name, panels=drawn, is_open=True)
-            for name, drawn in panels(plan).items()
+            for name, drawn in ({"Answer": answer} | panels(plan)).items()
         ],
         runset_settings=ws.RunsetSettings(
             filters=expr.And(expr.Config("study") == plan.study),
@@ -147,19 +164,11 @@ def workspace(plan: Plan) -> "workspaces.Workspace":
 
 
 def report(plan: Plan) -> "reports.Report":
-    """Create a report with the same panels and runs."""
+    """Create a report: the answer, the forest plot, and the same panels and runs."""
     import wandb_workspaces.expr as expr
     import wandb_workspaces.reports.v2 as wr
 
-    blocks: list[Any] = [
-        wr.P(
-            "Each run is a cell: encoder × initialisation × fraction of the training data × seed. "
-            "Dice and IoU: mean over test images with a defect, classes pooled within the image. "
-            "Intervals, comparisons and verdicts are in the report artifact of this study."
-        ),
-        wr.TableOfContents(),
-    ]
-    for name, drawn in panels(plan).items():
+    def grid(drawn: list[Any]) -> Any:
         # Without entity and project, runs come from the project of the report.
         runs = wr.Runset(
             name=plan.study,
@@ -168,7 +177,22 @@ def report(plan: Plan) -> "reports.Report":
             pinned_columns=COLUMNS,
             lock_columns=True,
         )
-        blocks += [wr.H2(name), wr.PanelGrid(runsets=[runs], panels=drawn)]
+        return wr.PanelGrid(runsets=[runs], panels=drawn)
+
+    first, *rest = plan.opening.answer
+    blocks: list[Any] = [wr.H1(first)]
+    blocks += [grid(forest)] if (forest := _forest(plan)) else []
+    blocks += [
+        *map(wr.P, rest),
+        wr.P(plan.opening.where),
+        wr.P(
+            "Each run is a cell: encoder × initialisation × fraction of the training data × seed. "
+            "Dice and IoU: mean over test images with a defect, classes pooled within the image."
+        ),
+        wr.TableOfContents(),
+    ]
+    for name, drawn in panels(plan).items():
+        blocks += [wr.H2(name), grid(drawn)]
     return wr.Report(
         entity=plan.entity,
         project=plan.project,

@@ -70,6 +70,7 @@ def _about(cell: "Cell", attempt: int) -> dict[str, Any]:
     key = f"{cell.study}|{cell.digest}|{attempt}"
     return {
         "project": cell.config["logger"]["project"],
+        "entity": cell.config["logger"].get("entity"),
         "group": cell.study,
         "name": cell.folder.name,
         "id": hashlib.sha256(key.encode()).hexdigest()[:16],

@@ -9,10 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from tlunet.data.bits import Bits, bit_field, class_masks
+from tlunet.data.drawing import compared
 from tlunet.data.pack.pack import Pack
-from tlunet.data.rle import decode
 from tlunet.model.curves import Floats, Labels, precision_points, roc_points
-from tlunet.runs.masks import read_masks
+from tlunet.runs.masks import masks_of, read_masks
 
 if TYPE_CHECKING:
     from wandb.plot import CustomChart
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 VERTICES = 200  # maximum per curve
 MOST_IDS = 255  # ids that a W&B mask can distinguish
 CLEAR = "no defect"
-
-Bits = NDArray[np.unsignedinteger[Any]]
+DRAWN = "truth, prediction; blue: found, red: missed, yellow: false alarm"
 
 
 def curve_charts(table: pd.DataFrame) -> dict[str, "CustomChart"]:
@@ -114,8 +114,9 @@ def image_exhibits(folder: Path, pack: Pack, most: int) -> dict[str, Any]:
         most: maximum number of images.
 
     Returns:
-        ``test/images``, a table with the Dice, classes and probabilities of each image, and
-        ``test/examples``, the images that are the same in every cell, for a media panel.
+        ``test/images``, a table with the masks as drawn everywhere else, and the Dice, classes and
+        probabilities of each image, and ``test/examples``, the images that are the same in every
+        cell, for a media panel.
     """
     import wandb
 
@@ -125,12 +126,15 @@ def image_exhibits(folder: Path, pack: Pack, most: int) -> dict[str, Any]:
     chosen = choose(table, most)
     region = {name: pack.region(row_of[name]) for name in chosen}
     truth = {name: np.asarray(pack.masks[row_of[name]][region[name]]) for name in chosen}
-    predicted = {name: _predicted(name, found, pack)[region[name]] for name in chosen}
+    M = len(pack.classes)
+    predicted = {
+        name: bit_field(masks_of(found, name, M, pack.size))[region[name]] for name in chosen
+    }
     numbers, labels = number_layers([*truth.values(), *predicted.values()], pack.classes)
 
     facts = _by_image(table).set_index("image_id").to_dict("index")
     probs = table.sort_values("class_id").groupby("image_id")["prob"].agg(list).to_dict()
-    columns = ["image_id", "image", "dice", "true", "found", "chosen"]
+    columns = ["image_id", "image", "drawn", "dice", "true", "found", "chosen"]
     shown = wandb.Table(columns=[*columns, *(f"probability: {name}" for name in pack.classes)])
     examples = []
     for name, why in chosen.items():
@@ -140,23 +144,17 @@ def image_exhibits(folder: Path, pack: Pack, most: int) -> dict[str, Any]:
         }
         fact = facts[name]
         dice = None if pd.isna(fact["dice"]) else float(fact["dice"])
-        picture = Image.fromarray(np.asarray(pack.images[row_of[name]][region[name]]))
+        pixels = np.asarray(pack.images[row_of[name]][region[name]])
+        picture = Image.fromarray(pixels)
+        drawn = compared(pixels, class_masks(truth[name], M), class_masks(predicted[name], M))
+        outcome = wandb.Image(Image.fromarray(drawn), caption=DRAWN, file_type="jpg")
         score = "–" if dice is None else f"{dice:.3f}"
         image = wandb.Image(picture, masks=layers, caption=f"{name}: Dice {score}", file_type="jpg")
         of_classes = map(float, probs[name])
-        shown.add_data(name, image, dice, fact["true"], fact["found"], why, *of_classes)
+        shown.add_data(name, image, outcome, dice, fact["true"], fact["found"], why, *of_classes)
         if why == "every cell's":
             examples.append(image)
     return {"test/images": shown} | ({"test/examples": examples} if examples else {})
-
-
-def _predicted(name: str, found: dict[tuple[str, int], str], pack: Pack) -> Bits:
-    """Bit field (H, W) of the predicted classes, in the format of the pack's masks."""
-    bits = np.zeros(pack.size, pack.masks.dtype)
-    for m in range(len(pack.classes)):
-        if code := found.get((name, m + 1)):
-            bits[decode(code, pack.size)] |= pack.masks.dtype.type(1 << m)
-    return bits
 
 
 def number_layers(

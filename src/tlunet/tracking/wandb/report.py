@@ -1,4 +1,4 @@
-"""A study's report in W&B: figures, tables, and the cells it is based on."""
+"""A study's report in W&B: the answer, figures, tables, and the cells it is based on."""
 
 import hashlib
 from collections.abc import Mapping
@@ -18,11 +18,12 @@ from tlunet.tracking.wandb.connection import (
     tear_down,
     upload,
 )
+from tlunet.tracking.wandb.opening import FOREST, figure_key, read_opening
 
 if TYPE_CHECKING:
     import wandb
 
-TABLES = ("results", "scores", "comparisons", "claims")
+TABLES = ("results", "scores", "comparisons", "label_worth", "claims")
 
 
 def log_report(study: Path, logger: Mapping[str, Any]) -> None:
@@ -45,9 +46,10 @@ def log_report(study: Path, logger: Mapping[str, Any]) -> None:
             return
         run = open_run(
             title, "offline", study,
-            project=logger["project"], group=name, name=f"report-{name}", job_type="report",
+            project=logger["project"], entity=logger.get("entity"), group=name,
+            name=f"report-{name}", job_type="report",
             id=hashlib.sha256(f"{name}|report|{content}".encode()).hexdigest()[:16],
-            tags=["report"], config={"study": name},
+            tags=["report"], config={"study": name}, notes=read_opening(study).markdown,
         )  # fmt: skip
         if run is None:
             return
@@ -64,8 +66,9 @@ def log_report(study: Path, logger: Mapping[str, Any]) -> None:
 def _tell(run: "wandb.Run", study: Path) -> None:
     import wandb
 
-    figures = sorted(study.glob("figures/*.png"))
-    shown: dict[str, Any] = {f"figures/{path.stem}": wandb.Image(str(path)) for path in figures}
+    opening = read_opening(study)
+    figures = sorted(study.glob("figures/*.png"), key=lambda path: not path.stem.endswith(FOREST))
+    shown: dict[str, Any] = {figure_key(path): wandb.Image(str(path)) for path in figures}
     for table in TABLES:
         if (path := study / f"{table}.csv").exists():
             rows = pd.read_csv(path).astype(object)
@@ -73,7 +76,7 @@ def _tell(run: "wandb.Run", study: Path) -> None:
             names: list[str | int] = [*rows.columns]
             shown[f"tables/{table}"] = wandb.Table(names, data, allow_mixed_types=True)
     run.log(shown, step=0, commit=True)
-    run.summary["answer"] = (study / "answer.md").read_text(encoding="utf-8")
+    run.summary.update({"answer": " ".join(opening.answer), "report": opening.where})
     for cell in sorted(path.parent for path in study.glob("*/metrics.json")):
         if state_of(cell) == "finished":
             use(run, results_artifact(cell))

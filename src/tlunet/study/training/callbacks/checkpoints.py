@@ -1,6 +1,5 @@
 """The checkpoints of a training run: its best epoch, and all that a resume needs."""
 
-import io
 import math
 import signal
 import time
@@ -10,10 +9,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from tlunet.errors import UserError
-from tlunet.machine.files import write_whole
 from tlunet.study.training import processes
 from tlunet.study.training.signals import Stopped, Stopping
 
@@ -26,7 +23,8 @@ class Checkpoints(Checkpoint):
 
     Lightning's ModelCheckpoint does not fit: the best checkpoint must be on disk before the last
     one records the end of its epoch, or a kill between the two would lose it. Both are written by
-    :class:`WholeFiles`, one after the other, while training continues.
+    :class:`~tlunet.study.training.snapshots.Snapshots`, one after the other, while training
+    continues.
 
     Args:
         folder: the run folder.
@@ -116,23 +114,3 @@ def _check(name: str, loss: torch.Tensor, epoch: int) -> float:
             "optimizer.lr, or use trainer.precision=32-true"
         )
     return float(loss)
-
-
-class WholeFiles(TorchCheckpointIO):
-    """Writes each checkpoint completely or not at all; after a failure it writes no more."""
-
-    def __init__(self) -> None:
-        self.failed = False
-
-    def save_checkpoint(  # noqa: D102
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
-    ) -> None:
-        if self.failed:
-            return  # the trainer raises the error when it waits for the writer
-        try:
-            content = io.BytesIO()  # torch's own writer does not report a full disk
-            torch.save(checkpoint, content)
-            write_whole(Path(path), lambda temporary: temporary.write_bytes(content.getbuffer()))
-        except BaseException:
-            self.failed = True
-            raise

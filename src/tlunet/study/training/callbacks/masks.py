@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
@@ -37,7 +39,7 @@ class PredictedMasks(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self.found.append(self.pool.submit(_encode, outputs["masks"], batch["index"]))
+        self.found.append(self.pool.submit(_encode, OnHost(outputs["bits"], batch["index"])))
         if len(self.found) > AHEAD:
             self.found[-AHEAD - 1].result()  # slow encoding must not let the masks pile up
 
@@ -61,8 +63,31 @@ class PredictedMasks(Callback):
         return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _encode(masks: Tensor, index: Tensor) -> dict[tuple[int, int], str]:
-    """Run-length codes of masks (B, M, H, W): (row in the data set, class id) → code."""
-    masks, rows = masks.cpu(), index.tolist()
-    found = masks.flatten(2).any(2).nonzero().tolist()  # most masks are empty
-    return {(rows[b], m + 1): encode(masks[b, m].numpy()) for b, m in found}
+class OnHost:
+    """Tensors on their way from a GPU to the host; only :meth:`wait` waits for them.
+
+    A thread that copied them itself would wait for every batch queued until then.
+    """
+
+    def __init__(self, *tensors: Tensor) -> None:
+        self._tensors = [t.to("cpu", non_blocking=True) for t in tensors]  # into pinned memory
+        self._event = torch.cuda.Event() if any(t.is_cuda for t in tensors) else None
+        if self._event:
+            self._event.record()
+
+    def wait(self) -> list[np.ndarray]:
+        """Return them once they have arrived."""
+        if self._event:
+            self._event.synchronize()
+        return [t.numpy() for t in self._tensors]
+
+
+def _encode(batch: OnHost) -> dict[tuple[int, int], str]:
+    """Run-length codes of a bit field (B, H, W): (row in the data set, class id) → code."""
+    codes = {}
+    for bits, row in zip(*batch.wait(), strict=True):
+        present = int(np.bitwise_or.reduce(bits, axis=None))  # most masks are empty
+        for m in range(present.bit_length()):
+            if present >> m & 1:
+                codes[int(row), m + 1] = encode(bits >> m & 1)
+    return codes

@@ -1,16 +1,21 @@
 """Training progress on the console."""
 
+import time
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from tlunet.machine.console import bars, console, say
+from tlunet.machine.console import LiveLine, console, say
 from tlunet.study.training import processes
+from tlunet.study.training.lines import clock, fitted, score
 
 
 class Progress(Callback):
-    """Show a progress bar over the steps in a terminal, otherwise one line per epoch.
+    """Show one line that is updated with every step in a terminal, else one line per epoch.
+
+    For example ``[3/8] densenet · ImageNet · 100% · seed 0  epoch 4/10  val Dice 0.420  ETA 2:10``.
+    ETA is the maximum remaining time of training: early stopping may end it sooner.
 
     Args:
         title: title of the cell.
@@ -20,30 +25,46 @@ class Progress(Callback):
     def __init__(self, title: str, epochs: int) -> None:
         self.title = title
         self.epochs = epochs
-        self.bars = bars()
+        self.live = LiveLine()
+        self.fact = ""  # validation Dice of the last epoch, or the step of the first one
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
-        steps = int(trainer.num_training_batches)
+        self.per_epoch = int(trainer.num_training_batches)
+        self.resumed_at = self.done = trainer.global_step  # steps
+        self.began = time.perf_counter()
         if trainer.is_global_zero:
-            self.bars.start()
-        self.task = self.bars.add_task(
-            self.title, total=self.epochs * steps, completed=trainer.global_step, note=""
-        )
+            self.live.start(fitted(self.title))
 
-    def on_train_batch_end(self, *args: Any) -> None:  # noqa: D102
-        self.bars.advance(self.task)
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: D102
+        self.done += 1
+        step = (self.done - 1) % self.per_epoch + 1
+        fact = self.fact or f"step {step}/{self.per_epoch}"
+        self.live.update(self._line(trainer.current_epoch, fact.ljust(len("val Dice 0.420"))))
 
     def show(self, row: dict[str, Any]) -> None:
         """Show one epoch's row of :class:`History`."""
-        scores = {"loss": row["val_loss"], "dice": row["val_dice"], "mla": row["val_mla"]}
-        shown = " ".join(f"{k} {v:.4g}" for k, v in scores.items() if v is not None)
-        note = f"epoch {row['epoch'] + 1}/{self.epochs} val {shown}"
-        self.bars.update(self.task, note=note)
+        self.fact = score("val Dice", row["val_dice"])
+        line = self._line(row["epoch"], self.fact)
+        self.live.update(line)
         if not console.is_terminal and processes.rank() == 0:
-            say(f"  {self.title}: {note}, {row['seconds']:.1f} s")
+            say(line)
+
+    def _line(self, epoch: int, fact: str) -> str:
+        steps = max(self.done - self.resumed_at, 1)
+        left = self.epochs * self.per_epoch - self.done
+        seconds = (time.perf_counter() - self.began) / steps * max(left, 0)
+        counted = f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}"
+        return fitted(self.title, counted, fact, f"ETA {clock(seconds)}")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
-        self.bars.stop()
+        self.live.stop()
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
+        if trainer.is_global_zero:
+            self.live.start(fitted(self.title, "testing"))
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
+        self.live.stop()
 
     def on_exception(self, *args: Any) -> None:  # noqa: D102
-        self.bars.stop()
+        self.live.stop()

@@ -56,12 +56,12 @@ class Steps(Callback):
         self._norm: Tensor | None = None
 
     def state_dict(self) -> dict[str, Any]:  # noqa: D102
-        opened = [(batch, values.tolist()) for batch, values in self._open]
-        return {"points": self.points, "open": opened, "waited": self.waiting.seconds}
+        # As tensors: reading them would wait for the GPU.
+        return {"points": self.points, "open": list(self._open), "waited": self.waiting.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # noqa: D102
         self.points = list(state_dict["points"])
-        self._open = [(batch, torch.tensor(values)) for batch, values in state_dict["open"]]
+        self._open = [(batch, torch.as_tensor(values)) for batch, values in state_dict["open"]]
         self.waiting.seconds = state_dict["waited"]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102

@@ -1,0 +1,165 @@
+"""The sections of a report in the order in which they are read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from tlunet.report.analysis.asked import Claim
+from tlunet.report.analysis.blocks import Study
+from tlunet.report.analysis.comparisons import Resampled
+from tlunet.report.analysis.flags import flags
+from tlunet.report.comparison_tables import comparison_table
+from tlunet.report.document.document import Browser, Fold, Part, Picture, Section, Text
+from tlunet.report.figures.figures import (
+    Drawing,
+    class_gains,
+    figures,
+    forest_plot,
+    pictures,
+    slug,
+)
+from tlunet.report.findings import note_on_data
+from tlunet.report.labels import worth_parts
+from tlunet.report.tables import (
+    FACTORS,
+    MAIN,
+    SCORES,
+    cell_tables,
+    claim_table,
+    class_table,
+    flag_table,
+    score_tables,
+)
+
+OTHERS = tuple(name for name in SCORES if name not in MAIN)
+BETWEEN = "between protocols"  # the block of the comparisons of whole blocks
+VERDICTS = ("supported", "contradicted", "inconclusive", "one training", "not measured")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything computed for a study.
+
+    Attributes:
+        study: the runs.
+        scores: as in ``scores.csv``.
+        comparisons: as in ``comparisons.csv``.
+        worth: as in ``label_worth.csv``.
+        judged: as in ``claims.csv``; ``None`` without claims.
+        asked: the claims.
+        drawn: names of the figures, filled while they are drawn.
+    """
+
+    study: Study
+    scores: pd.DataFrame
+    comparisons: pd.DataFrame
+    worth: pd.DataFrame
+    judged: pd.DataFrame | None
+    asked: Sequence[Claim]
+    drawn: set[str]
+
+    def drawing(self, block: Resampled) -> Drawing:
+        """Return what saves the figures of a block."""
+        stem = f"{slug(block.block.title)}-" if len(self.study.blocks) > 1 else ""
+        return Drawing(self.study.folder, stem, self.drawn)
+
+
+def forest_of(results: Results, block: Resampled) -> list[Part]:
+    """Draw the forest plot of a block, if it has a gain to show."""
+    own = results.comparisons[results.comparisons["block"] == block.block.title]
+    return forest_plot(own, results.asked, results.drawing(block))
+
+
+def block_sections(results: Results, block: Resampled) -> list[Section]:
+    """Build the sections of a block: pictures and figures first, tables folded."""
+    title = block.block.title
+    several = len(results.study.blocks) > 1
+    scores = results.scores[results.scores["block"] == title]
+    comparisons = results.comparisons[results.comparisons["block"] == title]
+    worth = results.worth[results.worth["block"] == title]
+    draw = results.drawing(block)
+    shown = pictures(results.study.folder, block, draw)
+    browsers = [part for part in shown if isinstance(part, Browser)]
+    drawings = figures(block, scores, draw, worth)
+    labels, courses, rest = _sorted(drawings, draw.prefix)
+    note = note_on_data(block.block)
+
+    found: list[tuple[str, Sequence[Part | None], bool]] = [
+        ("Gain from pre-training", forest_of(results, block) if several else [], False),
+        ("Example images", [part for part in shown if not isinstance(part, Browser)], False),
+        ("Label efficiency", [*labels, *worth_parts(worth)], False),
+        ("Test images", browsers, False),
+        ("Classes", [
+            *class_gains(block, comparisons, draw),
+            flag_table(flags(block.block)),
+            Fold("Scores of every class", (class_table(scores, block.block),)),
+        ], False),
+        ("Learning curves", courses, False),
+        ("Further figures", rest, False),
+        ("Scores and comparisons", [note, *_tables(scores, comparisons, block)], False),
+        ("The paper's claims", _claims(results.judged, title), False),
+        ("Runs", cell_tables(block.block), True),
+    ]  # fmt: skip
+    return [
+        Section(heading, tuple(part for part in parts if part), folded, title if several else "")
+        for heading, parts, folded in found
+        if any(parts)
+    ]
+
+
+def protocol_sections(results: Results) -> list[Section]:
+    """Build the sections of the comparisons between protocols."""
+    sections = []
+    comparisons = results.comparisons
+    if table := comparison_table("", comparisons, "protocol", (*MAIN, *OTHERS)):
+        sections.append(Section(FACTORS["protocol"], (table,)))
+    if claims := _claims(results.judged, BETWEEN):
+        sections.append(Section("The paper's claims", tuple(claims)))
+    return sections
+
+
+def _sorted(parts: Sequence[Part], prefix: str) -> tuple[list[Part], list[Part], list[Part]]:
+    """Separate the figures of label efficiency and of training from the others."""
+    labels: list[Part] = []
+    courses: list[Part] = []
+    rest: list[Part] = []
+    for part in parts:
+        name = part.name.removeprefix(prefix) if isinstance(part, Picture) else ""
+        chosen = (
+            labels if name.startswith("label_efficiency")
+            else courses if name.startswith("figure_8") else rest
+        )  # fmt: skip
+        chosen.append(part)
+    return labels, courses, rest
+
+
+def _tables(scores: pd.DataFrame, comparisons: pd.DataFrame, block: Resampled) -> list[Part]:
+    """Build the tables of scores and comparisons, each folded."""
+    main, *others = score_tables(scores, block.block)
+    folds: list[Part] = [Fold("Test scores", (main,))]
+    for factor, heading in FACTORS.items():
+        if table := comparison_table("", comparisons, factor, MAIN):
+            folds.append(Fold(heading, (table,)))
+    more = [comparison_table(heading, comparisons, factor, OTHERS)
+            for factor, heading in FACTORS.items()]  # fmt: skip
+    folds.append(Fold("Additional metrics", (*others, *(table for table in more if table))))
+    return folds
+
+
+def _claims(judged: pd.DataFrame | None, title: str) -> list[Part]:
+    """Count the verdicts, show what was tested, and fold the rest."""
+    own = None if judged is None else judged[judged["block"] == title]
+    if own is None or own.empty:
+        return []
+    counts = own["direction"].value_counts()
+    words = ", ".join(f"{counts[v]} {v}" for v in VERDICTS if v in counts)
+    parts: list[Part] = [Text(f"Of {len(own)} claims: {words}.")]
+    is_tested = own["direction"] != "not measured"
+    if is_tested.any():
+        parts.append(claim_table(own[is_tested]))
+    if not is_tested.all():
+        n = int((~is_tested).sum())
+        fold = f"{n} {'claim is' if n == 1 else 'claims are'} not measured by this study"
+        parts.append(Fold(fold, (claim_table(own[~is_tested]),)))
+    return parts
