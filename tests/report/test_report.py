@@ -630,7 +630,7 @@ def test_the_browser_holds_what_the_runs_found(real: Path) -> None:
 def test_images_are_shown_at_their_own_size(tmp_path: Path) -> None:
     """Trained at half the size: the pictures are the files, the masks are stretched over them."""
     cache = tmp_path / "data"
-    drawn = DefectDataModule("synthetic", cache=cache, n=40, size=(32, 64))
+    drawn = DefectDataModule(Strips(cache / "synthetic", n=40), cache, size=(32, 64))
     drawn.prepare_data()
     (root,) = (cache / "synthetic").iterdir()
     data = DefectDataModule(OnDisk("severstal", root), cache, size=(16, 32))
@@ -660,7 +660,7 @@ def test_images_are_shown_at_their_own_size(tmp_path: Path) -> None:
     figure = figure_7(pictures)
     sizes = {ax.images[0].get_array().shape for ax in figure.axes}  # type: ignore[union-attr]
     assert sizes == {(32 * 8, 64 * 8, 3)}  # enlarged eight times, so that edges are thin
-    for record in data.source().records:  # moved since: at the size of training
+    for record in data.dataset.read().records:  # moved since: at the size of training
         record.image.unlink()
     assert pictures.image(name).shape == (16, 32)
 

@@ -52,10 +52,8 @@ def examples(
         for image, found, above in zip(images, masks, titles, strict=True)
     ]  # fmt: skip
     fig = _grid(panels, rows, common)
-    legend(
-        fig,
-        [Patch(color=COLOURS[m % len(COLOURS)], label=c) for m, c in enumerate(drawable(classes))],
-    )
+    names = enumerate(drawable(classes))
+    legend(fig, [Patch(color=COLOURS[m % len(COLOURS)], label=name) for m, name in names])
     return fig
 
 
