@@ -17,7 +17,7 @@ from tlunet.data.pack.pack import open_pack
 from tlunet.data.readers import folder
 from tlunet.deploy.predict import Prediction, Predictor
 from tlunet.deploy.samples import samples
-from tlunet.deploy.stream import Answer
+from tlunet.deploy.stream import Answer, squeeze
 from tlunet.deploy.tuning.counts import count
 from tlunet.errors import ConfigError, DataError
 from tlunet.model.losses import BalancedLoss, BCEDiceLoss, FocalLoss, LovaszLoss, PaperLoss
@@ -204,8 +204,8 @@ def test_padding_is_never_predicted(padded: DefectDataModule) -> None:
     task = DefectTask(TLUNet("resnet18", classes=2), threshold=0.5)
     task.network = Bright(everywhere=True)  # type: ignore[assignment]
     for batch in padded.batches("test"):
-        masks = task.test_step(batch, 0)["masks"]
-        assert torch.equal(masks.any(1, keepdim=True), ~batch["padding"])
+        bits = task.test_step(batch, 0)["bits"]
+        assert torch.equal(bits[:, None] != 0, ~batch["padding"])
     counts = task.test_metrics.counts()
     inside = padded.pack.content[counts.index].prod(1)
     assert counts.predicted.tolist() == [[n, n] for n in inside]
@@ -234,6 +234,45 @@ def test_predictions_are_those_of_the_image_without_padding(
     assert np.array_equal(seen, padded.pack.images)  # as in training
     for name, image in samples(padded, 3).items():
         assert image.all(), name
+
+
+class Ramp(nn.Module):
+    """Finds every class in the right half of an image, the surer the further right."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, image: Tensor) -> Logits:
+        columns = torch.arange(image.shape[-1]) + 0.5
+        masks = (columns / self.width).logit(eps=1e-6).expand(*image.shape[-2:])
+        masks = masks.expand(len(image), len(ONLY), -1, -1)
+        return Logits(masks, torch.zeros(len(image), len(ONLY)))
+
+
+@pytest.mark.parametrize("size", [(100, 50), (16, 8), (32, 16), (500, 250)])
+def test_outlines_of_a_padded_image_have_no_steps(size: tuple[int, int], tmp_path: Path) -> None:
+    Image.new("L", size[::-1], 200).save(tmp_path / "a.png")
+    predictor = Predictor(Ramp(width=16), ONLY, size=FRAME, fit="pad", overlap=None)
+    [found] = predictor.predict([tmp_path / "a.png"])
+    assert isinstance(found, Prediction)
+    right = np.arange(size[1]) >= size[1] / 2  # the image has 16 of the frame's 64 columns
+    assert (found.bits != 0).tolist() == [right.tolist()] * size[0]
+    assert squeeze(found, predictor) is None
+    stretched = Predictor(Ramp(width=16), ONLY, size=FRAME)
+    assert "changes its proportions" in str(squeeze(found, stretched))
+
+
+def test_tiles_of_a_padded_run_are_whole(tmp_path: Path) -> None:
+    """Larger images are cut at their own scale; smaller ones are padded as in training."""
+    sizes = {"large.png": (40, 150), "small.png": (16, 8)}
+    for name, (height, width) in sizes.items():
+        Image.new("L", (width, height), 200).save(tmp_path / name)
+    predictor = Predictor(Bright(), ONLY, size=FRAME, fit="pad", overlap=0.25)
+    for found in predictor.predict([tmp_path / name for name in sizes]):
+        assert isinstance(found, Prediction)
+        assert found.bits.shape == sizes[found.path.name]
+        assert (found.bits == 0b11).all()
 
 
 def test_unknown_ways_are_refused(root: Path) -> None:

@@ -13,7 +13,7 @@ from tlunet.data.dataset import OnDisk
 from tlunet.data.groups import alike_lines, group_images, kept_together, suspicious
 from tlunet.data.split import fingerprint, make_split
 from tlunet.errors import ConfigError, DataError
-from tlunet.report.analysis import blocks
+from tlunet.report.analysis import finished
 from tlunet.report.analysis.bootstrap import draw_images
 
 COIL = "^(coil[0-9]+)_"
@@ -83,7 +83,7 @@ def test_the_bootstrap_draws_whole_coils(tmp_path: Path) -> None:
     split = module(write(tmp_path / "data", coils(4)), groups=COIL).split
     split.to_csv(tmp_path / "split.csv", index=False)
     tested = split[split["subset"] == "test"]["image_id"].tolist()
-    groups = blocks._groups(tmp_path / "split.csv", tested)
+    groups = finished._groups(tmp_path / "split.csv", tested)
     weights = draw_images(np.unique(groups, return_inverse=True)[1], 50)
     coil = pd.Series(tested).str.extract(COIL)[0].to_numpy()
     assert len(set(coil)) == 2

@@ -338,7 +338,14 @@ def test_a_sweep_names_what_cannot_be_learnt_before_it_trains(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_pairs(tmp_path / "steel", "masks", n=32)
-    line = ["-m", "data=folder", "data.root=steel", "data.classes=[dent,scratch]", "trainer=cpu"]
+    line = [
+        "-m",
+        "data=folder",
+        "data.root=steel",
+        "data.classes=[dent,scratch]",
+        "trainer=cpu",
+        "data.size=[64,64]",
+    ]
     cells = read_command([*line, "frac=1.0,0.05", "encoder.name=mobilenet_v2"], CONF)
     assert cells
     prepare(cells, Launcher("basic", "hydra.BasicLauncher", tmp_path))
