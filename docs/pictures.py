@@ -1,6 +1,6 @@
 """Make the pictures of the README and the site from run folders.
 
-    python docs/pictures.py hero runs/hero runs/neu_seg
+    python docs/pictures.py hero runs/hero experiments/neu_seg/figures/neu_seg_budget_steps-forest.png
     python docs/pictures.py thumbnails runs/tlunet_paper_synthetic strips
 
 `runs/hero` has two cells, trained on strips drawn at 128×800:
@@ -35,14 +35,14 @@ DOCS = Path(__file__).parent
 ROWS = ("strip", "truth", "random weights", "ImageNet weights")
 
 
-def hero(study: Path, forest_of: Path) -> None:
-    """Draw a test strip, its truth and two predictions, next to a study's forest plot.
+def hero(study: Path, forest: Path) -> None:
+    """Draw a test strip, its truth and two predictions, next to a forest plot.
 
     The strip is the first choice of Figure 7: the 90th percentile of the difference in Dice.
 
     Args:
         study: a study with EfficientNet-Lite0 from random and from ImageNet weights.
-        forest_of: the study whose forest plot is shown.
+        forest: a forest plot.
     """
     [block] = [Resampled(block) for block in collect(study).blocks]
     keys = [Key("efficientnet_lite0", init, 1.0) for init in ("imagenet", "random")]
@@ -68,7 +68,7 @@ def hero(study: Path, forest_of: Path) -> None:
     for ax in axes[:, 1]:
         ax.remove()
     plot = figure.add_axes((0.5, 0.05, 0.5, 0.9))
-    plot.imshow(plt.imread(forest_of / "figures" / "forest.png"), interpolation="antialiased")
+    plot.imshow(plt.imread(forest), interpolation="antialiased")
     plot.axis("off")
     figure.subplots_adjust(0.01, 0.08, 0.985, 0.94, hspace=0.35, wspace=0.03)
     figure.savefig(DOCS / "hero.png", dpi=110)
