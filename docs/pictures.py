@@ -2,6 +2,7 @@
 
     python docs/pictures.py hero runs/hero experiments/neu_seg/figures/neu_seg_budget_steps-forest.png
     python docs/pictures.py thumbnails runs/tlunet_paper_synthetic strips
+    python docs/pictures.py demo runs/hero
 
 `runs/hero` has two cells, trained on strips drawn at 128×800:
 
@@ -14,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +24,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Patch
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Error, Page, sync_playwright
 
 from tlunet.data.drawing import draw
 from tlunet.deploy.predict import Predictor
@@ -80,7 +82,7 @@ def _enlarged(masks: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def thumbnails(study: Path, strips: Path) -> None:
-    """Photograph the report, its browser, `data show` and the demo.
+    """Photograph the report, its image browser and `data show`.
 
     Args:
         study: a study with EfficientNet-Lite0 from random and from ImageNet weights.
@@ -96,14 +98,44 @@ def thumbnails(study: Path, strips: Path) -> None:
         tab.evaluate("document.querySelector('.browser')?.scrollIntoView()")
         tab.wait_for_timeout(500)
         tab.screenshot(path=folder / "browser.png")
-        page = Path(scratch) / "data.html"
-        command = [sys.executable, "-m", "tlunet.cli", "data", "show", str(strips), "--out", page]
+        sheet = Path(scratch) / "data.png"
+        command = [sys.executable, "-m", "tlunet.cli", "data", "show", strips, "--out", sheet]
         subprocess.run(command, check=True)
-        tab.goto(page.as_uri())
-        tab.screenshot(path=folder / "data.png")
+        with Image.open(sheet) as picture:
+            top = (0, 0, picture.width, round(picture.width * 900 / 1280))
+            picture.crop(top).save(folder / "data.png")
     for file in folder.glob("*.png"):
-        with Image.open(file) as picture:
-            picture.resize((640, 450), Image.Resampling.LANCZOS).save(file, optimize=True)
+        _shrink(file)
+
+
+def demo(study: Path) -> None:
+    """Photograph the demo of both networks of a study.
+
+    Args:
+        study: a study with one network from random and one from ImageNet weights.
+    """
+    runs = [next(study.glob(f"*-{init}-*")) for init in ("random", "imagenet")]
+    command = [sys.executable, "-m", "tlunet.cli", "demo", *runs, "--no-browser", "--port", "7899"]
+    file = DOCS / "thumbnails" / "demo.png"
+    with subprocess.Popen(command) as process, _browser() as tab:
+        for _ in range(120):
+            try:
+                tab.goto("http://127.0.0.1:7899")
+                break
+            except Error:
+                time.sleep(1)
+        tab.locator(".gallery-item, .gallery button, table.gallery td").first.click()
+        tab.locator("#truth img").wait_for(timeout=60_000)
+        tab.wait_for_timeout(3_000)
+        tab.locator("#truth").scroll_into_view_if_needed()
+        tab.screenshot(path=file)
+        process.terminate()
+    _shrink(file)
+
+
+def _shrink(file: Path) -> None:
+    with Image.open(file) as picture:
+        picture.resize((640, 450), Image.Resampling.LANCZOS).save(file, optimize=True)
 
 
 @contextmanager
@@ -116,4 +148,4 @@ def _browser() -> Iterator[Page]:
 
 
 if __name__ == "__main__":
-    {"hero": hero, "thumbnails": thumbnails}[sys.argv[1]](*map(Path, sys.argv[2:]))
+    {"hero": hero, "thumbnails": thumbnails, "demo": demo}[sys.argv[1]](*map(Path, sys.argv[2:]))
