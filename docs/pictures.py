@@ -1,6 +1,7 @@
-"""Make the pictures of the README and the site from run folders.
+r"""Make the pictures of the README and the site from run folders.
 
-    python docs/pictures.py hero runs/hero experiments/neu_seg/figures/neu_seg_budget_steps-forest.png
+    python docs/pictures.py hero runs/hero \
+        experiments/neu_seg/figures/neu_seg_budget_steps-forest.png
     python docs/pictures.py thumbnails runs/tlunet_paper_synthetic strips
     python docs/pictures.py demo runs/hero
 
@@ -93,7 +94,8 @@ def thumbnails(study: Path, strips: Path) -> None:
     report = (study / "report.html").resolve().as_uri()
     with _browser() as tab, tempfile.TemporaryDirectory() as scratch:
         tab.goto(report)
-        tab.screenshot(path=folder / "report.png")
+        tab.screenshot(path=DOCS / "report.png")
+        shutil.copyfile(DOCS / "report.png", folder / "report.png")
         tab.locator("h2", has_text="Test images").first.scroll_into_view_if_needed()
         tab.evaluate("document.querySelector('.browser')?.scrollIntoView()")
         tab.wait_for_timeout(500)
