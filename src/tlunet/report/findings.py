@@ -77,13 +77,11 @@ def headline(blocks: Sequence[Resampled]) -> list[Finding]:
     between = list(protocol_pairs(blocks))
     several = len(blocks) > 1
     if between and not any(factor == "init" for block in blocks for factor, *_ in pairs(block)):
-        both = {
-            (a.block.block.title, b.block.block.title): (a.block, b.block) for _, a, b in between
-        }
+        both = {(a.block.data.title, b.block.data.title): (a.block, b.block) for _, a, b in between}
         sentences = [_between(a, b) for a, b in both.values()]
     else:
         sentences = [
-            found._replace(says=f"{block.block.title}: {found.says}") if several else found
+            found._replace(says=f"{block.data.title}: {found.says}") if several else found
             for block in blocks
             for found in answer(block)
         ]
@@ -92,14 +90,14 @@ def headline(blocks: Sequence[Resampled]) -> list[Finding]:
 
 def _steps(epochs: Resampled, steps: Resampled) -> str | None:
     """Say how much of the loss from less data is a loss of optimiser steps, if it was measured."""
-    budgets = [block.block.settings.get("budget") for block in (epochs, steps)]
-    rest = [{k: v for k, v in b.block.settings.items() if k != "budget"} for b in (epochs, steps)]
+    budgets = [block.data.settings.get("budget") for block in (epochs, steps)]
+    rest = [{k: v for k, v in b.data.settings.items() if k != "budget"} for b in (epochs, steps)]
     if budgets != ["epochs", "steps"] or rest[0] != rest[1]:
         return None
     keys = [
         k
-        for k in steps.block.keys
-        if k.frac < 1 and {k, k._replace(frac=1.0)} <= {*epochs.block.keys}
+        for k in steps.data.keys
+        if k.frac < 1 and {k, k._replace(frac=1.0)} <= {*epochs.data.keys}
     ]
     if not keys:
         return None
@@ -124,7 +122,7 @@ def _steps(epochs: Resampled, steps: Resampled) -> str | None:
 
 def _between(a: Resampled, b: Resampled) -> Finding:
     """Compare two protocols by the mean over the cells that both have."""
-    cells = [(a.cell(key), b.cell(key)) for key in a.block.keys if key in b.block.keys]
+    cells = [(a.cell(key), b.cell(key)) for key in a.data.keys if key in b.data.keys]
     seeds = common_seeds(*(cell for pair in cells for cell in pair))
     found = []
     for metric, name in (("dice_image", "Dice"), ("mla", "MLA"), ("auc", "AUC")):
@@ -135,7 +133,7 @@ def _between(a: Resampled, b: Resampled) -> Finding:
     dice = [[c.by_seed("dice_image", seeds)[:, 0].mean() for c in side]
             for side in zip(*cells, strict=True)] if seeds else [[np.nan]] * 2  # fmt: skip
     after, before = (float(np.mean(values)) for values in dice)
-    first, second = (x.block.title.removeprefix(f"{x.block.dataset} · ") for x in (a, b))
+    first, second = (x.data.title.removeprefix(f"{x.data.dataset} · ") for x in (a, b))
     says = _changes(f"{first} instead of {second}", "", found[0][0], (before, after), len(seeds))
     detail = f"{', '.join(text for _, text in found)}; {_over(seeds)}."
     return Finding(says, detail, is_main=True)
@@ -152,12 +150,12 @@ def _over(seeds: Sequence[int]) -> str:
 def answer(block: Resampled) -> list[Finding]:
     """Summarise a block in two sentences."""
     found = {(a.key, b.key): (a, b) for factor, a, b in pairs(block) if factor == "init"}
-    if all(_dice(block, key) < DEAD_BELOW for key in block.block.keys):
+    if all(_dice(block, key) < DEAD_BELOW for key in block.data.keys):
         return [
             Finding(
                 "No network finds a defect.",
                 f"Every Dice is below {DEAD_BELOW:g}. Train longer (epochs="
-                f"{longer(block.block)}) or use loss=balanced.",
+                f"{longer(block.data)}) or use loss=balanced.",
                 is_main=True,
             )
         ]
@@ -248,7 +246,7 @@ def _dice(block: Resampled, key: Key) -> float:
 
 
 def _best(block: Resampled) -> Finding:
-    key = max(block.block.keys, key=lambda key: _dice(block, key))
+    key = max(block.data.keys, key=lambda key: _dice(block, key))
     cell = block.cell(key)
     dice = level(cell.by_seed("dice_image", cell.seeds))
     return Finding(f"{condition(*key)} has the highest Dice: {with_interval(*dice[:3])}.")

@@ -53,7 +53,7 @@ def _named(pairs: Sequence[tuple[Cell, Cell]]) -> str:
     def name(a: Cell, b: Cell) -> str:
         if a.block is b.block:
             return f"{a.key} vs. {b.key}"
-        return f"{a.key} of {a.block.block.title} vs. {b.block.block.title}"
+        return f"{a.key} of {a.block.data.title} vs. {b.block.data.title}"
 
     names = [name(a, b) for a, b in pairs]
     return names[0] if len(names) == 1 else f"mean of {'; '.join(names)}"
@@ -116,7 +116,7 @@ def _others(a: Cell) -> list[Cell]:
     Raises:
         AbsentError: there is no such cell.
     """
-    keys = [k for k in a.block.block.keys if k.frac == a.key.frac and k != a.key]
+    keys = [k for k in a.block.data.keys if k.frac == a.key.frac and k != a.key]
     if not keys:
         raise AbsentError("nothing to compare it with")
     return [a.block.cell(key) for key in keys]
@@ -140,7 +140,7 @@ def _classes(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
 
 def _rarest(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
     for cell in cells_of(claim["a"], blocks):
-        images = cell.block.block.labels.sum(0)  # (M,) test images with each class
+        images = cell.block.data.labels.sum(0)  # (M,) test images with each class
         rarest = int(np.argmin(images)) + 1
         classes = range(1, len(images) + 1)
         names = metrics_of({"metric": [f"{claim['metric']}_{c}" for c in classes]}, cell)
@@ -238,7 +238,7 @@ def _by_epoch(
     seeds = seeds_of(*(cell for pair in pairs for cell in pair))
 
     def column(cell: Cell, seed: int) -> Floats:
-        history = cell.block.block.history
+        history = cell.block.data.history
         if claim["metric"] not in history:
             raise AbsentError(f"no column {claim['metric']} in history.csv")
         factors = zip((*cell.key, seed), ("encoder", "init", "frac", "seed"), strict=True)

@@ -157,7 +157,7 @@ def judge(claims: Sequence[Claim], blocks: Sequence[Resampled]) -> pd.DataFrame:
         if named:
             rows.append(_judged(claim, blocks, "between protocols"))
         else:
-            rows += [_judged(claim, [block], block.block.title) for block in blocks]
+            rows += [_judged(claim, [block], block.data.title) for block in blocks]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -205,7 +205,7 @@ def _all(verdicts: Sequence[Verdict]) -> Verdict:
 
 def _with_stand_in(claim: Claim, blocks: Sequence[Resampled]) -> tuple[Claim, str | None]:
     """Replace ImageNet in a claim by another initialisation if the study has no ImageNet cell."""
-    inits = [key.init for block in blocks for key in block.block.keys if key.init != "random"]
+    inits = [key.init for block in blocks for key in block.data.keys if key.init != "random"]
     if (
         any(i.startswith("imagenet") for i in inits)
         or not inits

@@ -60,7 +60,7 @@ class Pictures:
     @property
     def image_ids(self) -> list[str]:
         """Names of the images that the seed was tested on."""
-        return [self.a.block.block.image_ids[k] for k in self.a.tested(self.seed)]
+        return [self.a.block.data.image_ids[k] for k in self.a.tested(self.seed)]
 
     @property
     def names(self) -> tuple[str, str]:
@@ -110,7 +110,7 @@ class Pictures:
     def chosen(self) -> dict[str, str]:
         """The images of Figure 7, and why; see :func:`chosen`."""
         block = self.a.block
-        counts = block.block.counts[block.rows[self.a.key, self.seed]]
+        counts = block.data.counts[block.rows[self.a.key, self.seed]]
         missed = (counts.truth - counts.intersection).sum(1).tolist()
         return chosen(self.dice, dict(zip(self.image_ids, missed, strict=True)))
 
@@ -127,7 +127,7 @@ def open_pictures(study: Path, a: Cell, b: Cell) -> Pictures | str:
     if not seeds:
         return f"{a.key} and {b.key} have no common seed"
     folders = [
-        study / str(c.block.block.cells["folder"].iloc[c.block.rows[c.key, seeds[0]]])
+        study / str(c.block.data.cells["folder"].iloc[c.block.rows[c.key, seeds[0]]])
         for c in (a, b)
     ]
     masks = [read_masks(folder) for folder in folders]
