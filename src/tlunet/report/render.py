@@ -111,9 +111,9 @@ def scores(file: Path, metrics: str) -> str:
     rows = []
     for key, own in table.groupby(["block", "encoder", "init", "frac"], sort=False):
         by_metric = own.set_index("metric")
-        found = by_metric.loc[names, ["mean", "low", "high"]].to_numpy(float)
+        intervals = by_metric.loc[names, ["mean", "low", "high"]].to_numpy(float)
         row = [*map(str, tuple(key)[1:]), str(by_metric["n_seeds"].iloc[0])]
-        rows.append(tuple(Entry(text) for text in (*row, *(with_interval(*f) for f in found))))
+        rows.append(tuple(Entry(text) for text in (*row, *(with_interval(*f) for f in intervals))))
     over = ", ".join(table["interval"].unique())
     notes = (f"Mean over seeds; 95% interval over {over} in brackets.",)
     cells = pd.read_csv(file.with_name("results.csv"))

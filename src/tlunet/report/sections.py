@@ -85,7 +85,7 @@ def block_sections(results: Results, block: Resampled) -> list[Section]:
     labels, courses, rest = _sorted(drawings, draw.prefix)
     note = note_on_data(block.data)
 
-    found: list[tuple[str, Sequence[Part | None], bool]] = [
+    contents: list[tuple[str, Sequence[Part | None], bool]] = [
         ("Gain from pre-training", forest_of(results, block) if several else [], False),
         ("Example images", [part for part in shown if not isinstance(part, Browser)], False),
         ("Label efficiency", [*labels, *_worth(worth)], False),
@@ -103,7 +103,7 @@ def block_sections(results: Results, block: Resampled) -> list[Section]:
     ]  # fmt: skip
     return [
         Section(heading, tuple(part for part in parts if part), folded, title if several else "")
-        for heading, parts, folded in found
+        for heading, parts, folded in contents
         if any(parts)
     ]
 

@@ -45,8 +45,8 @@ class Measured(NamedTuple):
 
 
 def _of(label: str, by_seed: Floats, others: Sequence[float] = ()) -> Measured:
-    found, n_seeds = estimate(by_seed, others), len(by_seed)
-    return Measured(label, found, found, n_seeds, interval_over(n_seeds))
+    interval, n_seeds = estimate(by_seed, others), len(by_seed)
+    return Measured(label, interval, interval, n_seeds, interval_over(n_seeds))
 
 
 def _named(pairs: Sequence[tuple[Cell, Cell]]) -> str:
@@ -71,15 +71,15 @@ def _difference(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]
         others = [] if relative else kindred(metric, *pair)
         return _of(label, of(metric, pair, seeds_of(*pair)), others)
 
-    found = list(product(metrics_of(claim, pairs[0][0]), pairs))
-    if len(found) == 1:
-        yield single(*found[0], _named(pairs))
+    cases = list(product(metrics_of(claim, pairs[0][0]), pairs))
+    if len(cases) == 1:
+        yield single(*cases[0], _named(pairs))
     elif claim.get("every"):
-        for metric, pair in found:
+        for metric, pair in cases:
             yield single(metric, pair, f"{metric}: {_named([pair])}")
     else:
         seeds = seeds_of(*(cell for pair in pairs for cell in pair))
-        yield _of(_named(pairs), np.mean([of(m, pair, seeds) for m, pair in found], axis=0))
+        yield _of(_named(pairs), np.mean([of(m, pair, seeds) for m, pair in cases], axis=0))
 
 
 def _at_most(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
@@ -184,11 +184,11 @@ def _label_worth(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured
             if not len(target):
                 raise AbsentError(f"no common seed: {cell.key} and random with other fractions")
             others = others_of(cell.block, cell.key, metric)
-            found = label_worth(curve, target, cell.key.frac, others)
+            worth = label_worth(curve, target, cell.key.frac, others)
             fracs = ", ".join(map(str, sorted(curve)))
             case = f"{metric}: {cell.key} vs. random with {fracs}"
-            n_seeds, value = len(target), Estimate(*found)
-            yield Measured(case, value, found.octaves, n_seeds, interval_over(n_seeds))
+            n_seeds, value = len(target), Estimate(*worth)
+            yield Measured(case, value, worth.octaves, n_seeds, interval_over(n_seeds))
 
 
 def _median(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
@@ -200,8 +200,8 @@ def _smallest_box(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measure
         inside = claim.get("box", 0.5)  # fraction of the values in the box
         return float(np.subtract(*np.quantile(values, [(1 + inside) / 2, (1 - inside) / 2])))
 
-    found = [(a, b) for a in cells_of(claim["a"], blocks) for b in _others(a)]
-    yield from _ordered(claim, found, lambda a, b: height(b) - height(a))
+    pairs = [(a, b) for a in cells_of(claim["a"], blocks) for b in _others(a)]
+    yield from _ordered(claim, pairs, lambda a, b: height(b) - height(a))
 
 
 def _ordered(
@@ -246,11 +246,11 @@ def _by_epoch(
             history = history[history[factor] == value]
         return history.sort_values("epoch")[claim["metric"]].to_numpy(float)
 
-    found = t_interval([
+    interval = t_interval([
         float(np.mean([compared(column(a, seed), column(b, seed)) for a, b in pairs]))
         for seed in seeds
     ])  # fmt: skip
-    return Measured(_named(pairs), found, found, len(seeds), SEEDS)
+    return Measured(_named(pairs), interval, interval, len(seeds), SEEDS)
 
 
 def _unmeasured(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:

@@ -216,9 +216,9 @@ def score_table(blocks: Sequence[Resampled]) -> pd.DataFrame:
         for key in block.data.keys:
             seeds = block.cell(key).seeds
             for metric in block.metrics:
-                found = level(block.cell(key).by_seed(metric, seeds))
+                interval = level(block.cell(key).by_seed(metric, seeds))
                 over = interval_over(len(seeds))
-                rows.append((block.data.title, *key, metric, *found[:3], len(seeds), over))
+                rows.append((block.data.title, *key, metric, *interval[:3], len(seeds), over))
     names = ["block", "encoder", "init", "frac", "metric", "mean", "low", "high", "n_seeds"]
     return pd.DataFrame(rows, columns=[*names, "interval"])
 
@@ -272,9 +272,9 @@ def compare(blocks: Sequence[Resampled]) -> pd.DataFrame:
         ``gain`` is a difference of differences: the gain from pre-training with less data minus
         the gain with the most data.
     """
-    found = [(block.data.title, *pair) for block in blocks for pair in pairs(block)]
-    found += [("between protocols", *pair) for pair in protocol_pairs(blocks)]
-    rows = [row for title, factor, a, b in found for row in _compared(title, factor, a, b)]
+    all_pairs = [(block.data.title, *pair) for block in blocks for pair in pairs(block)]
+    all_pairs += [("between protocols", *pair) for pair in protocol_pairs(blocks)]
+    rows = [row for title, factor, a, b in all_pairs for row in _compared(title, factor, a, b)]
     rows += [row for block in blocks for row in _gains(block)]
     names = [
         *("block", "factor", "difference_of", "at", "encoder", "init", "frac", "metric"),
@@ -332,10 +332,11 @@ def _means(first: Floats, second: Floats) -> dict[str, object]:
 
 
 def _difference(by_seed: Floats, others: Sequence[float] = ()) -> dict[str, object]:
-    found, n_seeds = estimate(by_seed, others), len(by_seed)
+    interval, n_seeds = estimate(by_seed, others), len(by_seed)
     return {
-        "difference": found.value, "low": found.low, "high": found.high, "p": found.p,
-        "n_seeds": n_seeds, "interval": interval_over(n_seeds), "verdict": higher(found, n_seeds),
+        "difference": interval.value, "low": interval.low, "high": interval.high, "p": interval.p,
+        "n_seeds": n_seeds, "interval": interval_over(n_seeds),
+        "verdict": higher(interval, n_seeds),
         "by_seed": " ".join(f"{d:.6g}" for d in by_seed[:, 0]),
     }  # fmt: skip
 
@@ -350,5 +351,5 @@ def higher(difference: Estimate, n_seeds: int) -> str:
 def _paired(metric: str, a: Cell, b: Cell) -> dict[str, float]:
     if not common_seeds(a, b) or metric not in a.block.images[0]:
         return {}  # not a mean over images
-    found = zip(("improved", "tied", "worse"), shares(metric, a, b, draws=1), strict=True)
-    return {name: float(share.mean()) for name, share in found}
+    named_shares = zip(("improved", "tied", "worse"), shares(metric, a, b, draws=1), strict=True)
+    return {name: float(share.mean()) for name, share in named_shares}

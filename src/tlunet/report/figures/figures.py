@@ -171,8 +171,8 @@ def class_gains(block: Resampled, comparisons: pd.DataFrame, draw: Drawing) -> l
 
 def pictures(folder: Path, block: Resampled, draw: Drawing) -> list[Part]:
     """Draw Figure 7 and the image browser, or say why that is impossible."""
-    found = list(pairs(block))
-    wanted = [pair for pair in found if pair[0] == "init"] or found
+    all_pairs = list(pairs(block))
+    wanted = [pair for pair in all_pairs if pair[0] == "init"] or all_pairs
     if not wanted:
         return [Text("No images shown: there is only one cell, so nothing to compare.")]
     shown = [open_pictures(folder, a, b) for _, a, b in wanted]

@@ -154,12 +154,12 @@ def _files(data: "DefectDataModule") -> dict[str, Path]:
     return {record.image_id: record.image for record in source.records}
 
 
-def chosen(dice: pd.DataFrame, found: Mapping[str, int]) -> dict[str, str]:
+def chosen(dice: pd.DataFrame, missed: Mapping[str, int]) -> dict[str, str]:
     """Choose the images of Figure 7 by rule: percentiles of the difference, and the worst miss.
 
     Args:
         dice: from :attr:`Pictures.dice`.
-        found: defect pixels that a missed, per image.
+        missed: defect pixels that a missed, per image.
 
     Returns:
         Image id → why it was chosen: the 90th, 50th and 10th percentile of the difference (ties
@@ -174,5 +174,5 @@ def chosen(dice: pd.DataFrame, found: Mapping[str, int]) -> dict[str, str]:
             picked.setdefault(name, f"{p}th percentile")
     rest = [name for name in sorted(names) if name not in picked]
     if rest:
-        picked[max(rest, key=lambda name: found.get(name, 0))] = "most pixels missed"
+        picked[max(rest, key=lambda name: missed.get(name, 0))] = "most pixels missed"
     return picked
