@@ -54,7 +54,7 @@ def hero(study: Path, forest: Path) -> None:
     name = next(iter(pictures.chosen))
     image = pictures.image(name)
     masks = [np.zeros((0, *image.shape[:2]), bool), _enlarged(pictures.truth(name), image.shape)]
-    cells = block.block.cells.set_index("init")["folder"]
+    cells = block.data.cells.set_index("init")["folder"]
     for init in ("random", "imagenet"):
         [found] = Predictor.load(study / str(cells[init])).predict([pictures.files[name]])
         masks.append(found.masks)

@@ -41,9 +41,9 @@ def test_images_are_named_below_what_holds_them_all(images: Path, tmp_path: Path
     names = {path: listing.images.name(path) for path in listing.images}
     assert names == {wanted[0]: "sub/a.png", wanted[1]: "a.png"}
     assert len(listing.images) == 2
-    assert listing.faults == [Unreadable(images / "nowhere", "no such file or folder")]
-    [fault] = list_paths([images, tmp_path / "empty"]).faults
-    assert fault.reason == "no images in this folder"
+    assert listing.problems == [Unreadable(images / "nowhere", "no such file or folder")]
+    [problem] = list_paths([images, tmp_path / "empty"]).problems
+    assert problem.reason == "no images in this folder"
     with pytest.raises(DataError, match="no such file or folder"):
         list_paths([tmp_path / "nowhere"])
 
@@ -54,7 +54,7 @@ def test_a_name_that_is_not_utf8_is_passed_over(tmp_path: Path) -> None:
         path.touch()
     listing = list_paths(names)
     assert list(listing.images) == [names[0]]
-    assert listing.faults == [Unreadable(names[1], "file name is not UTF-8; rename it")]
+    assert listing.problems == [Unreadable(names[1], "file name is not UTF-8; rename it")]
 
 
 def test_masks_of_one_stem_have_files_of_their_own() -> None:

@@ -125,15 +125,15 @@ def test_names_of_images_stay_as_they_are_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [["0000.jpg", "more.jpg"], ["other.jpg"], []])
-def test_a_split_with_other_test_images_is_a_fault(
+def test_a_split_with_other_test_images_is_a_problem(
     tmp_path: Path, truth: dict[str, np.ndarray], names: list[str]
 ) -> None:
     run = write_run(tmp_path, truth)
     split = pd.read_csv(run / "split.csv").iloc[1:]  # in place of the first, 0000.jpg
     other = pd.DataFrame({"image_id": names, "subset": "test", "group": 99})
     pd.concat([split, other]).to_csv(run / "split.csv", index=False)
-    (fault,) = collect(tmp_path).faults
-    assert "are not the test set of split.csv" in fault
+    (problem,) = collect(tmp_path).problems
+    assert "are not the test set of split.csv" in problem
 
 
 def test_missing_cells_of_the_grid_are_named(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_failed_and_running_cells_are_listed(tmp_path: Path, truth: dict[str, np
         ("resnet · random · 1.0 · seed 1", "running", ""),
     )
     assert keys(study) == ["resnet · random · 1.0"]
-    assert study.faults == ()
+    assert study.problems == ()
 
 
 def _truncate(name: str) -> object:
@@ -205,7 +205,7 @@ def _replace(name: str, text: str) -> object:
         pytest.param(_replace("config.yaml", "epochs: 3\n"), id="config without keys"),
     ],
 )
-def test_a_run_that_cannot_be_read_is_a_fault_and_the_others_stay(
+def test_a_run_that_cannot_be_read_is_a_problem_and_the_others_stay(
     tmp_path: Path, truth: dict[str, np.ndarray], harm: object
 ) -> None:
     write_run(tmp_path, truth)
@@ -213,10 +213,10 @@ def test_a_run_that_cannot_be_read_is_a_fault_and_the_others_stay(
     harm(broken)  # type: ignore[operator]
     study = collect(tmp_path)
     assert keys(study) == ["resnet · random · 1.0"]
-    (fault,) = study.faults
-    assert fault.startswith(f"{broken.name}: cannot be read (")
-    assert "force=true" in fault
-    assert "\n" not in fault
+    (problem,) = study.problems
+    assert problem.startswith(f"{broken.name}: cannot be read (")
+    assert "force=true" in problem
+    assert "\n" not in problem
 
 
 def test_two_recipes_of_one_name_are_two_initialisations(
@@ -230,7 +230,7 @@ def test_two_recipes_of_one_name_are_two_initialisations(
         "resnet · random · 1.0", "resnet · synthetic n=1024 · 1.0",
         "resnet · synthetic n=192 · 1.0",
     ]  # fmt: skip
-    assert study.faults == ()
+    assert study.problems == ()
 
 
 def test_of_two_runs_of_one_cell_the_newer_is_kept(
@@ -245,10 +245,10 @@ def test_of_two_runs_of_one_cell_the_newer_is_kept(
     study = collect(tmp_path)
     (block,) = study.blocks
     assert block.cells["folder"].str.endswith("a").tolist() == [True]
-    (fault,) = study.faults
-    assert fault.startswith("resnet-imagenet-1.0-s0-PaperLoss"[:20])
-    assert fault.split(":")[0].endswith("b")
-    assert "the newer one is shown" in fault
+    (problem,) = study.problems
+    assert problem.startswith("resnet-imagenet-1.0-s0-PaperLoss"[:20])
+    assert problem.split(":")[0].endswith("b")
+    assert "the newer one is shown" in problem
 
 
 def test_no_study(tmp_path: Path) -> None:

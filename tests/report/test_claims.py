@@ -95,7 +95,7 @@ def test_a_difference_that_is_there(template: Block) -> None:
     assert found["low"] < found["value"] < found["high"]
     assert (found["n_seeds"], found["interval"]) == (3, "seeds and images")
     assert found["case"] == "resnet · imagenet · 1.0 vs. resnet · random · 1.0"
-    assert found["block"] == block.block.title
+    assert found["block"] == block.data.title
     table = judge([{"id": "c", "says": "", "kind": "difference", "metric": "mla", "a": A}], [block])
     assert pd.isna(table["size"].iloc[0])  # no number, no verdict on size
 
@@ -225,13 +225,13 @@ def by_class(template: Block, areas: list[float]) -> Resampled:
     """Classes of which the given fraction is found; the last is the rarest."""
     block = study(template, {("resnet", "imagenet", 1.0): 0.5}, classes=len(areas))
     counts = []
-    for own in block.block.counts:
+    for own in block.data.counts:
         label = own.label.copy()
         label[:20, -1] = False
         truth = np.where(label, 1000, 0)
         hits = (truth * np.asarray(areas)).astype(int)
         counts.append(PixelCounts(own.index, hits, truth, hits, label, own.prob))
-    return Resampled(replace(block.block, counts=tuple(counts)), 100)
+    return Resampled(replace(block.data, counts=tuple(counts)), 100)
 
 
 def test_classes(template: Block) -> None:
@@ -269,8 +269,8 @@ def test_median_is_by_order_alone(template: Block) -> None:
 def test_smallest_box(template: Block) -> None:
     narrow = study(template, RESNET, noise=0.01)
     wide = study(template, dict.fromkeys(RESNET, 0.6), noise=0.15)
-    counts = (*wide.block.counts[:3], *narrow.block.counts[3:])
-    block = Resampled(replace(narrow.block, counts=counts), 50)
+    counts = (*wide.data.counts[:3], *narrow.data.counts[3:])
+    block = Resampled(replace(narrow.data, counts=counts), 50)
     claim = {"kind": "smallest_box", "metric": "dice_image"}
     found = verdict(block, **claim)
     values = [np.concatenate([block.images[k]["dice_image"] for k in rows])
@@ -287,11 +287,11 @@ def test_complex(template: Block) -> None:
     """Images 0 to 19 have simple defects that are found, the others ragged ones that are not."""
     block = study(template, RESNET)
     counts = []
-    for own in block.block.counts:
+    for own in block.data.counts:
         hits = own.intersection.copy()
         hits[20:] //= 4
         counts.append(PixelCounts(own.index, hits, own.truth, hits, own.label, own.prob))
-    block = Resampled(replace(block.block, counts=tuple(counts)), 300)
+    block = Resampled(replace(block.data, counts=tuple(counts)), 300)
     ragged = np.where(np.arange(N) < 20, 1.1, 5.0) + np.arange(N) / 1000
     block.__dict__["shapes"] = {"raggedness": ragged, "components": np.where(ragged < 2, 1.0, 7.0)}
     found = verdict(block, kind="complex", metric="dice_image")
@@ -410,8 +410,8 @@ def test_why_a_claim_is_not_measured(template: Block, claim: dict, reason: str) 
 
 def test_no_seed_in_common(template: Block) -> None:
     block = study(template, RESNET)
-    cells = block.block.cells.assign(seed=range(6))
-    found = verdict(Resampled(replace(block.block, cells=cells), 50), kind="difference",
+    cells = block.data.cells.assign(seed=range(6))
+    found = verdict(Resampled(replace(block.data, cells=cells), 50), kind="difference",
                     metric="dice_image")  # fmt: skip
     assert found["direction"] == "not measured"
     assert found["case"].startswith("no common seed")
@@ -423,9 +423,9 @@ def test_a_class_without_a_test_image_is_not_measured(template: Block) -> None:
         PixelCounts(c.index, *(np.where([True, False], x, 0) for x in
                                (c.intersection, c.truth, c.predicted)),
                     c.label & [True, False], c.prob)
-        for c in block.block.counts
+        for c in block.data.counts
     )  # fmt: skip
-    empty = Resampled(replace(block.block, counts=counts), 50)
+    empty = Resampled(replace(block.data, counts=counts), 50)
     for metric in ("auc_2", ["auc_1", "auc_2"]):
         found = verdict(empty, kind="difference", metric=metric, every=True)
         assert found["direction"] == "not measured"
@@ -445,8 +445,8 @@ def test_claims_between_protocols(template: Block) -> None:
     assert dice["direction"] == "supported"
     assert dice["value"] == pytest.approx(GAIN, abs=0.01)
     assert "of x · loss=BalancedLoss vs." in dice["case"]
-    cells = blocks[1].block.cells.assign(split_fingerprint="9" * 64)
-    other = Resampled(replace(blocks[1].block, cells=cells), 50)
+    cells = blocks[1].data.cells.assign(split_fingerprint="9" * 64)
+    other = Resampled(replace(blocks[1].data, cells=cells), 50)
     table = judge(claims, [blocks[0], other])
     assert set(table["case"]) == {"a and b have different splits"}
     assert set(table["direction"]) == {"not measured"}

@@ -142,7 +142,7 @@ def tiny(block: Block, cells: dict[tuple[str, int], list[int]]) -> Resampled:
 def test_shares_by_hand(block: Resampled) -> None:
     cells = {("random", 0): [5, 5, 5, 0], ("imagenet", 0): [6, 5, 4, 0],
              ("random", 1): [5, 5, 5, 0], ("imagenet", 1): [9, 6, 5, 0]}  # fmt: skip
-    small = tiny(block.block, cells)
+    small = tiny(block.data, cells)
     a, b = (small.cell(Key("resnet", init, 1.0)) for init in ("imagenet", "random"))
     better, tied, worse = shares("dice_image", a, b)
     # Seed 0: one better, one worse, two tied; seed 1: two better, two tied.
@@ -164,7 +164,7 @@ def test_shares_by_hand(block: Resampled) -> None:
 
 def test_blocks_of_one_split_draw_the_same_images_once(block: Resampled) -> None:
     assert replace(block).draws is replace(block).draws
-    assert replace(block, replicates=7).draws.shape == (8, len(block.block.image_ids))
+    assert replace(block, replicates=7).draws.shape == (8, len(block.data.image_ids))
 
 
 def test_the_shares_are_those_of_a_table_of_pairs(grid: Path, compared: pd.DataFrame) -> None:
@@ -282,11 +282,11 @@ def test_under_three_seeds_the_interval_is_of_images_only(block: Resampled) -> N
     """Two seeds that differ by a constant: no spread over images, so the interval has no width."""
     cells = {("random", 0): [5] * 6, ("random", 1): [5] * 6,
              ("imagenet", 0): [6] * 6, ("imagenet", 1): [9] * 6}  # fmt: skip
-    found = row(compare([tiny(block.block, cells)]), factor="init", metric="dice_image")
+    found = row(compare([tiny(block.data, cells)]), factor="init", metric="dice_image")
     assert (found["n_seeds"], found["interval"]) == (2, "images only")
     assert found["low"] == pytest.approx(found["high"]) == pytest.approx(found["difference"])
     third = {("random", 2): [5] * 6, ("imagenet", 2): [6] * 6}
-    found = row(compare([tiny(block.block, cells | third)]), factor="init", metric="dice_image")
+    found = row(compare([tiny(block.data, cells | third)]), factor="init", metric="dice_image")
     assert (found["n_seeds"], found["interval"]) == (3, "seeds and images")
     assert found["low"] < found["difference"] < found["high"]
 
@@ -294,7 +294,7 @@ def test_under_three_seeds_the_interval_is_of_images_only(block: Resampled) -> N
 def test_seeds_that_only_one_has_are_left_out(block: Resampled) -> None:
     cells = {("random", 0): [5] * 4, ("random", 7): [0] * 4,
              ("imagenet", 0): [6] * 4, ("imagenet", 3): [9] * 4}  # fmt: skip
-    small = tiny(block.block, cells)
+    small = tiny(block.data, cells)
     a, b = (small.cell(Key("resnet", init, 1.0)) for init in ("imagenet", "random"))
     assert common_seeds(a, b) == (0,)
     found = row(compare([small]), factor="init", metric="dice_image")
@@ -302,7 +302,7 @@ def test_seeds_that_only_one_has_are_left_out(block: Resampled) -> None:
     assert found["mean_a"] == pytest.approx(12 / 16)
     assert found["difference"] == pytest.approx(12 / 16 - 10 / 15)
     without = {key: value for key, value in cells.items() if key != ("imagenet", 0)}
-    found = row(compare([tiny(block.block, without)]), factor="init", metric="dice_image")
+    found = row(compare([tiny(block.data, without)]), factor="init", metric="dice_image")
     assert (found["n_seeds"], found["verdict"]) == (0, "undefined")
     assert np.isnan(found["difference"])
 
@@ -330,12 +330,12 @@ def test_protocols_are_compared_on_the_same_split_only(tmp_path: Path) -> None:
     assert len(blocks) == 3
     ((factor, a, b),) = protocol_pairs(blocks)
     assert factor == "protocol"
-    assert [cell.block.block.settings["loss"] for cell in (a, b)] == ["BalancedLoss", "PaperLoss"]
+    assert [cell.block.data.settings["loss"] for cell in (a, b)] == ["BalancedLoss", "PaperLoss"]
     found = compare(blocks)
     assert set(found["block"]) == {"between protocols"}
     one = row(found, metric="dice_image")
     expected = [summarise(from_table(pd.read_parquet(p)))["dice_image"]
-                for p in (tmp_path / cell.block.block.cells["folder"].iloc[0] /
+                for p in (tmp_path / cell.block.data.cells["folder"].iloc[0] /
                           "test_images.parquet" for cell in (a, b))]  # fmt: skip
     assert [one["mean_a"], one["mean_b"]] == pytest.approx(expected)
     assert one["at"] == "resnet · random · 1.0"

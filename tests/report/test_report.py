@@ -494,14 +494,14 @@ def test_tables_show_a_dash_and_a_minus_sign(tmp_path: Path) -> None:
     assert (auc["improved / tied / worse"], auc["p (Holm)"]) == ("–", "–")
     assert auc["relative"] != "–"
     assert comparison_table("t", compare([block]), "gain", ("dice_image",)) is None
-    main, *_ = score_tables(score_table([block]), block.block)
+    main, *_ = score_tables(score_table([block]), block.data)
     dices = [row[1] for row in main.rows]
     assert [entry.is_best for entry in dices] == [True, False]  # random is better here
     assert float(dices[0].value or 0) > float(dices[1].value or 0)
     (foot,) = main.foot
     assert foot[0].text == "never finds a defect"
     assert foot[1].text == "0.000"
-    empty = block.block.empty_predictor
+    empty = block.data.empty_predictor
     assert foot[-1].text == f"{empty['dice_kaggle']:.3f}"
 
 
@@ -619,10 +619,10 @@ def test_the_browser_holds_what_the_runs_found(real: Path) -> None:
     for image in browser.images:
         masks = image.predictions["resnet · ImageNet · 100%"]
         assert masks == tuple(found.get((image.image_id, m), "") for m in (1, 2, 3, 4))
-        own = scores[block.block.image_ids.index(image.image_id)]
+        own = scores[block.data.image_ids.index(image.image_id)]
         shown = image.scores["resnet · ImageNet · 100%"]
         assert shown is None if np.isnan(own) else shown == pytest.approx(own)
-        counted = block.block.counts[0].truth[block.block.image_ids.index(image.image_id)]
+        counted = block.data.counts[0].truth[block.data.image_ids.index(image.image_id)]
         lengths = [sum(map(int, runs.split()[1::2])) for runs in image.truth]
         assert lengths == counted.tolist()
 
@@ -650,7 +650,7 @@ def test_images_are_shown_at_their_own_size(tmp_path: Path) -> None:
     keys = Key("resnet", "imagenet", 1.0), Key("resnet", "random", 1.0)
     pictures = open_pictures(tmp_path / "s", *(block.cell(key) for key in keys))
     assert isinstance(pictures, Pictures)
-    name = block.block.image_ids[0]
+    name = block.data.image_ids[0]
     row = drawn.pack.index["image_id"].tolist().index(name)
     assert np.array_equal(pictures.image(name), drawn.pack.images[row])
     assert pictures.truth(name).shape == (4, 16, 32)
@@ -698,7 +698,7 @@ def test_a_test_part_without_a_defect_has_no_figure_7(
     """The report says that there is nothing to choose, and does not fail."""
     block = Resampled(collect(real).blocks[0])
     nothing = pd.DataFrame({"a": np.nan, "b": np.nan, "difference": np.nan},
-                           index=pd.Index(block.block.image_ids, name="image_id"))  # fmt: skip
+                           index=pd.Index(block.data.image_ids, name="image_id"))  # fmt: skip
     monkeypatch.setattr("tlunet.report.figures.pictures.Pictures.dice", nothing)
     parts = drawings.pictures(real, block, Drawing(tmp_path, "", set()))
     assert any(isinstance(part, Text | Browser) for part in parts)

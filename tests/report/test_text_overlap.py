@@ -65,7 +65,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
         if study == "small":
             continue
         _, *cells = next(pair for pair in pairs(block) if pair[0] == "init")
-        masks: Any = [{(name, 1): "1 9" for name in block.block.image_ids}] * 2
+        masks: Any = [{(name, 1): "1 9" for name in block.data.image_ids}] * 2
         for shape, size in SHAPES.items():
             shown = Pictures(*cells, 0, pack(block, size), masks)
             draw(f"figure_7 {shape}", "", "", examples.figure_7(shown))
@@ -75,12 +75,12 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
 
 def pack(block: Resampled, size: tuple[int, int]) -> Any:
     """Images of a different size than the study's, which determines the layout of Figure 7."""
-    ids = block.block.image_ids
+    ids = block.data.image_ids
     steel = np.random.default_rng(0).integers(90, 160, (len(ids), *size)).astype(np.uint8)
     masks = np.zeros_like(steel)
     masks[:, : size[0] // 3, : size[1] // 4] = 1
     index = {"image_id": list(ids)}
-    names = block.block.classes
+    names = block.data.classes
     return SimpleNamespace(
         size=size, images=steel, masks=masks, classes=names, index=index, fit="stretch",
         region=lambda row: (slice(None), slice(None)),

@@ -80,7 +80,7 @@ def test_every_seed_is_scored_on_its_own_images(study: Path) -> None:
     for metric in ("dice_image", "mla"):
         expected = [
             json.loads((study / folder / "metrics.json").read_text())[metric]
-            for folder in block.block.runs(cell.key)["folder"]
+            for folder in block.data.runs(cell.key)["folder"]
         ]
         assert cell.by_seed(metric, (0, 1, 2))[:, 0] == pytest.approx(expected)
     images = cell.images("mla", (0, 1, 2))
@@ -141,8 +141,8 @@ def test_two_losses_with_splits_of_their_seeds_are_compared(tmp_path: Path) -> N
         run(tmp_path, seed, seed, loss="tlunet.model.losses.BalancedLoss", skill=0.9)
     blocks = [Resampled(block, 100) for block in collect(tmp_path).blocks]
     assert [factor for factor, *_ in protocol_pairs(blocks)] == ["protocol"]
-    cells = blocks[0].block.cells.assign(split_fingerprint="9" * 64)
-    other = Resampled(replace(blocks[0].block, cells=cells), 100)
+    cells = blocks[0].data.cells.assign(split_fingerprint="9" * 64)
+    other = Resampled(replace(blocks[0].data, cells=cells), 100)
     assert list(protocol_pairs([other, blocks[1]])) == []
 
 
@@ -220,7 +220,7 @@ def test_figures_get_the_images_of_each_seed(study: Path) -> None:
     assert len(images) == 2 * (24 + 24 + 23)
     for (_, seed), own in images.groupby(["init", "seed"], observed=True):
         assert own["image_id"].tolist() == [names[k] for k in TESTED[seed]]
-    labels = label_table(block.block)
+    labels = label_table(block.data)
     assert len(labels) == 4 * len(images)
     first = labels[(labels["seed"] == 2) & (labels["init"] == "imagenet")]
     expected = np.concatenate([TRUTH[names[k]].any((1, 2)) for k in TESTED[2]])

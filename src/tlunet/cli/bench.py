@@ -78,12 +78,12 @@ def bench(
         for name in encoder or ("resnet18", "densenet121")
         for text in size or ("64x400", "256x1600")
     ]  # fmt: skip
-    found = []
+    records = []
     for plan in plans:
-        found.append(measure(plan, machine, cache, say))
+        records.append(measure(plan, machine, cache, say))
         if out:
-            file = out / file_name(found[-1])
+            file = out / file_name(records[-1])
             out.mkdir(parents=True, exist_ok=True)
-            write_json(file, found[-1])
+            write_json(file, records[-1])
             say(f"record: {file}")
-    console.print(show(found))
+    console.print(show(records))

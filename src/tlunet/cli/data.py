@@ -89,16 +89,16 @@ def check(
     source = read_source(root, kind, _names(classes), foreground)
     with progress() as report:
         findings = examine(source, _size(size), report, fit)
-    faults = data_error(findings.problems, limit).lines if findings.problems else ()
+    problems = data_error(findings.problems, limit).lines if findings.problems else ()
     if findings.records:
         summary = summarise(findings, frac=frac, split=split, duplicates=duplicates, groups=groups)
         for line in summary.lines():
             say(visible(line))
-        faults = (*faults, *summary.why_unsplit)
-    if faults:
+        problems = (*problems, *summary.why_unsplit)
+    if problems:
         left = f"{len(findings.records)} of {len(source.records)} images are valid"
         say(f"{len(findings.problems)} problems; {left}")
-        raise DataError(*faults)
+        raise DataError(*problems)
     say("no problems found")
 
 
@@ -149,12 +149,12 @@ def show(
     if file.suffix not in (".html", ".png"):
         raise ConfigError(f"--out {file}: expected a name that ends in .html or .png")
     with progress() as report:
-        found = survey(source, _size(size), report, fit)
-    facts = sum_up(found, frac=frac, split=split, duplicates=duplicates, groups=groups)
+        surveyed = survey(source, _size(size), report, fit)
+    facts = sum_up(surveyed, frac=frac, split=split, duplicates=duplicates, groups=groups)
     write(facts, file)
-    say(visible(f"{len(found.records)} images: {file}"))
-    if found.problems:
-        complain(*data_error(found.problems, limit).lines)
+    say(visible(f"{len(surveyed.records)} images: {file}"))
+    if surveyed.problems:
+        complain(*data_error(surveyed.problems, limit).lines)
         raise typer.Exit(1)
 
 

@@ -106,10 +106,10 @@ def predict(
 
     check_options(device, precision)
     check_style(overlay)
-    images, faults, notes = list_paths(_spelt_out(paths), out)
+    images, problems, notes = list_paths(_spelt_out(paths), out)
     stream = open_network(run, tuned, device, precision, batch_size, overlap if tile else None)
-    complain(*(visible(f"{path}: {reason}") for path, reason in faults), *map(visible, notes))
-    predicted, unreadable, squeezed = 0, len(faults), None
+    complain(*(visible(f"{path}: {reason}") for path, reason in problems), *map(visible, notes))
+    predicted, unreadable, squeezed = 0, len(problems), None
     written = Output(
         out, images, stream.classes, overlay=overlay, submission=submission,
         tell=lambda line: complain(visible(line)),
@@ -196,11 +196,11 @@ def export(
         raise DataError(f"{run}: no such folder; expected a finished run")
     check_finished(run)
     output(run, kind, out)  # a wrong suffix is reported before anything is loaded
-    path, found = write(run, kind, out, list(sample_images(run, 4).values()), fixed_size)
+    path, difference = write(run, kind, out, list(sample_images(run, 4).values()), fixed_size)
     say(
-        f"{path}: matches PyTorch: max. difference {found.masks:.1e} (pixel probabilities), "
-        f"{found.labels:.1e} (label probabilities); tolerance {TOLERANCE:g}; "
-        f"compared on {found.images} images, {found.real} from the test set"
+        f"{path}: matches PyTorch: max. difference {difference.masks:.1e} (pixel probabilities), "
+        f"{difference.labels:.1e} (label probabilities); tolerance {TOLERANCE:g}; "
+        f"compared on {difference.images} images, {difference.real} from the test set"
     )
 
 

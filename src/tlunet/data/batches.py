@@ -177,8 +177,8 @@ class Batches(Dataset[dict[str, Any]]):
                         self.seed, epoch, int(row), images[region], bits[region]
                     )
                 # An image whose defect was moved out of the frame loses the label.
-                found = np.bitwise_or.reduce(bits.reshape(len(rows), -1), axis=1)
-                labels = self.vanished[rows] | unpack_labels(found, labels.shape[1])
+                class_bits = np.bitwise_or.reduce(bits.reshape(len(rows), -1), axis=1)
+                labels = self.vanished[rows] | unpack_labels(class_bits, labels.shape[1])
             batch["image"], batch["bits"] = channels_first(images), torch_bits(bits)
         return batch | {"label": torch.from_numpy(labels)}
 

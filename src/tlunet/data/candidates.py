@@ -65,7 +65,7 @@ def pairs(
         First and second index of each pair, up to `PAIRS` at a time; the first is the smaller.
     """
     heads = _heads(pictures, describe)
-    found, count = list[Pairs](), 0
+    batches, count = list[Pairs](), 0
     room = np.empty((7, BLOCK * BLOCK), np.float32)  # allocating it for each tile would be slow
     for i in range(0, len(pictures), BLOCK):
         for j in range(i, len(pictures), BLOCK):
@@ -73,17 +73,17 @@ def pairs(
             first, second = np.divmod(near, min(BLOCK, len(pictures) - j))
             first, second = first + i, second + j
             once = first < second
-            found.append((first[once], second[once]))
+            batches.append((first[once], second[once]))
             count += int(once.sum())
             if count >= PAIRS:
-                yield from _portions(found)
-                found, count = [], 0
-    yield from _portions(found)
+                yield from _portions(batches)
+                batches, count = [], 0
+    yield from _portions(batches)
 
 
-def _portions(found: list[Pairs]) -> Iterator[Pairs]:
-    if found:
-        first, second = (np.concatenate(side) for side in zip(*found, strict=True))
+def _portions(batches: list[Pairs]) -> Iterator[Pairs]:
+    if batches:
+        first, second = (np.concatenate(side) for side in zip(*batches, strict=True))
         for k in range(0, len(first), PAIRS):
             yield first[k : k + PAIRS], second[k : k + PAIRS]
 

@@ -139,8 +139,12 @@ def compared(image: NDArray[np.uint8], truth: Masks, predicted: Masks) -> NDArra
     height, width = image.shape[:2]
     times = zoom(width)
     steel = enlarged_image(image, times)
-    true, found = enlarged(truth, times), enlarged(predicted, times)
-    three = [draw(steel, true), draw(steel, found), draw_outcomes(steel, true, found)]
+    large_truth, large_predicted = enlarged(truth, times), enlarged(predicted, times)
+    three = [
+        draw(steel, large_truth),
+        draw(steel, large_predicted),
+        draw_outcomes(steel, large_truth, large_predicted),
+    ]
     is_strip = width > 2 * height
     gap = [(0, 6), (0, 0)] if is_strip else [(0, 0), (0, 6)]
     parted = [np.pad(one, [*gap, (0, 0)], constant_values=255) for one in three[:2]]

@@ -144,5 +144,5 @@ def read_tuned(run: Path, classes: int) -> Rules | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({type(error).__name__}); tune again") from None
-    found = content.get("rules") if isinstance(content, dict) else None
-    return Rules.read(found, classes, str(path))
+    rules = content.get("rules") if isinstance(content, dict) else None
+    return Rules.read(rules, classes, str(path))

@@ -13,34 +13,34 @@ from tlunet.deploy.stream import Prediction
 Masks = NDArray[np.bool_]  # (M, H, W)
 
 
-def dice(found: Masks, truth: Masks) -> float | None:
+def dice(predicted: Masks, truth: Masks) -> float | None:
     """Compute the Dice of one image, classes pooled; ``None`` if both are empty.
 
     >>> dice(np.array([[[1, 1, 0]]], bool), np.array([[[0, 1, 1]]], bool))
     0.5
     """
-    sums = int(found.sum() + truth.sum())
-    return 2 * int((found & truth).sum()) / sums if sums else None
+    sums = int(predicted.sum() + truth.sum())
+    return 2 * int((predicted & truth).sum()) / sums if sums else None
 
 
 def table(
-    found: Mapping[str, Prediction], classes: Sequence[str], truth: Masks | None = None
+    predictions: Mapping[str, Prediction], classes: Sequence[str], truth: Masks | None = None
 ) -> str:
     """Compare networks on one image as an HTML table; all names are escaped.
 
     Args:
-        found: name of a network → its prediction.
+        predictions: name of a network → its prediction.
         classes: names of the classes 1…M.
         truth: masks of the image, if they are known; then the Dice is shown, too.
     """
-    names = [*(["ground truth"] if truth is not None else []), *found]
+    names = [*(["ground truth"] if truth is not None else []), *predictions]
     rows = [_row("class", [escape(name) for name in names], cell="th")]
     for m, name in enumerate(classes):
         cells = [] if truth is None else [_area(truth[m])]
-        cells += [_prediction(one, m) for one in found.values()]
+        cells += [_prediction(one, m) for one in predictions.values()]
         rows.append(_row(f"{_chip(m)} {escape(name)}", cells))
     if truth is not None:
-        scores = [dice(one.masks, truth) for one in found.values()]
+        scores = [dice(one.masks, truth) for one in predictions.values()]
         best = max((score for score in scores if score is not None), default=None)
         rows.append(_row("Dice, classes pooled", ["", *(_score(s, best) for s in scores)]))
     return f'<table class="comparison">{"".join(rows)}</table>'

@@ -56,9 +56,9 @@ class Page:
     @property
     def threshold(self) -> float | None:
         """The threshold of all networks; ``None`` if they have several (``--tuned``)."""
-        found = {t for one in self.networks.values() for t in one.rules.thresholds}
+        thresholds = {t for one in self.networks.values() for t in one.rules.thresholds}
         is_plain = all(one.rules.is_plain for one in self.networks.values())
-        return found.pop() if is_plain and len(found) == 1 else None
+        return thresholds.pop() if is_plain and len(thresholds) == 1 else None
 
     def look(self, path: Path, style: str, threshold: float | None) -> list[Any]:
         """Return the ground truth, a title and a picture per network, the table and the layout.
@@ -66,19 +66,19 @@ class Page:
         Raises:
             gr.Error: the image cannot be read; the page shows the reason.
         """
-        found = {name: _predict(one, path, threshold) for name, one in self.networks.items()}
-        first = next(iter(found.values()))
+        predictions = {name: _predict(one, path, threshold) for name, one in self.networks.items()}
+        first = next(iter(predictions.values()))
         height, width = first.bits.shape
         truth = self._truths.get(_digest(first.image))
         if truth is not None and truth.shape != (len(self.classes), height, width):
             truth = None  # networks of other classes
         pictures = []
-        for name, one in found.items():
+        for name, one in predictions.items():
             score = None if truth is None else dice(one.masks, truth)
             pictures += [heading(name, score), overlay(one.image, one.masks, style)]
         shown = None if truth is None else overlay(first.image, truth, style)
         layout = STACKED if width >= STRIP * height else ""
-        rows = table(found, self.classes, truth)
+        rows = table(predictions, self.classes, truth)
         return [gr.Column(visible=truth is not None), shown, *pictures, rows, layout]
 
 

@@ -68,12 +68,12 @@ class Listing(NamedTuple):
 
     Attributes:
         images: the images found.
-        faults: paths that are missing or unusable.
+        problems: paths that are missing or unusable.
         notes: what was left out on purpose, one line each.
     """
 
     images: Images
-    faults: list[Unreadable]
+    problems: list[Unreadable]
     notes: list[str]
 
 
@@ -97,11 +97,11 @@ def list_paths(paths: Iterable[Path], out: Path | None = None) -> Listing:
         elif path.is_file():
             search.add(path, path.parent)
         else:
-            search.faults.append(Unreadable(path, "no such file or folder"))
+            search.problems.append(Unreadable(path, "no such file or folder"))
     search.images.close()
-    listing = Listing(search.images, search.faults, search.notes())
+    listing = Listing(search.images, search.problems, search.notes())
     if not len(listing.images):
-        lines = [f"{path}: {reason}" for path, reason in listing.faults] + listing.notes
+        lines = [f"{path}: {reason}" for path, reason in listing.problems] + listing.notes
         raise DataError(*lines or ["no images given; expected files, folders or a list"])
     return listing
 
@@ -111,24 +111,24 @@ class _Search:
 
     def __init__(self, out: Path | None) -> None:
         self.images = Images()
-        self.faults: list[Unreadable] = []
+        self.problems: list[Unreadable] = []
         self._out = _OutputFolders(out)
         self._outputs: Counter[Path] = Counter()  # output folder → images left out
         self._others: Counter[str] = Counter()  # suffix → pictures of other formats
         self._links = 0  # to folders
 
     def add_folder(self, folder: Path) -> None:
-        found = list_files(folder, IMAGE_SUFFIXES)
-        self.faults.extend(
+        listing = list_files(folder, IMAGE_SUFFIXES)
+        self.problems.extend(
             Unreadable(Path(p.where), p.what)
-            for p in found.problems
+            for p in listing.problems
             if not self._is_output(Path(p.where), folder)
         )
-        if not found.files:
-            self.faults.append(Unreadable(folder, "no images in this folder"))
-        for path in found.files.values():
+        if not listing.files:
+            self.problems.append(Unreadable(folder, "no images in this folder"))
+        for path in listing.files.values():
             self.add(path, folder)
-        seen = [path for path in found.ignored if not path.name.startswith(".")]
+        seen = [path for path in listing.ignored if not path.name.startswith(".")]
         suffixes = [path.suffix.lower() for path in seen]
         self._others.update(suffix for suffix in suffixes if suffix in OTHER_PICTURES)
         self._links += sum(path.is_symlink() and path.is_dir() for path in seen)
@@ -139,7 +139,7 @@ class _Search:
         try:
             self.images.add(path, root)
         except UnicodeEncodeError:
-            self.faults.append(Unreadable(path, "file name is not UTF-8; rename it"))
+            self.problems.append(Unreadable(path, "file name is not UTF-8; rename it"))
 
     def _is_output(self, path: Path, root: Path) -> bool:
         folder = self._out.folder_of(path, root)

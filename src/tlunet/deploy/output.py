@@ -150,8 +150,8 @@ class Output:
         rows, submission = [], []
         for m, (label, area) in enumerate(zip(self._classes, one.areas.tolist(), strict=True)):
             mask_m = one.bits >> one.bits.dtype.type(m) & 1 == 1
-            share, found = area / one.bits.size, int(one.labels[m])
-            numbers = f"{one.probabilities[m]:.6g}", area, f"{share:.6g}", found
+            share, predicted = area / one.bits.size, int(one.labels[m])
+            numbers = f"{one.probabilities[m]:.6g}", area, f"{share:.6g}", predicted
             rows.append((name, m + 1, label, *numbers, boxes.as_text(mask_m)))
             if len(self._tables) > 1:
                 submission.append((f"{name}_{m + 1}", encode(mask_m)))

@@ -89,10 +89,10 @@ class Predictor(Stream):
         if run.is_dir():
             check_finished(run)
         network, card = load_network(run), read_card(run)
-        found: dict[str, Any] = {"threshold": card.threshold, "size": card.size, "fit": card.fit}
+        settings: dict[str, Any] = {"threshold": card.threshold, "size": card.size, "fit": card.fit}
         if tuned:
-            found["rules"] = card.rules(tuned, run)
-        return cls(network, card.classes, **found | options)
+            settings["rules"] = card.rules(tuned, run)
+        return cls(network, card.classes, **settings | options)
 
     def logits(self, images: Tensor) -> Logits:
         """Compute logits, on the device.
@@ -126,11 +126,11 @@ class Predictor(Stream):
         """Start a batch without waiting for the result."""
         is_cuda = self.device.type == "cuda"
         batch = torch.from_numpy(images)
-        found = self._decide(batch.pin_memory() if is_cuda else batch, is_soft)
+        decision = self._decide(batch.pin_memory() if is_cuda else batch, is_soft)
         with torch.inference_mode():
             bits, labels, soft = (
                 None if x is None else x.to("cpu", non_blocking=is_cuda)
-                for x in (pack_bits(found.above), found.labels, found.masks)
+                for x in (pack_bits(decision.above), decision.labels, decision.masks)
             )
         done = torch.cuda.current_stream(self.device).record_event() if is_cuda else None
 

@@ -31,13 +31,13 @@ def examples(data: DefectDataModule, most: int = 8) -> dict[str, Example]:
         record.image_id: record for record in data.dataset.read(data.size, data.progress).records
     }
     M = len(data.pack.classes)
-    found = {}
+    readable = {}
     for name in samples(data, most):
         decoded = decode(records[name], M)
         if isinstance(decoded, tuple):
             image, bits = decoded
-            found[name] = Example(image, class_masks(bits, M))
-    return found
+            readable[name] = Example(image, class_masks(bits, M))
+    return readable
 
 
 def samples(data: DefectDataModule, most: int = 8) -> dict[str, NDArray[np.uint8]]:
@@ -54,7 +54,7 @@ def samples(data: DefectDataModule, most: int = 8) -> dict[str, NDArray[np.uint8
     labels = pack.labels[rows]  # (N, M)
     shown = [np.flatnonzero(labels[:, m]) for m in range(labels.shape[1])]
     shown.append(np.flatnonzero(~labels.any(1)))
-    first = [int(found[0]) for found in shown if len(found)]
+    first = [int(places[0]) for places in shown if len(places)]
     chosen = list(dict.fromkeys([*first, *range(len(rows))]))[:most]
     ids = pack.index["image_id"].to_numpy()
     return {

@@ -282,17 +282,17 @@ class Stream(ABC):
             yield running[0], running[1]()
 
 
-def squeeze(found: Prediction, stream: Stream) -> str | None:
+def squeeze(prediction: Prediction, stream: Stream) -> str | None:
     """Say that a network saw an image with other proportions; ``None`` if it did not."""
-    height, width = found.image.shape[:2]
-    if stream.size is None or stream.fit == "pad" or stream.tiles(found.image):
+    height, width = prediction.image.shape[:2]
+    if stream.size is None or stream.fit == "pad" or stream.tiles(prediction.image):
         return None
     factor = (width / height) / (stream.size[1] / stream.size[0])
     if max(factor, 1 / factor) < DISTORTED:
         return None
     way = "use --tile" if is_tiled((height, width), stream.size) else "crop it"
     return (
-        f"{found.path}: {height}×{width} (height × width) is resized to "
+        f"{prediction.path}: {height}×{width} (height × width) is resized to "
         f"{stream.size[0]}×{stream.size[1]}, the training size, which changes its proportions; "
         f"unless the training images had the same ones, {way}"
     )

@@ -104,8 +104,8 @@ class Blend:
         first, second = (tile.left, tile.top) if self._is_wide else (tile.top, tile.left)
         self._advance(first)
         part = slice(second, second + self._tile[1])
-        found = masks.swapaxes(1, 2) if self._is_wide else masks
-        self._sums[:, :, part] += found * self._weights
+        turned = masks.swapaxes(1, 2) if self._is_wide else masks
+        self._sums[:, :, part] += turned * self._weights
         self._total[:, part] += self._weights
 
     def _advance(self, start: int) -> None:

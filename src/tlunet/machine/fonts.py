@@ -23,8 +23,8 @@ MISSING = "\uffff"  # not a character: drawn as the glyph of every missing one
 @cache
 def files() -> tuple[Path, ...]:
     """Return the font files of this machine, common text fonts first."""
-    found = sorted(_files(), key=lambda path: (_rank(path), str(path)))
-    return tuple(dict.fromkeys(found))
+    paths = sorted(_files(), key=lambda path: (_rank(path), str(path)))
+    return tuple(dict.fromkeys(paths))
 
 
 def _files() -> Iterator[Path]:

@@ -52,7 +52,7 @@ def visible() -> list[str]:
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
     if wanted is None:
         return there
-    found: list[str] = []
+    uuids: list[str] = []
     for name in wanted.split(","):
         name = name.strip()
         if name.isdecimal():
@@ -61,8 +61,8 @@ def visible() -> list[str]:
             fits = [uuid for uuid in there if name and uuid.startswith(name)]
         if len(fits) != 1:
             break
-        found += fits
-    return found
+        uuids += fits
+    return uuids
 
 
 def count() -> int:

@@ -197,12 +197,12 @@ def _in_folder(folder: Path, encoder_name: str) -> Path:
         )
     ]
     for pattern in patterns:
-        found = sorted(folder.glob(pattern))
-        if len(found) > 1:
-            names = ", ".join(file.name for file in found)
+        files = sorted(folder.glob(pattern))
+        if len(files) > 1:
+            names = ", ".join(file.name for file in files)
             raise WeightsError(f"{folder}: several files for {encoder_name}: {names}; pass one")
-        if found:
-            return found[0]
+        if files:
+            return files[0]
     looked = ", ".join(patterns).replace("[0-9a-f]" * 8, "????????")
     raise WeightsError(f"{folder}: no weights for {encoder_name}; looked for {looked}")
 

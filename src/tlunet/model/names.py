@@ -57,8 +57,8 @@ def timm_names(names: Iterable[str], like: Iterable[str]) -> dict[str, str]:
      '_blocks.1._bn1.bias': 'blocks.1.0.bn2.bias'}
     """
     names = list(names)
-    found = (re.match(r"blocks[._](\d+)\.(\d+)\.", name) for name in like)
-    blocks = sorted({(int(match[1]), int(match[2])) for match in found if match})
+    matches = (re.match(r"blocks[._](\d+)\.(\d+)\.", name) for name in like)
+    blocks = sorted({(int(match[1]), int(match[2])) for match in matches if match})
     expanding = {match[1] for name in names if (match := _in_block(name, r"_expand_conv\..+"))}
     renamed = {}
     for name in names:

@@ -315,10 +315,10 @@ def from_table(table: pd.DataFrame) -> PixelCounts[NDArray[Any]]:
     N, M = len(ids), int(class_id.max(initial=0))
     cell = row * M + class_id - 1
     if len(table) != N * M or not np.array_equal(np.sort(cell), np.arange(N * M)):
-        found = table.groupby("image_id", sort=False)["class_id"].agg(list)
+        by_image = table.groupby("image_id", sort=False)["class_id"].agg(list)
         image_id, classes = next(
             (image_id, sorted(classes))
-            for image_id, classes in found.items()
+            for image_id, classes in by_image.items()
             if len(classes) != M or set(classes) != {*range(1, len(classes) + 1)}
         )
         raise DataError(

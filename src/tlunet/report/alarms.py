@@ -25,11 +25,11 @@ class Severity(IntEnum):
 
 def alarms(study: Study) -> list[Alarm]:
     """Collect the warnings of a report, the most severe first; each says what to do."""
-    found = [
+    warnings = [
         (Severity.FAILED if state == "failed" else Severity.MISSING, _unfinished(title, state, why))
         for title, state, why in study.unfinished
     ]
-    found += [(Severity.FAILED, fault) for fault in study.faults]
+    warnings += [(Severity.FAILED, problem) for problem in study.problems]
     # An unfinished run does not record its block: with several blocks, none is excluded.
     named = {title for title, *_ in study.unfinished} if len(study.blocks) == 1 else set()
     for block in study.blocks:
@@ -39,9 +39,9 @@ def alarms(study: Study) -> list[Alarm]:
             are = "cell is" if len(absent) == 1 else "cells are"
             names = "; ".join(map(spoken, absent))
             text = f"{len(absent)} grid {are} missing: {names}; run them to compare all"
-            found.append((Severity.MISSING, where + text))
-        found += [(severity, where + text) for severity, text in _block_alarms(block)]
-    return [Alarm(text) for _, text in sorted(found, key=lambda one: one[0])]
+            warnings.append((Severity.MISSING, where + text))
+        warnings += [(severity, where + text) for severity, text in _block_alarms(block)]
+    return [Alarm(text) for _, text in sorted(warnings, key=lambda one: one[0])]
 
 
 def _unfinished(title: str, state: str, error: str) -> str:

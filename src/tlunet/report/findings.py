@@ -48,10 +48,10 @@ class Finding(NamedTuple):
 
 def scope(blocks: Sequence[Block]) -> str:
     """Say what the results hold for: everything that was not varied with the seed."""
-    found = {block.title: _scope(block) for block in blocks}
-    if len(set(found.values())) == 1:
-        return f"Scope: {next(iter(found.values()))}."
-    return " ".join(f"Scope of {title}: {text}." for title, text in found.items())
+    scopes = {block.title: _scope(block) for block in blocks}
+    if len(set(scopes.values())) == 1:
+        return f"Scope: {next(iter(scopes.values()))}."
+    return " ".join(f"Scope of {title}: {text}." for title, text in scopes.items())
 
 
 def _scope(block: Block) -> str:
@@ -77,29 +77,27 @@ def headline(blocks: Sequence[Resampled]) -> list[Finding]:
     between = list(protocol_pairs(blocks))
     several = len(blocks) > 1
     if between and not any(factor == "init" for block in blocks for factor, *_ in pairs(block)):
-        both = {
-            (a.block.block.title, b.block.block.title): (a.block, b.block) for _, a, b in between
-        }
+        both = {(a.block.data.title, b.block.data.title): (a.block, b.block) for _, a, b in between}
         sentences = [_between(a, b) for a, b in both.values()]
     else:
         sentences = [
-            found._replace(says=f"{block.block.title}: {found.says}") if several else found
+            finding._replace(says=f"{block.data.title}: {finding.says}") if several else finding
             for block in blocks
-            for found in answer(block)
+            for finding in answer(block)
         ]
     return sentences + [Finding(s) for a in blocks for b in blocks if (s := _steps(a, b))]
 
 
 def _steps(epochs: Resampled, steps: Resampled) -> str | None:
     """Say how much of the loss from less data is a loss of optimiser steps, if it was measured."""
-    budgets = [block.block.settings.get("budget") for block in (epochs, steps)]
-    rest = [{k: v for k, v in b.block.settings.items() if k != "budget"} for b in (epochs, steps)]
+    budgets = [block.data.settings.get("budget") for block in (epochs, steps)]
+    rest = [{k: v for k, v in b.data.settings.items() if k != "budget"} for b in (epochs, steps)]
     if budgets != ["epochs", "steps"] or rest[0] != rest[1]:
         return None
     keys = [
         k
-        for k in steps.block.keys
-        if k.frac < 1 and {k, k._replace(frac=1.0)} <= {*epochs.block.keys}
+        for k in steps.data.keys
+        if k.frac < 1 and {k, k._replace(frac=1.0)} <= {*epochs.data.keys}
     ]
     if not keys:
         return None
@@ -124,20 +122,22 @@ def _steps(epochs: Resampled, steps: Resampled) -> str | None:
 
 def _between(a: Resampled, b: Resampled) -> Finding:
     """Compare two protocols by the mean over the cells that both have."""
-    cells = [(a.cell(key), b.cell(key)) for key in a.block.keys if key in b.block.keys]
+    cells = [(a.cell(key), b.cell(key)) for key in a.data.keys if key in b.data.keys]
     seeds = common_seeds(*(cell for pair in cells for cell in pair))
-    found = []
+    differences = []
     for metric, name in (("dice_image", "Dice"), ("mla", "MLA"), ("auc", "AUC")):
         gains = [x.by_seed(metric, seeds) - y.by_seed(metric, seeds) for x, y in cells]
         gain = estimate(np.mean(gains, axis=0))
         verdict = higher(gain, len(seeds))
-        found.append((gain, f"{name} {with_interval(*gain[:3], form='{:+.3f}')} ({verdict})"))
+        differences.append((gain, f"{name} {with_interval(*gain[:3], form='{:+.3f}')} ({verdict})"))
     dice = [[c.by_seed("dice_image", seeds)[:, 0].mean() for c in side]
             for side in zip(*cells, strict=True)] if seeds else [[np.nan]] * 2  # fmt: skip
     after, before = (float(np.mean(values)) for values in dice)
-    first, second = (x.block.title.removeprefix(f"{x.block.dataset} · ") for x in (a, b))
-    says = _changes(f"{first} instead of {second}", "", found[0][0], (before, after), len(seeds))
-    detail = f"{', '.join(text for _, text in found)}; {_over(seeds)}."
+    first, second = (x.data.title.removeprefix(f"{x.data.dataset} · ") for x in (a, b))
+    says = _changes(
+        f"{first} instead of {second}", "", differences[0][0], (before, after), len(seeds)
+    )
+    detail = f"{', '.join(text for _, text in differences)}; {_over(seeds)}."
     return Finding(says, detail, is_main=True)
 
 
@@ -151,25 +151,25 @@ def _over(seeds: Sequence[int]) -> str:
 
 def answer(block: Resampled) -> list[Finding]:
     """Summarise a block in two sentences."""
-    found = {(a.key, b.key): (a, b) for factor, a, b in pairs(block) if factor == "init"}
-    if all(_dice(block, key) < DEAD_BELOW for key in block.block.keys):
+    init_pairs = {(a.key, b.key): (a, b) for factor, a, b in pairs(block) if factor == "init"}
+    if all(_dice(block, key) < DEAD_BELOW for key in block.data.keys):
         return [
             Finding(
                 "No network finds a defect.",
                 f"Every Dice is below {DEAD_BELOW:g}. Train longer (epochs="
-                f"{longer(block.block)}) or use loss=balanced.",
+                f"{longer(block.data)}) or use loss=balanced.",
                 is_main=True,
             )
         ]
-    if not found:
+    if not init_pairs:
         nothing = Finding(
             "No initialisation was compared with random weights, so this study does not measure "
             "the gain from transfer learning."
         )
         return [_best(block)._replace(is_main=True), nothing]
-    inits = sorted({a.key.init for a, _ in found.values()})
+    inits = sorted({a.key.init for a, _ in init_pairs.values()})
     init = "imagenet" if "imagenet" in inits else inits[0]
-    chosen = [(a, b) for a, b in found.values() if a.key.init == init]
+    chosen = [(a, b) for a, b in init_pairs.values() if a.key.init == init]
     seeds = sorted(set.intersection(*({*a.seeds} & {*b.seeds} for a, b in chosen)))
     gains = {
         a.key: a.by_seed("dice_image", seeds) - b.by_seed("dice_image", seeds) for a, b in chosen
@@ -229,15 +229,15 @@ def _growth(gains: dict[Any, np.ndarray]) -> Finding:
         [gain * (1 if key.frac == least else -1) for key, gain in gains.items()
          if key.encoder in encoders and key.frac in (least, most)], axis=0,
     ) * 2  # fmt: skip
-    found = estimate(change)
+    interval = estimate(change)
     words = {
         "supported": "is larger than", "contradicted": "is smaller than",
         "inconclusive": "is not clearly different from that",
         "one training": "differs, in this training, from that",
-    }.get(direction(found, len(change)), "cannot be compared with that")  # fmt: skip
+    }.get(direction(interval, len(change)), "cannot be compared with that")  # fmt: skip
     return Finding(
         f"With {100 * least:g}% of the training data the gain {words} with {100 * most:g}%: "
-        f"{with_interval(*found[:3], form='{:+.3f}')}."
+        f"{with_interval(*interval[:3], form='{:+.3f}')}."
     )
 
 
@@ -248,7 +248,7 @@ def _dice(block: Resampled, key: Key) -> float:
 
 
 def _best(block: Resampled) -> Finding:
-    key = max(block.block.keys, key=lambda key: _dice(block, key))
+    key = max(block.data.keys, key=lambda key: _dice(block, key))
     cell = block.cell(key)
     dice = level(cell.by_seed("dice_image", cell.seeds))
     return Finding(f"{condition(*key)} has the highest Dice: {with_interval(*dice[:3])}.")

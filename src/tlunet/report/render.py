@@ -131,9 +131,9 @@ def _score_table(table: pd.DataFrame, names: list[str], of_empty: "pd.Series[Any
     rows = []
     for key, own in table.groupby(["encoder", "init", "frac"], sort=False):
         by_metric = own.set_index("metric")
-        found = by_metric.loc[names, ["mean", "low", "high"]].to_numpy(float)
+        intervals = by_metric.loc[names, ["mean", "low", "high"]].to_numpy(float)
         row = [*map(str, tuple(key)), str(by_metric["n_seeds"].iloc[0])]
-        rows.append(tuple(Entry(text) for text in (*row, *(with_interval(*f) for f in found))))
+        rows.append(tuple(Entry(text) for text in (*row, *(with_interval(*f) for f in intervals))))
     over = ", ".join(table["interval"].unique())
     notes = (f"Mean over seeds; 95% interval over {over} in brackets.",)
     empty = [Entry("never finds a defect"), *[Entry("")] * 3]

@@ -61,24 +61,24 @@ def write_report(folder: Path, claims: Path | None = None) -> Path:
         else:
             write_text(folder / f"{name}.csv", table.to_csv(index=False))
 
-    found = Results(study, scores, comparisons, worth, judged, asked, set())
+    all_results = Results(study, scores, comparisons, worth, judged, asked, set())
     sentences = headline(blocks)
-    between = protocol_sections(found)
+    between = protocol_sections(all_results)
     document = Document(
         title=_title(study),
         subtitle=_subtitle(study),
         answer=tuple(finding.says for finding in sentences if finding.is_main),
         scope=tuple(_small(sentences)),
         alarms=tuple(alarms(study)),
-        lead=tuple(forest_of(found, blocks[0])) if len(blocks) == 1 else (),
+        lead=tuple(forest_of(all_results, blocks[0])) if len(blocks) == 1 else (),
         facts=tuple(facts(study)),
         files=tuple(
             f"{name}.csv" for name in ("results", *tables) if (folder / f"{name}.csv").exists()
         ),
-        sections=(*between, *(s for block in blocks for s in block_sections(found, block))),
+        sections=(*between, *(s for block in blocks for s in block_sections(all_results, block))),
     )
     for file in (folder / "figures").glob("*.*"):
-        if file.stem not in found.drawn:
+        if file.stem not in all_results.drawn:
             file.unlink()  # from an earlier report, of cells that no longer exist
     answer = "\n\n".join(escape(finding.text) for finding in sentences)
     write_text(folder / "answer.md", answer + "\n")

@@ -61,19 +61,19 @@ class Results:
 
     def drawing(self, block: Resampled) -> Drawing:
         """Return what saves the figures of a block."""
-        stem = f"{slug(block.block.title)}-" if len(self.study.blocks) > 1 else ""
+        stem = f"{slug(block.data.title)}-" if len(self.study.blocks) > 1 else ""
         return Drawing(self.study.folder, stem, self.drawn)
 
 
 def forest_of(results: Results, block: Resampled) -> list[Part]:
     """Draw the forest plot of a block, if it has a gain to show."""
-    own = results.comparisons[results.comparisons["block"] == block.block.title]
+    own = results.comparisons[results.comparisons["block"] == block.data.title]
     return forest_plot(own, results.asked, results.drawing(block))
 
 
 def block_sections(results: Results, block: Resampled) -> list[Section]:
     """Build the sections of a block: pictures and figures first, tables folded."""
-    title = block.block.title
+    title = block.data.title
     several = len(results.study.blocks) > 1
     scores = results.scores[results.scores["block"] == title]
     comparisons = results.comparisons[results.comparisons["block"] == title]
@@ -83,27 +83,27 @@ def block_sections(results: Results, block: Resampled) -> list[Section]:
     browsers = [part for part in shown if isinstance(part, Browser)]
     drawings = figures(block, scores, draw, worth)
     labels, courses, rest = _sorted(drawings, draw.prefix)
-    note = note_on_data(block.block)
+    note = note_on_data(block.data)
 
-    found: list[tuple[str, Sequence[Part | None], bool]] = [
+    contents: list[tuple[str, Sequence[Part | None], bool]] = [
         ("Gain from pre-training", forest_of(results, block) if several else [], False),
         ("Example images", [part for part in shown if not isinstance(part, Browser)], False),
         ("Label efficiency", [*labels, *_worth(worth)], False),
         ("Test images", browsers, False),
         ("Classes", [
             *class_gains(block, comparisons, draw),
-            flag_table(flags(block.block)),
-            Fold("Scores of every class", (class_table(scores, block.block),)),
+            flag_table(flags(block.data)),
+            Fold("Scores of every class", (class_table(scores, block.data),)),
         ], False),
         ("Learning curves", courses, False),
         ("Further figures", rest, False),
         ("Scores and comparisons", [note, *_tables(scores, comparisons, block)], False),
         ("The paper's claims", _claims(results.judged, title), False),
-        ("Runs", cell_tables(block.block), True),
+        ("Runs", cell_tables(block.data), True),
     ]  # fmt: skip
     return [
         Section(heading, tuple(part for part in parts if part), folded, title if several else "")
-        for heading, parts, folded in found
+        for heading, parts, folded in contents
         if any(parts)
     ]
 
@@ -142,7 +142,7 @@ def _sorted(parts: Sequence[Part], prefix: str) -> tuple[list[Part], list[Part],
 
 def _tables(scores: pd.DataFrame, comparisons: pd.DataFrame, block: Resampled) -> list[Part]:
     """Build the tables of scores and comparisons, each folded."""
-    main, *others = score_tables(scores, block.block)
+    main, *others = score_tables(scores, block.data)
     folds: list[Part] = [Fold("Test scores", (main,))]
     for factor, heading in FACTORS.items():
         if table := comparison_table("", comparisons, factor, MAIN):

@@ -26,12 +26,12 @@ def read_masks(folder: Path) -> dict[tuple[str, int], str] | None:
 
 
 def masks_of(
-    found: dict[tuple[str, int], str], image_id: str, classes: int, size: tuple[int, int]
+    codes: dict[tuple[str, int], str], image_id: str, classes: int, size: tuple[int, int]
 ) -> NDArray[np.bool_]:
     """Decode the predicted masks of one image.
 
     Args:
-        found: from :func:`read_masks`.
+        codes: from :func:`read_masks`.
         image_id: name of the image.
         classes: M.
         size: (height, width) at which the run predicted.
@@ -39,5 +39,5 @@ def masks_of(
     Returns:
         (M, H, W).
     """
-    runs = (found.get((image_id, m + 1), "") for m in range(classes))
+    runs = (codes.get((image_id, m + 1), "") for m in range(classes))
     return np.stack([decode(code, size) for code in runs])

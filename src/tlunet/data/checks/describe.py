@@ -99,13 +99,13 @@ def vanished(
     ['At 32×64 the masks of class 1 (pits) vanish in 1 of 2 images; the images keep their label.']
     """
     counts = zip(classes, (labels & ~mask_labels).sum(0), labels.sum(0), strict=True)
-    found = [
+    parts = [
         f"the masks of {numbered(m, name)} vanish in {lost} of {total} images"
         for m, (name, lost, total) in enumerate(counts, start=1)
         if lost
     ]
     at = f"At {size[0]}×{size[1]} "
-    return [f"{at}{', '.join(found)}; the images keep their label."] if found else []
+    return [f"{at}{', '.join(parts)}; the images keep their label."] if parts else []
 
 
 def numbered(m: int, name: str) -> str:

@@ -163,30 +163,30 @@ class Summary:
     def warnings(self) -> list[str]:
         """List what may spoil a result, one line each; none of it is a problem of a file."""
         images = self.images
-        found = []
+        lines = []
         sizes = Sizes(map(tuple, images.sizes.tolist()))
         if len(sizes) > 1 and not images.counted_at:
             height, width = common_size(sizes) if are_mixed(sizes) else sizes.most_common(1)[0][0]
-            found.append(
+            lines.append(
                 f"images have {len(sizes)} sizes; training needs one: data.size=[{height},{width}]"
             )
         classes = images.source.classes
         if images.counted_at:
-            found += exchanged(sizes, images.counted_at)
-            found += vanished(images.labels, images.mask_labels, classes, images.counted_at)
+            lines += exchanged(sizes, images.counted_at)
+            lines += vanished(images.labels, images.mask_labels, classes, images.counted_at)
         if self.duplicates == "group":
-            found += suspicious([record.image_id for record in images.records], self.near)
+            lines += suspicious([record.image_id for record in images.records], self.near)
         if self.split is not None:
-            found += kept_together(self.split, rule=self.groups, official=self.is_official)
-            found += gaps(self.split, images.labels, classes, self.frac)
+            lines += kept_together(self.split, rule=self.groups, official=self.is_official)
+            lines += gaps(self.split, images.labels, classes, self.frac)
         conflicts = [repeat for repeat in self.repeats if repeat.is_conflict]
         if conflicts:
             n = sum(len(repeat.rows) for repeat in conflicts)
-            found.append(
+            lines.append(
                 f"{len(conflicts):,} of {len(self.repeats):,} groups of near-duplicates have "
                 f"conflicting labels ({n:,} images)"
             )
-        return found
+        return lines
 
     def lines(self) -> list[str]:
         """State everything, one line per fact."""
@@ -236,9 +236,9 @@ def summarise(
 def _repeats(groups: NDArray[np.int64], labels: NDArray[np.bool_]) -> list[Repeat]:
     order = np.argsort(groups, kind="stable")
     starts = np.flatnonzero(np.diff(groups[order])) + 1
-    found = [
+    repeats = [
         Repeat(tuple(rows.tolist()), bool((labels[rows] != labels[rows[0]]).any()))
         for rows in np.split(order, starts)
         if len(rows) > 1
     ]
-    return sorted(found, key=lambda repeat: (not repeat.is_conflict, repeat.rows))
+    return sorted(repeats, key=lambda repeat: (not repeat.is_conflict, repeat.rows))

@@ -103,7 +103,9 @@ def survey(
         coloured=np.array([look.is_coloured for _, look in sound]),
         labels=unpack_labels([look.labels for _, look in sound], classes),
         pixels=pixels,
-        regions=tuple(np.concatenate([np.empty(0, np.int64), *found]) for found in regions),
+        regions=tuple(
+            np.concatenate([np.empty(0, np.int64), *class_areas]) for class_areas in regions
+        ),
         thumbnails=np.array([look.thumbnail for _, look in sound], np.uint8),
         counted_at=size,
         fit=fit,
@@ -132,11 +134,11 @@ def _look(
     labels = present(bits)
     if size:
         bits = resize_mask(bits, content_size((image.shape[0], image.shape[1]), size, fit))
-    found = [m for m in range(classes) if present(bits) >> m & 1]
+    remaining = [m for m in range(classes) if present(bits) >> m & 1]
     return _Look(
         size=(image.shape[0], image.shape[1]),
         is_coloured=image.ndim == 3,
         labels=labels,
-        regions={m: region_areas(bits & np.uint32(1 << m) != 0) for m in found},
+        regions={m: region_areas(bits & np.uint32(1 << m) != 0) for m in remaining},
         thumbnail=duplicates.thumbnail(image),
     )

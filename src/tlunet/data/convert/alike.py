@@ -26,13 +26,13 @@ class Alike:
 
     def find(self, name: str) -> str | None:
         """Return the most similar of these files, ``None`` if there is none."""
-        found = self._names.get(_bare(name), []) if _bare(name) else []
-        return next(iter(difflib.get_close_matches(name, found[:50], 1, 0)), None)
+        candidates = self._names.get(_bare(name), []) if _bare(name) else []
+        return next(iter(difflib.get_close_matches(name, candidates[:50], 1, 0)), None)
 
     def hint(self, name: str) -> str:
         """Return the end of a message about a missing file: "; there is …", or nothing."""
-        found = self.find(name)
-        return f"; there is {found!r}: correct the name" if found else ""
+        similar = self.find(name)
+        return f"; there is {similar!r}: correct the name" if similar else ""
 
 
 def _bare(name: str) -> str:

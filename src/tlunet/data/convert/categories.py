@@ -63,19 +63,19 @@ def _no_classes(
     parents = {c["id"]: c.get("supercategory") for c in categories}
     times = Counter(names.values())
     annotated = {name for number, name in names.items() if used[number]}
-    found = {}
+    reasons = {}
     for number, name in names.items():
         others = [parent for other, parent in parents.items() if other != number]
         is_top = number == 0 or parents[number] in NO_ROOT
         if used[number]:
             continue
         if is_top and name in others:
-            found[number] = "only the supercategory of others, without annotations"
+            reasons[number] = "only the supercategory of others, without annotations"
         elif name.strip("_").lower() in BACKGROUND:
-            found[number] = "the background, without annotations"
+            reasons[number] = "the background, without annotations"
         elif times[name] > 1 and name in annotated:
-            found[number] = "without annotations, and another category has its name"
-    return found
+            reasons[number] = "without annotations, and another category has its name"
+    return reasons
 
 
 def is_id(value: Any) -> TypeGuard[int]:

@@ -47,21 +47,21 @@ def read(source: Path, images: Path | None = None) -> Labelled:
             f"{file} images[0]: file_name {first}: no such image in {folder}; {contents(folder)}"
         )
     entries = _images(file, content["images"], listing, folder)
-    found = _objects(file, content["annotations"], list(names), entries)
+    annotations = _objects(file, content["annotations"], list(names), entries)
 
     items = tuple(
-        Item(name, listing.files[name], tuple(found.objects.get(number, ())), size)
+        Item(name, listing.files[name], tuple(annotations.objects.get(number, ())), size)
         for number, (name, size) in entries.items.items()
     )
-    problems = [*listing.problems, *entries.problems, *found.problems]
-    what = "; ".join(("no objects: every image would count as defect-free", *found.notes))
+    problems = [*listing.problems, *entries.problems, *annotations.problems]
+    what = "; ".join(("no objects: every image would count as defect-free", *annotations.notes))
     if unused := len(listing.files) - len({item.image_id for item in items}):
         notes.append(f"{unused} images have no annotation entry and are skipped")
     return Labelled(
         tuple(names.values()),
         items,
         tuple(problems),
-        notes=(*notes, *found.notes),
+        notes=(*notes, *annotations.notes),
         empty=Problem(str(file), "", what),
     )
 
@@ -71,14 +71,14 @@ def _only_file(source: Path) -> Path:
         raise DataError(f"{source}: no such file or folder; expected a COCO JSON file")
     if not source.is_dir():
         return source
-    found = sorted(source.rglob("*.json"))
-    if len(found) != 1:
-        some = ", ".join(str(path.relative_to(source)) for path in found[:5]) or "none"
-        there = "" if found else f"; {contents(source)}"
+    files = sorted(source.rglob("*.json"))
+    if len(files) != 1:
+        some = ", ".join(str(path.relative_to(source)) for path in files[:5]) or "none"
+        there = "" if files else f"; {contents(source)}"
         raise DataError(
-            f"{source}: contains {len(found)} JSON files ({some}); pass the one to use{there}"
+            f"{source}: contains {len(files)} JSON files ({some}); pass the one to use{there}"
         )
-    return found[0]
+    return files[0]
 
 
 def _load(file: Path) -> dict[str, Entries]:
@@ -147,7 +147,7 @@ def _name(image: dict[str, Any]) -> str:
 
 
 def _images(file: Path, images: Entries, listing: Listing, folder: Path) -> _Images:
-    found = _Images({}, [], set())
+    entries = _Images({}, [], set())
     told = {problem.image_id for problem in listing.problems}
     alike = Alike(listing.files)
     links = {p.name: f"; {p} is {LINK}" for p in listing.ignored if p.is_symlink() and p.is_dir()}
@@ -156,7 +156,7 @@ def _images(file: Path, images: Entries, listing: Listing, folder: Path) -> _Ima
         name, number = _name(image), image.get("id")
         if not _is_key(number) or not name:
             what = "expected an integer id and a file_name"
-        elif number in found.items:
+        elif number in entries.items:
             what = f"id {short(number)} appears twice"
         elif name in told:
             what = ""
@@ -167,13 +167,13 @@ def _images(file: Path, images: Entries, listing: Listing, folder: Path) -> _Ima
             what = f"file_name {short(name, 120)} is that of images[{places[name]}]; merge the two"
         else:
             places[name] = place
-            found.items[number] = (name, _size(image))
+            entries.items[number] = (name, _size(image))
             continue
         if _is_key(number):
-            found.faulty.add(number)
+            entries.faulty.add(number)
         if what:
-            found.problems.append(Problem(f"{file} images[{place}]", name, what))
-    return found
+            entries.problems.append(Problem(f"{file} images[{place}]", name, what))
+    return entries
 
 
 def _is_key(number: Any) -> TypeGuard[int | str]:

@@ -110,7 +110,7 @@ def _check_pixels(labelled: Labelled, counts: list[_Counts], out: Path) -> None:
     """Raise DataError if there are objects, but all of them are outside of their images."""
     empty = sum(counted.empty for counted in counts)
     if empty and empty == sum(len(item.objects) for item in labelled.items):
-        first = next(found.where for item in labelled.items for found in item.objects)
+        first = next(instance.where for item in labelled.items for instance in item.objects)
         raise DataError(
             f"{out}: not written: none of the {empty} objects covers a pixel of its image "
             f"(the first is {first}); expected coordinates in pixels of these images"
@@ -141,11 +141,11 @@ def _paint(item: Item, classes: int) -> tuple[np.ndarray, _Counts] | list[Proble
         return [Problem(str(item.path), item.image_id, _wrong_size(size, item.size))]
     canvas = _Canvas(size)
     problems = []
-    for found in item.objects:
+    for instance in item.objects:
         try:
-            canvas.paint(found.class_id, found.draw(size))
+            canvas.paint(instance.class_id, instance.draw(size))
         except ValueError as error:
-            problems.append(Problem(found.where, item.image_id, str(error)))
+            problems.append(Problem(instance.where, item.image_id, str(error)))
     return grouped(problems) or (canvas.ids, canvas.counts(classes))
 
 

@@ -126,8 +126,8 @@ def _root(file: Path, path: Any) -> Path:
     if not isinstance(path, str):
         raise DataError(f"{file}: path: {short(path)}; expected a folder")
     near = (file.parent, file.parent.absolute().parent, Path())  # Ultralytics: one above, or here
-    if found := _first(near, path, Path.is_dir):
-        return found
+    if folder := _first(near, path, Path.is_dir):
+        return folder
     raise DataError(
         f"{file}: path: {short(path, 120)}: no such folder; write the folder that train and val "
         "are relative to (path: . is that of this file)"
@@ -138,7 +138,7 @@ def _parts(
     file: Path, root: Path, content: dict[str, Any]
 ) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     """Find the folders and lists of images; one line for each that does not exist."""
-    found: list[Path] = []
+    parts: list[Path] = []
     missing: dict[str, str] = {}
     for key in PARTS:
         entries = content.get(key) or []
@@ -148,16 +148,16 @@ def _parts(
             near = (entry.removeprefix("../"), entry)  # Roboflow writes ../train/images
             places = [_first((root, file.parent), name, Path.exists) for name in near]
             if place := places[0] or places[1]:
-                found.append(place)
+                parts.append(place)
             else:
                 missing[f"{key}: {short(entry, 120)}"] = key
     lines = {text: f"{file}: {text}: no such folder or file in {root}" for text in missing}
-    needed = [line for text, line in lines.items() if missing[text] != "test" or not found]
+    needed = [line for text, line in lines.items() if missing[text] != "test" or not parts]
     if needed:
         there = contents(root)
         raise DataError(*(f"{line}; correct it or remove it; {there}" for line in needed))
     notes = tuple(f"{line}: skipped" for line in lines.values())  # Roboflow always names a test set
-    return tuple(dict.fromkeys(found)), notes
+    return tuple(dict.fromkeys(parts)), notes
 
 
 def _first(folders: tuple[Path, ...], name: str, test: Any) -> Path | None:

@@ -30,12 +30,12 @@ def read(source: Path) -> Labelled:
     """
     table = read_table(source)
     chosen = select(table)
-    items, faults = [], []
+    items, ungrouped = [], []
     for image_id, path in chosen.images.items():
         objects, wrong = _objects(chosen.labels.get(image_id), image_id, len(table.classes))
         items.append(Item(image_id, path, tuple(objects)))
-        faults += wrong
-    problems = [*chosen.problems, *grouped(faults)]
+        ungrouped += wrong
+    problems = [*chosen.problems, *grouped(ungrouped)]
     return Labelled(
         table.classes,
         tuple(items),

@@ -106,11 +106,11 @@ def _is_there(root: Path, read: Callable[[Path], Source], published: Published) 
         return False
     if root.is_dir() and not any(root.iterdir()):
         return False
-    if found := differences(read(root), published):
+    if lines := differences(read(root), published):
         raise DataError(
             f"{root}: already exists and differs from the published data set; nothing was changed: "
             "move it away or pass another --root",
-            *_first(found),
+            *_first(lines),
         )
     return True
 
@@ -118,14 +118,14 @@ def _is_there(root: Path, read: Callable[[Path], Source], published: Published) 
 def _settle(got: Path, root: Path, read: Callable[[Path], Source], published: Published) -> None:
     """Move a data set into place if it is the published one."""
     try:
-        found = differences(read(got), published)
+        lines = differences(read(got), published)
     except DataError as error:
-        found = list(error.lines)
-    if found:
+        lines = list(error.lines)
+    if lines:
         raise FetchError(
             f"{got}: the download differs from the published data set and is kept: inspect it, "
             f"move it to {root} yourself, or remove it and download it again",
-            *_first(found),
+            *_first(lines),
         )
     if root.is_dir():
         root.rmdir()  # empty, as checked before

@@ -55,21 +55,21 @@ def differences(source: Source, published: Published) -> list[str]:
 
     Only the headers of images are read, so this takes seconds.
     """
-    found = [str(problem) for problem in source.problems]
+    lines = [str(problem) for problem in source.problems]
     parts = Counter(record.part for record in source.records)
-    found += [
+    lines += [
         f"{parts[part]:,} {part} images; expected {n:,}"
         for part, n in published.parts.items()
         if parts[part] != n
     ]
-    found += _other_sizes(source, published.size)
+    lines += _other_sizes(source, published.size)
     if published.class_images:
-        found += _other_classes(source, published)
-    return found
+        lines += _other_classes(source, published)
+    return lines
 
 
 def _other_sizes(source: Source, size: tuple[int, int]) -> list[str]:
-    def fault(record: Record) -> str | None:
+    def problem(record: Record) -> str | None:
         try:
             height, width = read_size(record.image)
         except DataError as error:
@@ -79,7 +79,7 @@ def _other_sizes(source: Source, size: tuple[int, int]) -> list[str]:
         return None
 
     with ThreadPoolExecutor(cores()) as pool:
-        return [line for line in pool.map(fault, source.records) if line]
+        return [line for line in pool.map(problem, source.records) if line]
 
 
 def _other_classes(source: Source, published: Published) -> list[str]:
@@ -88,12 +88,12 @@ def _other_classes(source: Source, published: Published) -> list[str]:
     for row, record in enumerate(source.records):
         labels[row, [class_id - 1 for class_id, *_ in record.runs]] = True
     pairs = zip(labels.sum(0).tolist(), published.class_images, strict=True)
-    found = [
+    lines = [
         f"class {m}: {here:,} images; expected {there:,}"
         for m, (here, there) in enumerate(pairs, start=1)
         if here != there
     ]
     free = int((~labels.any(1)).sum())
     if published.free is not None and free != published.free:
-        found.append(f"defect-free: {free:,} images; expected {published.free:,}")
-    return found
+        lines.append(f"defect-free: {free:,} images; expected {published.free:,}")
+    return lines

@@ -71,10 +71,10 @@ def no_images(folder: Path, listing: Listing, parts: Sequence[str], layout: str)
     """
     if listing.problems:
         return DataError(*map(str, listing.problems))
-    found = [path for path in listing.ignored if not _is_leftover(path)]
-    links = [path for path in found if path.is_symlink() and path.is_dir()]
-    folders = [path for path in found if path.is_dir() and path not in links]
-    kinds = Counter(path.suffix.lower() or path.name for path in found if not path.is_dir())
+    others = [path for path in listing.ignored if not _is_leftover(path)]
+    links = [path for path in others if path.is_symlink() and path.is_dir()]
+    folders = [path for path in others if path.is_dir() and path not in links]
+    kinds = Counter(path.suffix.lower() or path.name for path in others if not path.is_dir())
     inner = find_parts(folder.parent, parts)
     if len(folders) == 1 and (inner or not kinds):
         set_root = f"set {override('data.root', inner)}" if inner else ""

@@ -35,7 +35,7 @@ def decode(
     try:
         return image, read_mask(record, shape, classes)
     except DataError as error:
-        parted = (fault.partition(": ") for fault in error.lines)
+        parted = (line.partition(": ") for line in error.lines)
         return [Problem(where, record.image_id, what) for where, _, what in parted]
 
 

@@ -63,8 +63,8 @@ def _is_table(rule: str) -> bool:
 
 
 def _from_paths(rule: str, image_ids: Sequence[str]) -> dict[str, str]:
-    found = ((image_id, re.search(rule, image_id)) for image_id in image_ids)
-    return {image_id: match[1] for image_id, match in found if match and match[1]}
+    matches = ((image_id, re.search(rule, image_id)) for image_id in image_ids)
+    return {image_id: match[1] for image_id, match in matches if match and match[1]}
 
 
 def _from_table(table: Path) -> dict[str, str]:

@@ -65,11 +65,11 @@ def list_files(folder: Path, suffixes: Collection[str], *, deep: bool = True) ->
                 listing.ignored.append(path)
                 continue
             file_id = plain(path.relative_to(folder).as_posix())
-            fault = _fault(path, file_id, root)
+            problem = _problem(path, file_id, root)
             if file_id in listing.files:
-                fault = "another file has this name with accents encoded differently; rename one"
-            if fault:
-                listing.problems.append(Problem(str(path), file_id, fault))
+                problem = "another file has this name with accents encoded differently; rename one"
+            if problem:
+                listing.problems.append(Problem(str(path), file_id, problem))
             else:
                 listing.files[file_id] = path
     return listing._replace(files=dict(sorted(listing.files.items())))
@@ -94,7 +94,7 @@ def is_plain_name(name: str) -> bool:
     return bool(name) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
-def _fault(path: Path, file_id: str, root: Path) -> str | None:
+def _problem(path: Path, file_id: str, root: Path) -> str | None:
     """Return why a file cannot be used, judging by its name and kind only."""
     try:
         file_id.encode()

@@ -89,14 +89,14 @@ def read_mask(record: Record, shape: tuple[int, int], classes: int) -> np.ndarra
         DataError: runs or mask do not fit the image or the classes; one line per problem, which
             starts with file and row.
     """
-    bits, faults = np.zeros(shape, np.uint32), []
+    bits, problems = np.zeros(shape, np.uint32), []
     for class_id, runs, where in record.runs:
         try:
             bits[rle.decode(runs, shape)] |= np.uint32(1 << (class_id - 1))
         except ValueError as error:
-            faults.append(f"{where}: {error}")
-    if faults:
-        raise DataError(*faults)
+            problems.append(f"{where}: {error}")
+    if problems:
+        raise DataError(*problems)
     if record.mask is not None:
         try:
             ids = _read_class_ids(record.mask, shape, classes, record.foreground)

@@ -54,21 +54,21 @@ def read(root: Path, *, name: str = "severstal", classes: tuple[str, ...] = CLAS
         where = f"{table} row {row}"
         image_id, class_text, encoded = _cells(header, values)
         image_id = image_id if image_id in images else image_id.strip()
-        fault = None
+        problem = None
         if len(values) != len(header):
-            fault = f"{len(values)} values; expected {len(header)}: {','.join(header)}"
+            problem = f"{len(values)} values; expected {len(header)}: {','.join(header)}"
         elif not is_plain_name(image_id):
-            fault = f"image name {_quoted(image_id)}; expected the name of a file in train_images"
+            problem = f"image name {_quoted(image_id)}; expected the name of a file in train_images"
         elif image_id not in images:
-            fault = f"image {_quoted(image_id)} is not in {images_dir}"
+            problem = f"image {_quoted(image_id)} is not in {images_dir}"
         elif class_text not in class_ids:
-            fault = f"class {_quoted(class_text)}; expected 1 to {len(classes)}"
+            problem = f"class {_quoted(class_text)}; expected 1 to {len(classes)}"
         elif (first := seen.setdefault((image_id, class_text), row)) != row:
-            fault = f"image {image_id!r} has class {class_text} twice (first in row {first})"
+            problem = f"image {image_id!r} has class {class_text} twice (first in row {first})"
         elif encoded.strip():
             runs[image_id].append((int(class_text), encoded, where))
-        if fault:
-            problems.append(Problem(where, image_id, fault))
+        if problem:
+            problems.append(Problem(where, image_id, problem))
     records = tuple(Record(i, path, tuple(runs[i])) for i, path in images.items())
     return Source(
         name, root, classes, records, (table,), tuple(problems), ignored=tuple(listing.ignored)

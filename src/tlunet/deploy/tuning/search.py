@@ -26,14 +26,14 @@ Score = Callable[[Pixels, Pixels, Pixels], NDArray[np.float64]]
 
 def _pairs(score: Any) -> Score:
     """Average over the classes of an image; both empty = 1."""
-    return lambda both, truth, found: score(both, truth, found, empty=1).mean(1)
+    return lambda both, truth, predicted: score(both, truth, predicted, empty=1).mean(1)
 
 
 def _images(score: Any) -> Score:
     """Pool the classes within an image; NaN without a defect."""
 
-    def pooled(both: Pixels, truth: Pixels, found: Pixels) -> NDArray[np.float64]:
-        scores = score(both.sum(1), truth.sum(1), found.sum(1))
+    def pooled(both: Pixels, truth: Pixels, predicted: Pixels) -> NDArray[np.float64]:
+        scores = score(both.sum(1), truth.sum(1), predicted.sum(1))
         return np.where(truth.any(1), scores, np.nan)
 
     return pooled
@@ -82,8 +82,8 @@ def score_of(counts: Counts, rules: Rules, goal: str) -> float:
 
 def image_scores(counts: Counts, rules: Rules, goal: str) -> NDArray[np.float64]:
     """Return the score of each image (N,); NaN if the goal excludes the image."""
-    found = counts.under(rules)
-    return GOALS[goal](found.intersection, found.truth, found.predicted)
+    pixel_counts = counts.under(rules)
+    return GOALS[goal](pixel_counts.intersection, pixel_counts.truth, pixel_counts.predicted)
 
 
 def _climb(counts: Counts, rules: Rules, steps: Collection[str], goal: str, pixels: int) -> Rules:
@@ -135,14 +135,14 @@ def _scores(
 
     Area and gate only decide whether an image's mask is kept, so two scores per image suffice.
     """
-    found = counts.under(rules)  # used for the other classes
+    pixel_counts = counts.under(rules)  # used for the other classes
     f, t = list(FLIPS).index(rules.flips), counts.thresholds.index(rules.thresholds[m])
     predicted, both = (x[f, t, :, m] for x in (counts.predicted, counts.intersection))  # (N,)
     with_it, without = (
         GOALS[goal](
-            _with(found.intersection, m, both * is_kept),
-            found.truth,
-            _with(found.predicted, m, predicted * is_kept),
+            _with(pixel_counts.intersection, m, both * is_kept),
+            pixel_counts.truth,
+            _with(pixel_counts.predicted, m, predicted * is_kept),
         )
         for is_kept in (1, 0)
     )  # (N,) each
@@ -163,25 +163,25 @@ def _put(values: tuple[Any, ...], m: int, value: Any) -> tuple[Any, ...]:
     return (*values[:m], value, *values[m + 1 :])
 
 
-def fit_labels(found: PixelCounts[NDArray[Any]], start: tuple[float, ...]) -> tuple[float, ...]:
+def fit_labels(counts: PixelCounts[NDArray[Any]], start: tuple[float, ...]) -> tuple[float, ...]:
     """Return one label threshold per class with the best MLA.
 
     Args:
-        found: counts of the validation set.
+        counts: counts of the validation set.
         start: start of the search.
     """
-    best, most = start, _mla(found, start)
+    best, most = start, _mla(counts, start)
     for _ in range(PASSES):
         before = best
         for m in range(len(best)):
             for threshold in sorted(THRESHOLDS, key=lambda t: abs(t - start[m])):
                 tried = _put(best, m, threshold)
-                if (score := _mla(found, tried)) > most + EPSILON:
+                if (score := _mla(counts, tried)) > most + EPSILON:
                     best, most = tried, score
         if best == before:
             break
     return best
 
 
-def _mla(found: PixelCounts[NDArray[Any]], thresholds: tuple[float, ...]) -> float:
-    return mla(found.label, found.prob > np.array(thresholds, np.float32)).mean()
+def _mla(counts: PixelCounts[NDArray[Any]], thresholds: tuple[float, ...]) -> float:
+    return mla(counts.label, counts.prob > np.array(thresholds, np.float32)).mean()

@@ -159,16 +159,16 @@ def fit_and_measure(
         fitted.append((name, fit(validation, fitted[-1][1], STEPS[: k + 1], goal, pixels)))
     labels = fit_labels(validation.under(fitted[-1][1]), plain.labels)
     rules = Rules(**vars(fitted[-1][1]) | {"labels": labels})
-    by_image = [image_scores(test, found, goal) for _, found in fitted]
+    by_image = [image_scores(test, step_rules, goal) for _, step_rules in fitted]
     steps = [
         Step(
             name,
-            found,
-            score_of(validation, found, goal),
-            score_of(test, found, goal),
+            step_rules,
+            score_of(validation, step_rules, goal),
+            score_of(test, step_rules, goal),
             gain(by_image[k - 1], by_image[k], groups) if k else None,
         )
-        for k, (name, found) in enumerate(fitted)
+        for k, (name, step_rules) in enumerate(fitted)
     ]
     own, tuned = (
         mla(test.tested.label, test.under(one).prob > np.asarray(one.labels, np.float32))
@@ -223,11 +223,13 @@ def _scores(counts: Counts, plain: Rules, rules: Rules) -> dict[str, Any]:
     return own | {f"tuned_{name}": score for name, score in tuned.items()}
 
 
-def check_same(found: Mapping[str, Any], known: Mapping[str, Any], is_same_machine: bool) -> float:
+def check_same(
+    measured: Mapping[str, Any], known: Mapping[str, Any], is_same_machine: bool
+) -> float:
     """Compare the scores at the run's own threshold with those of its ``metrics.json``.
 
     Args:
-        found: test scores measured now.
+        measured: test scores measured now.
         known: test scores of the run.
         is_same_machine: whether device and precision match the run's.
 
@@ -237,7 +239,7 @@ def check_same(found: Mapping[str, Any], known: Mapping[str, Any], is_same_machi
     Raises:
         DataError: they differ, so the images, split or weights are not the run's.
     """
-    now, then = flatten(found), flatten(known)
+    now, then = flatten(measured), flatten(known)
     shared = [k for k in then if k in now and isinstance(then[k], int | float)]
     apart = {key: abs(now[key] - then[key]) for key in shared}
     worst = max(apart, key=lambda key: apart[key])

@@ -45,15 +45,15 @@ class Measured(NamedTuple):
 
 
 def _of(label: str, by_seed: Floats, others: Sequence[float] = ()) -> Measured:
-    found, n_seeds = estimate(by_seed, others), len(by_seed)
-    return Measured(label, found, found, n_seeds, interval_over(n_seeds))
+    interval, n_seeds = estimate(by_seed, others), len(by_seed)
+    return Measured(label, interval, interval, n_seeds, interval_over(n_seeds))
 
 
 def _named(pairs: Sequence[tuple[Cell, Cell]]) -> str:
     def name(a: Cell, b: Cell) -> str:
         if a.block is b.block:
             return f"{a.key} vs. {b.key}"
-        return f"{a.key} of {a.block.block.title} vs. {b.block.block.title}"
+        return f"{a.key} of {a.block.data.title} vs. {b.block.data.title}"
 
     names = [name(a, b) for a, b in pairs]
     return names[0] if len(names) == 1 else f"mean of {'; '.join(names)}"
@@ -71,15 +71,15 @@ def _difference(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]
         others = [] if relative else kindred(metric, *pair)
         return _of(label, of(metric, pair, seeds_of(*pair)), others)
 
-    found = list(product(metrics_of(claim, pairs[0][0]), pairs))
-    if len(found) == 1:
-        yield single(*found[0], _named(pairs))
+    cases = list(product(metrics_of(claim, pairs[0][0]), pairs))
+    if len(cases) == 1:
+        yield single(*cases[0], _named(pairs))
     elif claim.get("every"):
-        for metric, pair in found:
+        for metric, pair in cases:
             yield single(metric, pair, f"{metric}: {_named([pair])}")
     else:
         seeds = seeds_of(*(cell for pair in pairs for cell in pair))
-        yield _of(_named(pairs), np.mean([of(m, pair, seeds) for m, pair in found], axis=0))
+        yield _of(_named(pairs), np.mean([of(m, pair, seeds) for m, pair in cases], axis=0))
 
 
 def _at_most(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
@@ -116,7 +116,7 @@ def _others(a: Cell) -> list[Cell]:
     Raises:
         AbsentError: there is no such cell.
     """
-    keys = [k for k in a.block.block.keys if k.frac == a.key.frac and k != a.key]
+    keys = [k for k in a.block.data.keys if k.frac == a.key.frac and k != a.key]
     if not keys:
         raise AbsentError("nothing to compare it with")
     return [a.block.cell(key) for key in keys]
@@ -140,7 +140,7 @@ def _classes(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
 
 def _rarest(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
     for cell in cells_of(claim["a"], blocks):
-        images = cell.block.block.labels.sum(0)  # (M,) test images with each class
+        images = cell.block.data.labels.sum(0)  # (M,) test images with each class
         rarest = int(np.argmin(images)) + 1
         classes = range(1, len(images) + 1)
         names = metrics_of({"metric": [f"{claim['metric']}_{c}" for c in classes]}, cell)
@@ -184,11 +184,11 @@ def _label_worth(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured
             if not len(target):
                 raise AbsentError(f"no common seed: {cell.key} and random with other fractions")
             others = others_of(cell.block, cell.key, metric)
-            found = label_worth(curve, target, cell.key.frac, others)
+            worth = label_worth(curve, target, cell.key.frac, others)
             fracs = ", ".join(map(str, sorted(curve)))
             case = f"{metric}: {cell.key} vs. random with {fracs}"
-            n_seeds, value = len(target), Estimate(*found)
-            yield Measured(case, value, found.octaves, n_seeds, interval_over(n_seeds))
+            n_seeds, value = len(target), Estimate(*worth)
+            yield Measured(case, value, worth.octaves, n_seeds, interval_over(n_seeds))
 
 
 def _median(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:
@@ -200,8 +200,8 @@ def _smallest_box(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measure
         inside = claim.get("box", 0.5)  # fraction of the values in the box
         return float(np.subtract(*np.quantile(values, [(1 + inside) / 2, (1 - inside) / 2])))
 
-    found = [(a, b) for a in cells_of(claim["a"], blocks) for b in _others(a)]
-    yield from _ordered(claim, found, lambda a, b: height(b) - height(a))
+    pairs = [(a, b) for a in cells_of(claim["a"], blocks) for b in _others(a)]
+    yield from _ordered(claim, pairs, lambda a, b: height(b) - height(a))
 
 
 def _ordered(
@@ -238,7 +238,7 @@ def _by_epoch(
     seeds = seeds_of(*(cell for pair in pairs for cell in pair))
 
     def column(cell: Cell, seed: int) -> Floats:
-        history = cell.block.block.history
+        history = cell.block.data.history
         if claim["metric"] not in history:
             raise AbsentError(f"no column {claim['metric']} in history.csv")
         factors = zip((*cell.key, seed), ("encoder", "init", "frac", "seed"), strict=True)
@@ -246,11 +246,11 @@ def _by_epoch(
             history = history[history[factor] == value]
         return history.sort_values("epoch")[claim["metric"]].to_numpy(float)
 
-    found = t_interval([
+    interval = t_interval([
         float(np.mean([compared(column(a, seed), column(b, seed)) for a, b in pairs]))
         for seed in seeds
     ])  # fmt: skip
-    return Measured(_named(pairs), found, found, len(seeds), SEEDS)
+    return Measured(_named(pairs), interval, interval, len(seeds), SEEDS)
 
 
 def _unmeasured(claim: Claim, blocks: Sequence[Resampled]) -> Iterator[Measured]:

@@ -21,12 +21,12 @@ def cells_of(where: dict[str, Any], blocks: Sequence[Resampled]) -> list[Cell]:
         AbsentError: a cell is not finished, or not exactly one block has the settings.
     """
     settings = {k: str(v) for k, v in where.items() if k not in Key._fields}
-    fitting = [b for b in blocks if all(b.block.settings.get(k) == v for k, v in settings.items())]
+    fitting = [b for b in blocks if all(b.data.settings.get(k) == v for k, v in settings.items())]
     if len(fitting) != 1:
         raise AbsentError(f"{len(fitting)} protocols with {settings}, expected one")
     values = [v if isinstance(v, list) else [v] for v in (where[f] for f in Key._fields)]
     keys = [Key(e, i, float(f)) for e, i, f in product(*values)]
-    absent = [str(key) for key in keys if key not in fitting[0].block.keys]
+    absent = [str(key) for key in keys if key not in fitting[0].data.keys]
     if absent:
         raise AbsentError(f"not finished: {', '.join(absent)}")
     return [fitting[0].cell(key) for key in keys]
@@ -43,7 +43,7 @@ def pairs_of(claim: Claim, blocks: Sequence[Resampled], **other: Any) -> list[tu
     if len(firsts) != len(seconds):
         raise AbsentError(f"a has {len(firsts)} cells, b {len(seconds)}")
     for first, second in zip(firsts, seconds, strict=True):
-        if not first.block.block.has_images_of(second.block.block):
+        if not first.block.data.has_images_of(second.block.data):
             raise AbsentError("a and b have different splits")
     return list(zip(firsts, seconds, strict=True))
 

@@ -149,13 +149,13 @@ class Study:
         folder: the study folder.
         blocks: the finished cells.
         unfinished: the other cells: (title, state, error).
-        faults: unreadable run folders and ignored cells, with the reason.
+        problems: unreadable run folders and ignored cells, with the reason.
     """
 
     folder: Path
     blocks: tuple[Block, ...]
     unfinished: tuple[tuple[str, str, str], ...]
-    faults: tuple[str, ...]
+    problems: tuple[str, ...]
 
 
 def display_order(names: Iterable[str]) -> list[str]:
@@ -175,7 +175,7 @@ def collect(folder: Path) -> Study:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected a study, such as runs/synthetic")
-    runs, unfinished, faults = [], [], []
+    runs, unfinished, problems = [], [], []
     for status in sorted(folder.glob("*/status.json")):
         run = status.parent
         try:
@@ -187,8 +187,8 @@ def collect(folder: Path) -> Study:
                 unfinished.append((title, state["state"], state.get("error") or ""))
         except UNREADABLE as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            faults.append(f"{run.name}: cannot be read ({reason}); run it again with force=true")
-    if not runs and not unfinished and not faults:
+            problems.append(f"{run.name}: cannot be read ({reason}); run it again with force=true")
+    if not runs and not unfinished and not problems:
         raise DataError(f"{folder}: no run folder in it; expected a study, such as runs/synthetic")
     groups = list(by_split(runs))
     words = what_differs([members[0].settings for members in groups])
@@ -202,10 +202,10 @@ def collect(folder: Path) -> Study:
             protocol = members[0].protocol + members[0].split
             title += f" · protocol {hashlib.sha256(protocol.encode()).hexdigest()[:8]}"
         kept, left_out = _one_a_cell(name_inits(members))
-        faults += left_out
+        problems += left_out
         blocks.append(_block(kept, title))
     blocks.sort(key=lambda block: block.title)
-    return Study(folder, tuple(blocks), tuple(unfinished), tuple(faults))
+    return Study(folder, tuple(blocks), tuple(unfinished), tuple(problems))
 
 
 def _one_a_cell(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:

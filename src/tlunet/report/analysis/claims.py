@@ -95,13 +95,13 @@ def read_claims(path: Path) -> list[Claim]:
     claims = content.get("claims") if isinstance(content, dict) else None
     if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):
         raise ConfigError(f"{path}: expected a key 'claims' with a list of claims")
-    faults = [f"{path}, {fault}" for claim in claims for fault in _faults(claim)]
-    if faults:
-        raise ConfigError(*faults)
+    problems = [f"{path}, {problem}" for claim in claims for problem in _problems(claim)]
+    if problems:
+        raise ConfigError(*problems)
     return claims
 
 
-def _faults(claim: Claim) -> Iterator[str]:
+def _problems(claim: Claim) -> Iterator[str]:
     name, kind = f"claim {claim.get('id', '?')!r}", claim.get("kind")
     for key in sorted(claim.keys() - KEYS):
         yield f"{name}: unknown key {key!r}; allowed: {', '.join(sorted(KEYS))}"
@@ -115,7 +115,7 @@ def _faults(claim: Claim) -> Iterator[str]:
     for key in sorted(needed - claim.keys()):
         yield f"{name}: key {key!r} is missing"
     for key in claim.keys() & {"a", "b", "than"}:
-        yield from (f"{name}, {key}: {fault}" for fault in _cell_faults(claim[key]))
+        yield from (f"{name}, {key}: {problem}" for problem in _cell_problems(claim[key]))
     for key in claim.keys() & {"number", "margin", "box"}:
         if not _is_number(claim[key]):
             yield f"{name}: {key} is {claim[key]!r}, expected a number"
@@ -129,7 +129,7 @@ def _faults(claim: Claim) -> Iterator[str]:
             yield f"{name}: key {key!r} is missing in 'a'"
 
 
-def _cell_faults(cell: Any) -> Iterator[str]:
+def _cell_problems(cell: Any) -> Iterator[str]:
     if not isinstance(cell, dict):
         yield f"{cell!r} is not a cell; expected keys such as encoder, init and frac"
         return
@@ -157,7 +157,7 @@ def judge(claims: Sequence[Claim], blocks: Sequence[Resampled]) -> pd.DataFrame:
         if named:
             rows.append(_judged(claim, blocks, "between protocols"))
         else:
-            rows += [_judged(claim, [block], block.block.title) for block in blocks]
+            rows += [_judged(claim, [block], block.data.title) for block in blocks]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -185,11 +185,11 @@ def _judged(claim: Claim, blocks: Sequence[Resampled], title: str) -> dict[str, 
 
 def _directions(cases: Sequence[Measured]) -> list[Verdict]:
     """Judge each case; of several, one contradicts the claim only after Holm's correction."""
-    found = [direction(case.evidence, case.n_seeds) for case in cases]
+    verdicts = [direction(case.evidence, case.n_seeds) for case in cases]
     corrected = holm([case.evidence.p for case in cases])
     return [
         "inconclusive" if verdict == "contradicted" and p >= 1 - LEVEL else verdict
-        for verdict, p in zip(found, corrected, strict=True)
+        for verdict, p in zip(verdicts, corrected, strict=True)
     ]
 
 
@@ -205,7 +205,7 @@ def _all(verdicts: Sequence[Verdict]) -> Verdict:
 
 def _with_stand_in(claim: Claim, blocks: Sequence[Resampled]) -> tuple[Claim, str | None]:
     """Replace ImageNet in a claim by another initialisation if the study has no ImageNet cell."""
-    inits = [key.init for block in blocks for key in block.block.keys if key.init != "random"]
+    inits = [key.init for block in blocks for key in block.data.keys if key.init != "random"]
     if (
         any(i.startswith("imagenet") for i in inits)
         or not inits

@@ -45,12 +45,12 @@ class Resampled:
     """Scores of a block in every replicate; blocks of one split draw the same images.
 
     Args:
-        block: the block of cells.
+        data: the block of cells.
         replicates: R.
         study: the study folder, for what needs the images.
     """
 
-    block: Block
+    data: Block
     replicates: int = REPLICATES
     study: Path | None = None
 
@@ -61,36 +61,36 @@ class Resampled:
         Where each seed has its own split, an image is drawn as often for every seed that was
         tested on it: what two seeds share is the images that both were tested on.
         """
-        return _shared_draws(self.block.groups.tobytes(), self.replicates)
+        return _shared_draws(self.data.groups.tobytes(), self.replicates)
 
     @cached_property
     def scores(self) -> list[dict[str, Floats]]:
         """Every score of every cell, (R + 1,) each, in the order of ``block.cells``."""
         with ThreadPoolExecutor(cores()) as pool:
-            return list(pool.map(self._scores, self.block.counts))
+            return list(pool.map(self._scores, self.data.counts))
 
     def _scores(self, counts: PixelCounts[NDArray[Any]]) -> dict[str, Floats]:
-        is_whole = len(counts.index) == len(self.block.image_ids)
+        is_whole = len(counts.index) == len(self.data.image_ids)
         own = self.draws if is_whole else self.draws.T[counts.index].T
-        return resampled(counts, self.block.threshold, own)
+        return resampled(counts, self.data.threshold, own)
 
     @cached_property
     def images(self) -> list[dict[str, Floats]]:
         """Per cell the scores that are means over images: one value for each of its images."""
-        return [image_scores(counts, self.block.threshold) for counts in self.block.counts]
+        return [image_scores(counts, self.data.threshold) for counts in self.data.counts]
 
     @cached_property
     def shapes(self) -> dict[str, Floats] | str:
         """How complex the true defects of each image are, (N,) each, or why that is not known."""
         if self.study is None:
             return "the study folder is not known"
-        run = self.study / str(self.block.cells["folder"].iloc[0])
-        return true_shapes(run, self.block.image_ids)
+        run = self.study / str(self.data.cells["folder"].iloc[0])
+        return true_shapes(run, self.data.image_ids)
 
     @cached_property
     def rows(self) -> dict[tuple[Key, int], int]:
         """Row in ``block.cells`` of each key and seed."""
-        columns = self.block.cells[["encoder", "init", "frac", "seed"]]
+        columns = self.data.cells[["encoder", "init", "frac", "seed"]]
         return {
             (Key(e, i, f), int(s)): k
             for k, (e, i, f, s) in enumerate(columns.itertuples(index=False))
@@ -115,7 +115,7 @@ class Cell(NamedTuple):
     @property
     def seeds(self) -> tuple[int, ...]:
         """Seeds with a finished run."""
-        return tuple(s for s in self.block.block.seeds if (self.key, s) in self.block.rows)
+        return tuple(s for s in self.block.data.seeds if (self.key, s) in self.block.rows)
 
     def by_seed(self, metric: str, seeds: Sequence[int]) -> Floats:
         """Return a score by seed, (S, R + 1), the sample first."""
@@ -131,7 +131,7 @@ class Cell(NamedTuple):
         Raises:
             KeyError: the score is not a mean over images.
         """
-        block = self.block.block
+        block = self.block.data
         scores = np.full((len(seeds), len(block.image_ids)), np.nan)
         for of_seed, seed in zip(scores, seeds, strict=True):
             k = self.block.rows[self.key, seed]
@@ -140,7 +140,7 @@ class Cell(NamedTuple):
 
     def tested(self, seed: int) -> NDArray[np.int64]:
         """Places in ``image_ids`` of the images that a seed was tested on."""
-        return self.block.block.counts[self.block.rows[self.key, seed]].index
+        return self.block.data.counts[self.block.rows[self.key, seed]].index
 
 
 @lru_cache(maxsize=1)
@@ -213,12 +213,12 @@ def score_table(blocks: Sequence[Resampled]) -> pd.DataFrame:
     """
     rows = []
     for block in blocks:
-        for key in block.block.keys:
+        for key in block.data.keys:
             seeds = block.cell(key).seeds
             for metric in block.metrics:
-                found = level(block.cell(key).by_seed(metric, seeds))
+                interval = level(block.cell(key).by_seed(metric, seeds))
                 over = interval_over(len(seeds))
-                rows.append((block.block.title, *key, metric, *found[:3], len(seeds), over))
+                rows.append((block.data.title, *key, metric, *interval[:3], len(seeds), over))
     names = ["block", "encoder", "init", "frac", "metric", "mean", "low", "high", "n_seeds"]
     return pd.DataFrame(rows, columns=[*names, "interval"])
 
@@ -234,7 +234,7 @@ def pairs(block: Resampled) -> Iterator[tuple[str, Cell, Cell]]:
     ``init``: each initialisation with random, for each encoder and fraction. ``frac``: the largest
     fraction with each smaller one. ``encoder``: each encoder with each one before it.
     """
-    keys = block.block.keys
+    keys = block.data.keys
     encoders = list(dict.fromkeys(k.encoder for k in keys))
     largest = max(k.frac for k in keys)
     for a in keys:
@@ -252,9 +252,9 @@ def pairs(block: Resampled) -> Iterator[tuple[str, Cell, Cell]]:
 def protocol_pairs(blocks: Sequence[Resampled]) -> Iterator[tuple[str, Cell, Cell]]:
     """Yield the same cell under two protocols, if both used the same split of the same images."""
     for a, b in combinations(blocks, 2):
-        if a.block.has_images_of(b.block):
-            for key in a.block.keys:
-                if key in b.block.keys:
+        if a.data.has_images_of(b.data):
+            for key in a.data.keys:
+                if key in b.data.keys:
                     yield "protocol", a.cell(key), b.cell(key)
 
 
@@ -272,9 +272,9 @@ def compare(blocks: Sequence[Resampled]) -> pd.DataFrame:
         ``gain`` is a difference of differences: the gain from pre-training with less data minus
         the gain with the most data.
     """
-    found = [(block.block.title, *pair) for block in blocks for pair in pairs(block)]
-    found += [("between protocols", *pair) for pair in protocol_pairs(blocks)]
-    rows = [row for title, factor, a, b in found for row in _compared(title, factor, a, b)]
+    all_pairs = [(block.data.title, *pair) for block in blocks for pair in pairs(block)]
+    all_pairs += [("between protocols", *pair) for pair in protocol_pairs(blocks)]
+    rows = [row for title, factor, a, b in all_pairs for row in _compared(title, factor, a, b)]
     rows += [row for block in blocks for row in _gains(block)]
     names = [
         *("block", "factor", "difference_of", "at", "encoder", "init", "frac", "metric"),
@@ -294,7 +294,7 @@ def compare(blocks: Sequence[Resampled]) -> pd.DataFrame:
 def _compared(title: str, factor: str, a: Cell, b: Cell) -> Iterator[dict[str, object]]:
     seeds = common_seeds(a, b)
     if factor == "protocol":  # the titles name the settings that differ
-        difference, at = f"{a.block.block.title} − {b.block.block.title}", str(a.key)
+        difference, at = f"{a.block.data.title} − {b.block.data.title}", str(a.key)
     else:
         of_a, of_b = a.key._asdict(), b.key._asdict()
         difference = f"{of_a.pop(factor)} − {of_b.pop(factor)}"
@@ -310,7 +310,7 @@ def _compared(title: str, factor: str, a: Cell, b: Cell) -> Iterator[dict[str, o
 
 def _gains(block: Resampled) -> Iterator[dict[str, object]]:
     inits = {a.key: (a, b) for factor, a, b in pairs(block) if factor == "init"}
-    largest = max(k.frac for k in block.block.keys)
+    largest = max(k.frac for k in block.data.keys)
     for key, less in inits.items():
         more = inits.get(key._replace(frac=largest))
         if key.frac == largest or more is None:
@@ -319,7 +319,7 @@ def _gains(block: Resampled) -> Iterator[dict[str, object]]:
         for metric in block.metrics:
             gains = [a.by_seed(metric, seeds) - b.by_seed(metric, seeds) for a, b in (less, more)]
             yield {
-                "block": block.block.title, "factor": "gain",
+                "block": block.data.title, "factor": "gain",
                 "difference_of": f"gain with {key.frac} − gain with {largest}",
                 "at": f"{key.encoder} · {key.init} − random", **key._asdict(), "metric": metric,
                 **_means(*gains), **_difference(gains[0] - gains[1]),
@@ -332,10 +332,11 @@ def _means(first: Floats, second: Floats) -> dict[str, object]:
 
 
 def _difference(by_seed: Floats, others: Sequence[float] = ()) -> dict[str, object]:
-    found, n_seeds = estimate(by_seed, others), len(by_seed)
+    interval, n_seeds = estimate(by_seed, others), len(by_seed)
     return {
-        "difference": found.value, "low": found.low, "high": found.high, "p": found.p,
-        "n_seeds": n_seeds, "interval": interval_over(n_seeds), "verdict": higher(found, n_seeds),
+        "difference": interval.value, "low": interval.low, "high": interval.high, "p": interval.p,
+        "n_seeds": n_seeds, "interval": interval_over(n_seeds),
+        "verdict": higher(interval, n_seeds),
         "by_seed": " ".join(f"{d:.6g}" for d in by_seed[:, 0]),
     }  # fmt: skip
 
@@ -350,5 +351,5 @@ def higher(difference: Estimate, n_seeds: int) -> str:
 def _paired(metric: str, a: Cell, b: Cell) -> dict[str, float]:
     if not common_seeds(a, b) or metric not in a.block.images[0]:
         return {}  # not a mean over images
-    found = zip(("improved", "tied", "worse"), shares(metric, a, b, draws=1), strict=True)
-    return {name: float(share.mean()) for name, share in found}
+    named_shares = zip(("improved", "tied", "worse"), shares(metric, a, b, draws=1), strict=True)
+    return {name: float(share.mean()) for name, share in named_shares}

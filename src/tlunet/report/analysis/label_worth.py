@@ -163,7 +163,7 @@ def curve_of(block: Resampled, key: Key, metric: str) -> tuple[dict[float, Float
         Share → (S, R + 1), and (S, R + 1), for the seeds that all cells have.
     """
     random = key._replace(init="random")
-    known = [k for k in block.block.keys if k._replace(frac=key.frac) == random]
+    known = [k for k in block.data.keys if k._replace(frac=key.frac) == random]
     cells = {k.frac: block.cell(k) for k in known}
     seeds = common_seeds(block.cell(key), *cells.values())
     by_seed = {frac: cell.by_seed(metric, seeds) for frac, cell in cells.items()}
@@ -187,14 +187,14 @@ def worth_table(blocks: Sequence[Resampled]) -> pd.DataFrame:
     """
     rows = []
     for block in blocks:
-        for key in block.block.keys:
+        for key in block.data.keys:
             if key.init == "random":
                 continue
             for metric in PRIMARY:
                 curve, target = curve_of(block, key, metric)
                 if len(curve) > 1 and key.frac < max(curve):
-                    found = label_worth(curve, target, key.frac, others_of(block, key, metric))
-                    rows.append(_row(block.block.title, key, metric, max(curve), target, found))
+                    worth = label_worth(curve, target, key.frac, others_of(block, key, metric))
+                    rows.append(_row(block.data.title, key, metric, max(curve), target, worth))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -206,19 +206,19 @@ def one_fraction(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _row(
-    title: str, key: Key, metric: str, largest: float, target: Floats, found: Worth
+    title: str, key: Key, metric: str, largest: float, target: Floats, worth: Worth
 ) -> tuple[object, ...]:
     n_seeds = len(target)
     score = float(target[:, 0].mean()) if n_seeds else np.nan
-    share, most = found.value * key.frac, largest / key.frac
+    share, most = worth.value * key.frac, largest / key.frac
     return (
-        *(title, *key, metric, score, share, *found[:3], most),
-        *(n_seeds, interval_over(n_seeds), worth_more(found, n_seeds)),
+        *(title, *key, metric, score, share, *worth[:3], most),
+        *(n_seeds, interval_over(n_seeds), worth_more(worth, n_seeds)),
     )
 
 
-def worth_more(found: Worth, n_seeds: int) -> str:
+def worth_more(worth: Worth, n_seeds: int) -> str:
     """Return ``more``, ``fewer``, ``undecided`` or ``one training``; ``undefined`` if NaN."""
     words = {"supported": "more", "contradicted": "fewer", "inconclusive": "undecided",
              "one training": "one training"}  # fmt: skip
-    return words.get(direction(found.octaves, n_seeds), "undefined")
+    return words.get(direction(worth.octaves, n_seeds), "undefined")

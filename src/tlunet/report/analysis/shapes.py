@@ -57,6 +57,6 @@ def true_shapes(run: Path, image_ids: tuple[str, ...]) -> dict[str, Floats] | st
         return "; ".join(error.lines)
     row_of = {name: row for row, name in enumerate(pack.index["image_id"])}
     M = len(pack.classes)
-    found = np.array([shapes(class_masks(pack.masks[row_of[name]], M)) for name in image_ids])
-    components = np.where(found[:, 1] > 0, found[:, 1], np.nan)
-    return {"raggedness": 1 / found[:, 0], "components": components}
+    measured = np.array([shapes(class_masks(pack.masks[row_of[name]], M)) for name in image_ids])
+    components = np.where(measured[:, 1] > 0, measured[:, 1], np.nan)
+    return {"raggedness": 1 / measured[:, 0], "components": components}

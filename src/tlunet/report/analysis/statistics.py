@@ -64,8 +64,8 @@ def estimate(by_seed: Floats, others: Sequence[float] = ()) -> Estimate:
 
     >>> replicates = np.random.default_rng(0).normal(0, 0.01, 2000)
     >>> seeds = np.array([0.10, 0.12, 0.17])
-    >>> found = estimate(np.column_stack([seeds, seeds[:, None] + replicates]))
-    >>> [round(v, 2) for v in found]
+    >>> interval = estimate(np.column_stack([seeds, seeds[:, None] + replicates]))
+    >>> [round(v, 2) for v in interval]
     [0.13, 0.04, 0.22, 0.03]
     """
     if not len(by_seed) or np.isnan(by_seed[:, 0]).any():
@@ -118,20 +118,20 @@ def _p(value: float, seed_part: float, df: int, image_part: float) -> float:
 def level(by_seed: Floats) -> Estimate:
     """Estimate a level in [0, 1]; its interval is taken on the logit scale and stays inside.
 
-    >>> found = level(np.repeat([[0.95], [0.97], [0.99]], 9, axis=1))
-    >>> [round(v, 2) for v in found[:3]]
+    >>> interval = level(np.repeat([[0.95], [0.97], [0.99]], 9, axis=1))
+    >>> [round(v, 2) for v in interval[:3]]
     [0.97, 0.8, 1.0]
     """
     inside = np.clip(by_seed, EDGE, 1 - EDGE)
-    found, value = (
+    logit, value = (
         estimate(special.logit(inside)),
         float(by_seed[:, 0].mean()) if len(by_seed) else 0,
     )
-    if np.isnan(found.value):
+    if np.isnan(logit.value):
         return UNKNOWN
     centre = special.logit(np.clip(value, EDGE, 1 - EDGE))
-    low = float(special.expit(centre - (found.value - found.low)))
-    high = float(special.expit(centre + (found.high - found.value)))
+    low = float(special.expit(centre - (logit.value - logit.low)))
+    high = float(special.expit(centre + (logit.high - logit.value)))
     return Estimate(value, min(low, value), max(high, value))
 
 
@@ -184,30 +184,30 @@ def holm(p_values: Sequence[float]) -> Floats:
     return out
 
 
-def direction(found: Estimate, n_seeds: int) -> Verdict:
+def direction(interval: Estimate, n_seeds: int) -> Verdict:
     """Judge the claim that a value is above zero: the interval must exclude zero."""
-    if np.isnan(found.value):
+    if np.isnan(interval.value):
         return "not measured"
     if n_seeds < SEEDS_NEEDED:
         return "one training"
-    if found.low > 0:
+    if interval.low > 0:
         return "supported"
-    return "contradicted" if found.high < 0 else "inconclusive"
+    return "contradicted" if interval.high < 0 else "inconclusive"
 
 
-def size(found: Estimate, number: float, n_seeds: int) -> Verdict:
+def size(interval: Estimate, number: float, n_seeds: int) -> Verdict:
     """Judge a claimed size.
 
     Supported if the direction is and the interval lies within the number ± half of it,
     contradicted if the interval excludes the number, else compatible, but not shown.
     """
-    if np.isnan(found.value) or np.isnan(found.low):
+    if np.isnan(interval.value) or np.isnan(interval.low):
         return "not measured"
     if n_seeds < SEEDS_NEEDED:
         return "one training"
-    if not found.low <= number <= found.high:
+    if not interval.low <= number <= interval.high:
         return "contradicted"
     around = SIZE_TOLERANCE * abs(number)
-    is_near = number - around <= found.low and found.high <= number + around
-    has_sign = found.low > 0 if number > 0 else found.high < 0
+    is_near = number - around <= interval.low and interval.high <= number + around
+    has_sign = interval.low > 0 if number > 0 else interval.high < 0
     return "supported" if is_near and has_sign else "compatible, not shown"

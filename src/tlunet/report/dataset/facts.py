@@ -99,8 +99,8 @@ def _problems(survey: Survey) -> list[str]:
 
 def _combinations(labels: NDArray[np.bool_]) -> list[Combination]:
     sets, place = np.unique(labels, axis=0, return_inverse=True)
-    found = [
+    combinations = [
         Combination(tuple(np.flatnonzero(classes).tolist()), np.flatnonzero(place.ravel() == k))
         for k, classes in enumerate(sets)
     ]
-    return sorted(found, key=lambda c: (-len(c.rows), c.classes))
+    return sorted(combinations, key=lambda c: (-len(c.rows), c.classes))

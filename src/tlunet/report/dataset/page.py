@@ -57,7 +57,7 @@ def document(facts: Facts) -> Document:
         )),
         Section("Near-duplicates", _repeats(facts)),
         Section("The split", _split(facts)),
-        *_faults(facts),
+        *_problems(facts),
     ]  # fmt: skip
     return Document(
         title=title(facts),
@@ -128,7 +128,7 @@ def _split(facts: Facts) -> tuple[Part, ...]:
     return tables.split(facts), _picture("split", "Balance of the split", caption, figure)
 
 
-def _faults(facts: Facts) -> list[Section]:
+def _problems(facts: Facts) -> list[Section]:
     """List problems that prevent training, and ignored files; empty if there are none."""
     parts: list[Part] = []
     problems, ignored = facts.survey.problems, facts.survey.source.ignored

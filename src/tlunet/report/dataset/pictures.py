@@ -110,8 +110,8 @@ def read(facts: Facts, row: int) -> Example:
 def _tile(facts: Facts, row: int) -> Tile:
     example = read(facts, row)
     height, width = example.image.shape[:2]
-    found, labels = facts.survey.pixels[row], facts.survey.labels[row]
-    note = ", ".join(f"{facts.names[m]} {found[m]:,} px" for m in np.flatnonzero(labels))
+    pixels, labels = facts.survey.pixels[row], facts.survey.labels[row]
+    note = ", ".join(f"{facts.names[m]} {pixels[m]:,} px" for m in np.flatnonzero(labels))
     jpeg, masks = io.BytesIO(), io.BytesIO()
     small, layers = shrunk(example)
     # Small images are shown enlarged, where JPEG blocks would be visible.

@@ -59,8 +59,8 @@ def _sample(name: str, all_pictures: Sequence[Pictures]) -> Sample:
         for cell, masks, score in zip(
             pictures.names, pictures.masks, (dice["a"], dice["b"]), strict=True
         ):
-            found = (masks.get((name, c), "") for c in classes)
-            predictions[cell] = tuple(_cropped(runs, first, name) for runs in found)
+            codes = (masks.get((name, c), "") for c in classes)
+            predictions[cell] = tuple(_cropped(runs, first, name) for runs in codes)
             scores[cell] = None if pd.isna(score) else float(score)
     layers = first.truth(name)
     truth = tuple(encode(layer) for layer in layers)

@@ -48,8 +48,8 @@ def examples(
     """
     panels = [
         [("image", "", _enlarged(image)),
-         *((name, above.get(name, ""), _drawn(image, mask)) for name, mask in found.items())]
-        for image, found, above in zip(images, masks, titles, strict=True)
+         *((name, above.get(name, ""), _drawn(image, mask)) for name, mask in by_heading.items())]
+        for image, by_heading, above in zip(images, masks, titles, strict=True)
     ]  # fmt: skip
     fig = _grid(panels, rows, common)
     names = enumerate(drawable(classes))
@@ -75,8 +75,8 @@ def found_and_missed(
         common: what the networks have in common; the title of the figure.
     """
     panels: list[list[tuple[str, str, Image]]] = []
-    for image, found, above in zip(images, masks, titles, strict=True):
-        truth, *predicted = found.items()
+    for image, by_heading, above in zip(images, masks, titles, strict=True):
+        truth, *predicted = by_heading.items()
         panels.append(
             [(name, above.get(name, ""), _drawn(image, truth[1], mask)) for name, mask in predicted]
         )
@@ -110,15 +110,15 @@ def _parts(pictures: Pictures) -> tuple[tuple[Any, Any, Any, Any], str]:
     """Collect images, masks, titles and reasons of Figure 7, and what the networks share."""
     *headings, common = pictures.headings
     picked = pictures.chosen
-    found, titles = [], []
+    masks, titles = [], []
     for name in picked:
         a, b = pictures.predicted(name)
-        found.append({"truth": pictures.truth(name), headings[1]: b, headings[0]: a})
+        masks.append({"truth": pictures.truth(name), headings[1]: b, headings[0]: a})
         scores = pictures.dice.loc[name, ["a", "b"]].to_numpy(float)
         both = zip(headings, scores, strict=True)
         titles.append({heading: f"Dice {score:.2f}" for heading, score in both})
     images = [pictures.image(name) for name in picked]
-    return (images, found, titles, list(picked.values())), common
+    return (images, masks, titles, list(picked.values())), common
 
 
 def _enlarged(image: Image) -> Image:

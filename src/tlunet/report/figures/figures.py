@@ -97,8 +97,8 @@ def figures(
         draw: saves a figure.
         worth: their label-worth, marked on the label efficiency.
     """
-    images, labels = image_table(block), label_table(block.block)
-    history = block.block.history
+    images, labels = image_table(block), label_table(block.data)
+    history = block.data.history
     parts: list[Part] = [
         draw("figure_4", "Figure 4: Dice and IoU of the test images",
              "Images with a defect, classes pooled within the image, all seeds. Box: quartiles "
@@ -119,7 +119,7 @@ def figures(
                  "Mean over seeds, band from the lowest to the highest seed; up to the last epoch "
                  "that all seeds have.", scores.convergence(history, by=by))  # type: ignore[arg-type]
         )  # fmt: skip
-    inits = [i for i in dict.fromkeys(k.init for k in block.block.keys) if i != "random"]
+    inits = [i for i in dict.fromkeys(k.init for k in block.data.keys) if i != "random"]
     if any(factor == "init" for factor, *_ in pairs(block)):
         for init in inits:
             suffix = "" if len(inits) == 1 else f"_{slug(init)}"
@@ -129,7 +129,7 @@ def figures(
                      "Dice with pre-training minus Dice without: same image, same seed, images "
                      "with a defect. n: pairs of image and seed.", scores.differences(images, init))
             )  # fmt: skip
-    if block.block.cells["frac"].nunique() > 1:
+    if block.data.cells["frac"].nunique() > 1:
         for metric in ("dice_image", "mla"):
             name = SCORES[metric][0]
             parts.append(
@@ -150,7 +150,7 @@ def figures(
              curves.reliability(labels)),
         draw("cost", "Dice vs. cost",
              "Dice vs. parameters, FLOPs per image, training time and peak memory; mean over "
-             "seeds.", scores.cost(block.block.cells.assign(
+             "seeds.", scores.cost(block.data.cells.assign(
                  dice_image=[float(pd.Series(i["dice_image"]).mean()) for i in block.images]))),
     ]  # fmt: skip
     return parts
@@ -158,7 +158,7 @@ def figures(
 
 def class_gains(block: Resampled, comparisons: pd.DataFrame, draw: Drawing) -> list[Part]:
     """Draw the gain in Dice of each class under each condition; nothing without a gain."""
-    classes = list(block.block.classes)
+    classes = list(block.data.classes)
     names = [f"dice_class_{m}" for m in range(1, len(classes) + 1)]
     rows = comparisons[(comparisons["factor"] == "init") & comparisons["metric"].isin(names)]
     if rows.empty:
@@ -172,8 +172,8 @@ def class_gains(block: Resampled, comparisons: pd.DataFrame, draw: Drawing) -> l
 
 def pictures(folder: Path, block: Resampled, draw: Drawing) -> list[Part]:
     """Draw Figure 7 and the image browser, or say why that is impossible."""
-    found = list(pairs(block))
-    wanted = [pair for pair in found if pair[0] == "init"] or found
+    all_pairs = list(pairs(block))
+    wanted = [pair for pair in all_pairs if pair[0] == "init"] or all_pairs
     if not wanted:
         return [Text("No images shown: there is only one cell, so nothing to compare.")]
     shown = [open_pictures(folder, a, b) for _, a, b in wanted]
@@ -205,7 +205,7 @@ def image_table(block: Resampled) -> pd.DataFrame:
     Returns:
         ``encoder, init, frac, seed, image_id, dice_image, iou_image``; names are categories.
     """
-    table = _rows(block.block, 1)
+    table = _rows(block.data, 1)
     for name in ("dice_image", "iou_image"):
         table[name] = np.concatenate([one[name] for one in block.images])
     return table

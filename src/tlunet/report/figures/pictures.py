@@ -60,7 +60,7 @@ class Pictures:
     @property
     def image_ids(self) -> list[str]:
         """Names of the images that the seed was tested on."""
-        return [self.a.block.block.image_ids[k] for k in self.a.tested(self.seed)]
+        return [self.a.block.data.image_ids[k] for k in self.a.tested(self.seed)]
 
     @property
     def names(self) -> tuple[str, str]:
@@ -110,7 +110,7 @@ class Pictures:
     def chosen(self) -> dict[str, str]:
         """The images of Figure 7, and why; see :func:`chosen`."""
         block = self.a.block
-        counts = block.block.counts[block.rows[self.a.key, self.seed]]
+        counts = block.data.counts[block.rows[self.a.key, self.seed]]
         missed = (counts.truth - counts.intersection).sum(1).tolist()
         return chosen(self.dice, dict(zip(self.image_ids, missed, strict=True)))
 
@@ -127,7 +127,7 @@ def open_pictures(study: Path, a: Cell, b: Cell) -> Pictures | str:
     if not seeds:
         return f"{a.key} and {b.key} have no common seed"
     folders = [
-        study / str(c.block.block.cells["folder"].iloc[c.block.rows[c.key, seeds[0]]])
+        study / str(c.block.data.cells["folder"].iloc[c.block.rows[c.key, seeds[0]]])
         for c in (a, b)
     ]
     masks = [read_masks(folder) for folder in folders]
@@ -154,12 +154,12 @@ def _files(data: "DefectDataModule") -> dict[str, Path]:
     return {record.image_id: record.image for record in source.records}
 
 
-def chosen(dice: pd.DataFrame, found: Mapping[str, int]) -> dict[str, str]:
+def chosen(dice: pd.DataFrame, missed: Mapping[str, int]) -> dict[str, str]:
     """Choose the images of Figure 7 by rule: percentiles of the difference, and the worst miss.
 
     Args:
         dice: from :attr:`Pictures.dice`.
-        found: defect pixels that a missed, per image.
+        missed: defect pixels that a missed, per image.
 
     Returns:
         Image id → why it was chosen: the 90th, 50th and 10th percentile of the difference (ties
@@ -174,5 +174,5 @@ def chosen(dice: pd.DataFrame, found: Mapping[str, int]) -> dict[str, str]:
             picked.setdefault(name, f"{p}th percentile")
     rest = [name for name in sorted(names) if name not in picked]
     if rest:
-        picked[max(rest, key=lambda name: found.get(name, 0))] = "most pixels missed"
+        picked[max(rest, key=lambda name: missed.get(name, 0))] = "most pixels missed"
     return picked

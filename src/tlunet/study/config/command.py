@@ -235,12 +235,12 @@ def _refuse_merged_groups(name: str) -> None:
 def _other_keys(cell: DictConfig, known: DictConfig, where: str = "") -> list[str]:
     """Keys that a file or ``~key`` has added or removed, one line each."""
     names = [f"{where}{key}" for key in map(str, known)]
-    faults = [
+    problems = [
         no_such_key(f"{where}{key}", names, known) for key in map(str, cell) if key not in known
     ]
     for key in map(str, known):
         if key not in cell:
-            faults.append(
+            problems.append(
                 f"{where}{key}: missing; keys cannot be removed, and an experiment must start "
                 "with defaults: [config]"
             )
@@ -250,7 +250,7 @@ def _other_keys(cell: DictConfig, known: DictConfig, where: str = "") -> list[st
             continue
         if theirs.get("_target_") is not None:  # the class determines the other keys
             if "_target_" not in mine:
-                faults.append(f"{where}{key}._target_: missing; expected a class")
+                problems.append(f"{where}{key}._target_: missing; expected a class")
         elif OmegaConf.select(mine, "name") not in ("csv", "tensorboard"):  # these have no settings
-            faults += _other_keys(mine, theirs, f"{where}{key}.")
-    return faults
+            problems += _other_keys(mine, theirs, f"{where}{key}.")
+    return problems

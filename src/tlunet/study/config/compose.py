@@ -86,8 +86,8 @@ def compose_cell(
     """
     try:
         cfg = _composed(name, tuple(overrides)).copy()
-        if faults := check_hydra(cfg.hydra):
-            raise ConfigError(*faults)
+        if problems := check_hydra(cfg.hydra):
+            raise ConfigError(*problems)
         if not with_hydra:
             with open_dict(cfg):
                 del cfg["hydra"]
@@ -119,11 +119,11 @@ def merged_groups(name: str) -> dict[str, list[str]]:
     """
     loader = GlobalHydra.instance().config_loader()
     try:
-        found = loader.compute_defaults_list(name, [], RunMode.RUN).defaults
+        defaults = loader.compute_defaults_list(name, [], RunMode.RUN).defaults
     except HydraException as error:
         raise ConfigError(_explain(error, None)) from None
     selected: dict[str, list[str]] = {}
-    for default in found:
+    for default in defaults:
         group, _, choice = (default.config_path or "").rpartition("/")
         if group and not _is_base_of_its_group(default, group):
             selected.setdefault(group, []).append(choice)

@@ -22,8 +22,8 @@ def instantiate(config: dict[str, Any]) -> Any:
     """
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network
     node = OmegaConf.create(config)
-    if faults := check_targets(node):
-        raise ConfigError(*faults)
+    if problems := check_targets(node):
+        raise ConfigError(*problems)
     for where, target in find(node, ("_target_",)):
         _require_part(where, str(target))
     from hydra.utils import instantiate as build

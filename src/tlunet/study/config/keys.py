@@ -50,7 +50,7 @@ def describe_choice(file: Path) -> str:
 
 def groups(conf: Path) -> dict[str, list[Path]]:
     """Return the files of each group of a configuration folder, sorted by group and choice."""
-    found: dict[str, list[Path]] = {}
+    files: dict[str, list[Path]] = {}
     for file in sorted(conf.glob("*/**/*.yaml")):
-        found.setdefault(file.parent.relative_to(conf).as_posix(), []).append(file)
-    return found
+        files.setdefault(file.parent.relative_to(conf).as_posix(), []).append(file)
+    return files

@@ -106,18 +106,18 @@ def _is_list(base: DictConfig, key: str) -> bool:
 
 def refuse_wrong_choices(parsed: Sequence[Override]) -> None:
     """Raise ConfigError for every choice that its group does not have, and for lists of choices."""
-    faults = []
+    problems = []
     for one in parsed:
         group = str(one.key_or_group)
         if one.is_delete() or not (allowed := choices_of(group)):
             continue
         for value in _elements(one.value()):
             if isinstance(value, list):
-                faults.append(list_of_choices(group, [_text(item) for item in value]))
+                problems.append(list_of_choices(group, [_text(item) for item in value]))
             elif not isinstance(value, dict) and "/" not in _text(value):  # a dict sets keys
-                faults += _wrong_choice(group, _text(value), allowed)
-    if faults:
-        raise ConfigError(*dict.fromkeys(faults))
+                problems += _wrong_choice(group, _text(value), allowed)
+    if problems:
+        raise ConfigError(*dict.fromkeys(problems))
 
 
 def _wrong_choice(group: str, choice: str, allowed: Sequence[str]) -> list[str]:
@@ -160,21 +160,21 @@ def refuse_swept_settings(parsed: Sequence[Override]) -> None:
 
 def refuse_several_values(parsed: Sequence[Override], base: DictConfig) -> None:
     """Raise ConfigError for keys with several values in a command that is no sweep."""
-    faults = []
+    problems = []
     for one in parsed:
         if not one.is_sweep_override():
             continue
         key, word = str(one.key_or_group), str(one.input_line)
         value = word.partition("=")[2]
         if _is_list(base, key):
-            faults.append(f"{word}: expected a list: {shell_word(f'{key}=[{value}]')}")
+            problems.append(f"{word}: expected a list: {shell_word(f'{key}=[{value}]')}")
             continue
         said = f"{word}: several values need -m: python run.py -m {shell_word(word)}"
         if key in PATHS:
             said += f"; one value with a comma needs quotes: {override(key, value)}"
-        faults.append(said)
-    if faults:
-        raise ConfigError(*faults)
+        problems.append(said)
+    if problems:
+        raise ConfigError(*problems)
 
 
 def refuse_new_keys(parsed: Sequence[Override], base: DictConfig) -> None:

@@ -71,13 +71,13 @@ def find(node: Any, keys: Sequence[str], where: str = "") -> list[tuple[str, Any
         names = list(range(len(node)))
     else:
         return []
-    found = []
+    values = []
     for name in names:
         try:
             key, item = str(name), node[name]
         except OmegaConfBaseException:  # unresolved; reported where it is used
             continue
         if key in keys:
-            found.append((f"{where}{key}", item))
-        found += find(item, keys, f"{where}{key}.")
-    return found
+            values.append((f"{where}{key}", item))
+        values += find(item, keys, f"{where}{key}.")
+    return values

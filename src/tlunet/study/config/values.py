@@ -191,7 +191,7 @@ def check(cfg: DictConfig) -> list[str]:
     """
     broken = [key for key in _GROUPS if key in cfg and not isinstance(cfg[key], DictConfig)]
     examples = {key.partition(".")[0]: key for key in reversed(_RULES)}
-    faults = [f"{k}={shown(cfg[k])}: expected nested keys, e.g. {examples[k]}" for k in broken]
+    lines = [f"{k}={shown(cfg[k])}: expected nested keys, e.g. {examples[k]}" for k in broken]
     for key, (is_right, expected) in _RULES.items():
         parent, _, last = key.rpartition(".")
         node = OmegaConf.select(cfg, parent) if parent else cfg
@@ -200,30 +200,30 @@ def check(cfg: DictConfig) -> list[str]:
         value = node[last]
         if is_right(value):
             if key in PATHS and str(value).startswith("~"):
-                faults.append(f"{key}={shown(value)}: ~ is not expanded here; {_at_home(value)}")
+                lines.append(f"{key}={shown(value)}: ~ is not expanded here; {_at_home(value)}")
             continue
         several = ",".join(map(str, value)) if isinstance(value, ListConfig) else ""
         way_out = f"; several values: -m {key}={several}" if several and key not in LISTS else ""
-        faults.append(f"{key}={shown(value)}: expected {expected}{way_out}")
-    faults += check_targets(cfg)
-    return faults if broken else faults + _check_choices(cfg)
+        lines.append(f"{key}={shown(value)}: expected {expected}{way_out}")
+    lines += check_targets(cfg)
+    return lines if broken else lines + _check_choices(cfg)
 
 
 def _check_choices(cfg: DictConfig) -> list[str]:
     """What a choice of a group needs besides itself, one line per problem."""
-    faults: list[str] = []
+    lines: list[str] = []
     if OmegaConf.select(cfg, "logger.name") == "tensorboard":
         try:
             require_extra("tensorboard", "tensorboard", what="logger=tensorboard")
         except ConfigError as error:
-            faults += error.lines
+            lines += error.lines
     if OmegaConf.select(cfg, "logger.name") == "wandb":
-        faults += problems()
+        lines += problems()
     if OmegaConf.select(cfg, "init.name") == "checkpoint" and not cfg.init.path:
-        faults.append("init=checkpoint: init.path is not set; expected a run folder or a .ckpt")
+        lines.append("init=checkpoint: init.path is not set; expected a run folder or a .ckpt")
     if OmegaConf.select(cfg, "data.name") == "folder" and cfg.data.get("classes") == []:
-        faults.append(
+        lines.append(
             "data.classes: not set; expected the names of the class ids 1, 2, … in the masks, "
             "such as data.classes=[scratch,dent]"
         )
-    return faults
+    return lines

@@ -113,12 +113,12 @@ class Sweep:
         file = self.launcher.folder / "optimization_results.yaml"  # written by the Optuna sweeper
         if not file.exists() or file.stat().st_mtime < self._began:
             return
-        found = OmegaConf.load(file)
+        search = OmegaConf.load(file)
         for study in self.studies:
             write_whole(study / "search.yaml", lambda path: shutil.copyfile(file, path))
-        if "best_params" in found:  # with several objectives there is no best trial
-            chosen = " ".join(f"{key}={value}" for key, value in found.best_params.items())
-            say(f"lowest validation loss: {found.best_value:.4g} with {chosen}")
+        if "best_params" in search:  # with several objectives there is no best trial
+            chosen = " ".join(f"{key}={value}" for key, value in search.best_params.items())
+            say(f"lowest validation loss: {search.best_value:.4g} with {chosen}")
 
     def _attempt(self, job: Callable[[], object], is_over: Sequence[bool]) -> bool:
         """Return whether Hydra's launcher completed; if not, report the reason in one line."""

@@ -157,7 +157,7 @@ def _test(task: DefectTask, trainer: pl.Trainer, cell: Cell) -> None:
     trainer.callbacks.append(masks)  # type: ignore[attr-defined]
     trainer.test(task, cell.data, verbose=False)
     counts = task.test_metrics.counts()
-    found = masks.table(cell.data.pack.index["image_id"].tolist())
+    mask_table = masks.table(cell.data.pack.index["image_id"].tolist())
     if processes.rank() > 0:
         return
     scores = summarise(counts, cell.config["threshold"])
@@ -165,5 +165,5 @@ def _test(task: DefectTask, trainer: pl.Trainer, cell: Cell) -> None:
     table = per_image(counts, pack.index["image_id"].tolist(), pack.classes)
     file = cell.folder / "test_images.parquet"
     write_whole(file, lambda path: table.to_parquet(path, index=False))
-    write_whole(cell.folder / FILE, lambda path: found.to_parquet(path, index=False))
+    write_whole(cell.folder / FILE, lambda path: mask_table.to_parquet(path, index=False))
     write_json(cell.folder / "metrics.json", scores)

@@ -147,25 +147,25 @@ def knock(url: str) -> str | None:
     """Return the problem if the server does not answer; any answer counts."""
     import requests
 
-    found: list[str | None] = []
+    answers: list[str | None] = []
 
     def ask() -> None:
         try:
             requests.head(url, timeout=KNOCK, allow_redirects=False)
         except requests.exceptions.SSLError:
-            found.append(None)  # the server answers; W&B decides which certificates it accepts
+            answers.append(None)  # the server answers; W&B decides which certificates it accepts
         except requests.exceptions.Timeout:
-            found.append(f"cannot be reached ({url}: no answer)")
+            answers.append(f"cannot be reached ({url}: no answer)")
         except requests.exceptions.RequestException:
-            found.append(f"cannot be reached ({url}: no connection)")
+            answers.append(f"cannot be reached ({url}: no connection)")
         else:
-            found.append(None)
+            answers.append(None)
 
     # In a thread, because name resolution has no timeout.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(KNOCK)
-    return found[0] if found else f"cannot be reached ({url}: no answer)"
+    return answers[0] if answers else f"cannot be reached ({url}: no answer)"
 
 
 def close_run(run: "wandb.Run", exit_code: int) -> bool:

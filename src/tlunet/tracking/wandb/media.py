@@ -121,14 +121,14 @@ def image_exhibits(folder: Path, pack: Pack, most: int) -> dict[str, Any]:
     import wandb
 
     table = pd.read_parquet(folder / "test_images.parquet")
-    found = read_masks(folder) or {}
+    codes = read_masks(folder) or {}
     row_of = {str(name): row for row, name in enumerate(pack.index["image_id"])}
     chosen = choose(table, most)
     region = {name: pack.region(row_of[name]) for name in chosen}
     truth = {name: np.asarray(pack.masks[row_of[name]][region[name]]) for name in chosen}
     M = len(pack.classes)
     predicted = {
-        name: bit_field(masks_of(found, name, M, pack.size))[region[name]] for name in chosen
+        name: bit_field(masks_of(codes, name, M, pack.size))[region[name]] for name in chosen
     }
     numbers, labels = number_layers([*truth.values(), *predicted.values()], pack.classes)
 

@@ -28,7 +28,7 @@ class PredictedMasks(Callback):
 
     def __init__(self) -> None:
         self.pool = ThreadPoolExecutor(cores())
-        self.found: list[Future[dict[tuple[int, int], str]]] = []
+        self.encoded: list[Future[dict[tuple[int, int], str]]] = []
 
     def on_test_batch_end(  # noqa: D102
         self,
@@ -39,9 +39,9 @@ class PredictedMasks(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self.found.append(self.pool.submit(_encode, OnHost(outputs["bits"], batch["index"])))
-        if len(self.found) > AHEAD:
-            self.found[-AHEAD - 1].result()  # slow encoding must not let the masks pile up
+        self.encoded.append(self.pool.submit(_encode, OnHost(outputs["bits"], batch["index"])))
+        if len(self.encoded) > AHEAD:
+            self.encoded[-AHEAD - 1].result()  # slow encoding must not let the masks pile up
 
     def table(self, image_ids: Sequence[str]) -> pd.DataFrame:
         """Return the collected masks.
@@ -55,7 +55,7 @@ class PredictedMasks(Callback):
             size; an image × class without a row has no predicted pixel.
         """
         runs: dict[tuple[int, int], str] = {}
-        for batch in self.found:
+        for batch in self.encoded:
             runs |= batch.result()
         self.pool.shutdown()
         runs = gather(runs)
