@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -37,11 +38,17 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "study" / "figures").mkdir(exist_ok=True)
         return []
 
-    monkeypatch.setattr("tlunet.report.report.figures", figures)
-    monkeypatch.setattr("tlunet.report.report.pictures", lambda *_: [])
+    monkeypatch.setattr("tlunet.report.sections.figures", figures)
+    monkeypatch.setattr("tlunet.report.sections.pictures", lambda *_: [])
     for init in ("random", "imagenet"):
         write_run(tmp_path / "study", make_truth(60), init=init, dataset="severstal")
     return tmp_path / "study"
+
+
+def test_the_version(tlunet: Run) -> None:
+    code, out, _ = tlunet("--version")
+    assert code == 0
+    assert out.startswith(f"tlunet {version('tlunet')}")
 
 
 def test_a_report_is_written_and_named(study: Path, tlunet: Run) -> None:
@@ -66,23 +73,23 @@ def test_claims_are_judged(study: Path, tlunet: Run, tmp_path: Path) -> None:
 def test_a_record_leaves_pictures_of_images_out(
     study: Path, tlunet: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def drawn(_: object, __: object, draw: object) -> list[object]:
+    def drawn(_: object, __: object, draw: object, *___: object) -> list[object]:
         for name in ("figure_4", "figure_7"):
             draw.drawn.add(name)  # type: ignore[attr-defined]
             (study / "figures").mkdir(exist_ok=True)
             (study / "figures" / f"{name}.png").write_text(name)
         return []
 
-    monkeypatch.setattr("tlunet.report.report.figures", drawn)
+    monkeypatch.setattr("tlunet.report.sections.figures", drawn)
     kept = tmp_path / "experiments" / "x"
     code, out, _ = tlunet("report", study, "--record", kept)
     assert code == 0
     kept_figures = {p.name for p in (kept / "figures").iterdir()}
-    assert kept_figures == {"figure_4.png", "forest.png"}
+    assert kept_figures == {"figure_4.png", "forest.png", "gain_by_class.png"}
     assert sorted(p.name for p in kept.iterdir() if p.is_file()) == [
         "answer.md", "comparisons.csv", "results.csv", "scores.csv",
     ]  # fmt: skip
-    assert out.endswith(f"recorded: 6 files in {kept}\n")
+    assert out.endswith(f"recorded: 7 files in {kept}\n")
 
 
 @pytest.mark.parametrize("verb", ["nowhere", "empty", "claims", "missing claims"])

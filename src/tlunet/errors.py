@@ -49,9 +49,14 @@ class UserError(Exception):
 
     Args:
         *lines: one line per problem: what, where, what was expected, what to do.
+
+    Raises:
+        ValueError: there is no line: nobody could solve such a problem.
     """
 
     def __init__(self, *lines: str) -> None:
+        if not any(map(str.strip, lines)):
+            raise ValueError(f"{type(self).__name__}: expected one line per problem, got none")
         self.lines = tuple(map(visible, lines))
         super().__init__("\n".join(self.lines))
 

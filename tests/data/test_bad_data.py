@@ -448,8 +448,8 @@ MASKS = {
     ),
     "id 255": (
         mask(lambda p: Image.fromarray((NOISE > 9).astype(np.uint8) * 255).save(p)),
-        "class id 255; expected 0 (background) to 1 (one per name in data.classes); masks of 0 and "
-        "255 need the class id instead of 255",
+        "class id 255; expected 0 (background) to 1 (one per name in data.classes); if 255 is a "
+        "single class, set data.foreground=255",
     ),
     "id 300": (
         mask(lambda p: Image.fromarray(np.full((32, 64), 300, np.uint16)).save(p)),

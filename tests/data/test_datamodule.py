@@ -6,6 +6,7 @@ import albumentations as A
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from specks import SMALL, write_specks
 from tlunet.data.augment import Augment
@@ -238,3 +239,26 @@ def test_official_part_of_neu_seg(real: Path, tmp_path: Path) -> None:
     test_groups = data.split.query("subset == 'test'")["group"]
     kept = data.split.query("subset in ['train', 'val']")["group"]
     assert not set(test_groups) & set(kept)
+
+
+def test_twenty_classes(tmp_path: Path) -> None:
+    """More than fit in 16 bits: from masks to the tensors of a batch."""
+    rng = np.random.default_rng(0)
+    names = tuple(f"c{m}" for m in range(1, 21))
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+    for k in range(40):
+        ids = np.zeros((32, 64), np.uint8)
+        ids[8:20, 10:40] = k % 20 + 1
+        Image.fromarray(rng.integers(0, 255, (32, 64), np.uint8)).save(tmp_path / f"images/{k}.png")
+        Image.fromarray(ids).save(tmp_path / f"masks/{k}.png")
+    data = DefectDataModule(OnDisk("folder", tmp_path, names), tmp_path, augment=Augment(0, 0))
+    data.prepare_data()
+    data.setup()
+    assert data.pack.masks.dtype == np.uint32
+    for batch in data.batches("train"):
+        for k, name in enumerate(batch["id"]):
+            m = int(name.removesuffix(".png")) % 20
+            assert batch["label"][k].nonzero().flatten().tolist() == [m]
+            assert batch["mask"][k].sum((1, 2)).tolist() == [360 * (c == m) for c in range(20)]
+            assert batch["mask"][k, m, 8:20, 10:40].all()

@@ -1,3 +1,4 @@
+import os
 import pickle
 import shutil
 import subprocess
@@ -67,6 +68,30 @@ def test_pack_is_reused_and_rebuilt_when_a_file_changes(strips: Path, tmp_path: 
     changed = open_pack(severstal.read(root), tmp_path / "packs", progress=report)
     assert len(calls) == 48
     assert changed.fingerprint != first.fingerprint
+
+
+def test_another_image_of_equal_size_and_time_is_noticed(tmp_path: Path) -> None:
+    """What an archive or a synchronisation leaves: only the time of the change tells them apart."""
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+    image = tmp_path / "images/a.bmp"
+    Image.new("L", (8, 8), 1).save(image)
+    Image.new("L", (8, 8), 1).save(tmp_path / "masks/a.png")
+    source = folder.read(tmp_path, classes=["x"])
+    before, stat = open_pack(source, tmp_path / "packs"), image.stat()
+    Image.new("L", (8, 8), 2).save(image)
+    os.utime(image, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (image.stat().st_size, image.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+    after = open_pack(source, tmp_path / "packs")
+    assert (before.images[0, 0, 0], after.images[0, 0, 0]) == (1, 2)
+    assert after.fingerprint != before.fingerprint
+
+
+def test_a_moved_folder_is_not_packed_again(strips: Path, tmp_path: Path) -> None:
+    shutil.copytree(strips, tmp_path / "here")
+    before = open_pack(severstal.read(tmp_path / "here"), tmp_path / "packs")
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert open_pack(severstal.read(tmp_path / "there"), tmp_path / "packs").folder == before.folder
 
 
 def test_fingerprint_does_not_depend_on_where_the_data_lie(strips: Path, tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tlunet.data.dataset import OnDisk
 from tlunet.data.readers import folder, severstal
 from tlunet.data.readers.layouts import recognise
 from tlunet.data.readers.pixels import read_image, read_mask
+from tlunet.data.source import Record
 from tlunet.errors import ConfigError, DataError
 
 
@@ -139,6 +141,28 @@ def test_folder_faults(tmp_path: Path) -> None:
         read_mask(source.records[2], (2, 2), 2)
     with pytest.raises(ConfigError, match=r"data\.classes"):
         folder.read(root, classes=[])
+
+
+def test_masks_of_0_and_255(tmp_path: Path) -> None:
+    white = np.array([[0, 255, 255], [0, 0, 255]])
+    root = pair_data(tmp_path, {"a": white, "b": np.array([[0, 255, 254]])})
+    Image.fromarray(white > 0).save(root / "masks/a2.png")
+    Image.new("L", (3, 2)).save(root / "images/a2.jpg")
+
+    def masks(foreground: int | None, classes: tuple[str, ...] = ("dent",)) -> dict[str, Record]:
+        source = OnDisk("folder", root, classes, foreground).read()
+        return {record.image_id: record for record in source.records}
+
+    with pytest.raises(
+        DataError, match=r"class id 255; .*; if 255 is a single class, set data\.foreground=255"
+    ):
+        read_mask(masks(None)["a.jpg"], (2, 3), 1)
+    for name in ("a.jpg", "a2.jpg"):  # 8 bits, and 1 bit per pixel
+        assert read_mask(masks(255)[name], (2, 3), 1).tolist() == [[0, 1, 1], [0, 0, 1]]
+    with pytest.raises(DataError, match=r"value 254; expected 0 \(background\) or 255 \(data\.for"):
+        read_mask(masks(255)["b.jpg"], (1, 3), 1)
+    with pytest.raises(ConfigError, match=r"data\.foreground=255: only for data=folder with one"):
+        masks(255, ("dent", "scratch"))
 
 
 def test_colour_masks_are_refused(tmp_path: Path) -> None:

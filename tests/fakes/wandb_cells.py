@@ -46,6 +46,7 @@ def make_cell(runs: Path, **settings: Any) -> Cell:
         masks=np.stack(bits).astype(np.uint8),
         classes=CLASSES,
         size=SIZE,
+        region=lambda row: (slice(None), slice(None)),
     )
     logger = {"name": "wandb", "project": "tlunet", "mode": "auto", "images": 4, "checkpoint": True}
     config = {"logger": logger | settings, "seed": 0}

@@ -44,6 +44,18 @@ def show(
     return run
 
 
+def test_the_page_says_what_the_split_keeps_together(show: Run, strips: Path) -> None:
+    code, _, err = show(strips, "--groups", "^(.)", "--out", "page.html")
+    assert (code, err) == (0, "")
+    assert "groups stay on one side; the largest has " in Path("page.html").read_text()
+    show(strips, "--groups", "^(z)", "--out", "page.html")
+    page = Path("page.html").read_text()
+    assert "no split: data.groups=^(z): does not match 24 of 24 images: " in page
+    code, _, err = show(strips, "--groups", "z")
+    assert code == 2
+    assert "--groups=z: expected a regular expression with one group" in err
+
+
 @pytest.fixture(scope="module")
 def facts(strips: Path) -> Facts:
     return sum_up(survey(severstal.read(strips)))
@@ -98,7 +110,7 @@ def test_a_users_folder_of_all_sizes_in_colour(tmp_path: Path, show: Run) -> Non
     assert (code, err) == (0, "")
     page = Path("deep/mine.html").read_text()
     assert "12 images of 40×40 (8), 24×60 (4) pixels (height × width), in colour, 2 classes" in page
-    assert "images have 2 sizes; training needs one: data.size=[40,40]" in page
+    assert "images have 2 sizes; training needs one: data.size=[32,32]" in page
     assert "a&lt;b" in page
     assert "a<b" not in page
     assert "1 of 1 groups of near-duplicates have conflicting labels (2 images)" in page

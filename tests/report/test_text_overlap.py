@@ -81,7 +81,10 @@ def pack(block: Resampled, size: tuple[int, int]) -> Any:
     masks[:, : size[0] // 3, : size[1] // 4] = 1
     index = {"image_id": list(ids)}
     names = block.block.classes
-    return SimpleNamespace(size=size, images=steel, masks=masks, classes=names, index=index)
+    return SimpleNamespace(
+        size=size, images=steel, masks=masks, classes=names, index=index, fit="stretch",
+        region=lambda row: (slice(None), slice(None)),
+    )  # fmt: skip
 
 
 def test_every_figure_is_among_the_cases(drawn: Drawn) -> None:

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from tlunet.data.datamodule import DefectDataModule
-from tlunet.data.dataset import Strips
+from tlunet.data.dataset import OnDisk, Strips
 from tlunet.errors import ConfigError
 from tlunet.model.network import CONFIG_NAMES
 from tlunet.study.config.command import read_command
@@ -54,8 +54,8 @@ def test_every_yaml_composes(group: str, choice: str) -> None:
 
 def test_every_key_of_data_reaches_the_datamodule() -> None:
     [cfg] = read()
-    accepted = {"name", "classes"}
-    for kind in (DefectDataModule, Strips):
+    accepted = {"name"}
+    for kind in (DefectDataModule, OnDisk, Strips):
         accepted |= set(inspect.signature(kind).parameters)
     assert set(cfg.data) <= accepted
 

@@ -1,8 +1,11 @@
 """``tlunet <command>``. Commands import heavy libraries only when they run."""
 
+import platform
 import re
 import sys
+from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -13,8 +16,6 @@ from tlunet.machine.streams import make_patient
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="TLU-Net: how much does transfer learning help steel-defect segmentation and "
-    "classification?",
 )
 app.add_typer(data.app, name="data", rich_help_panel="Data")
 for title, verbs in (
@@ -24,6 +25,24 @@ for title, verbs in (
     for command in verbs.registered_commands:
         command.rich_help_panel = command.rich_help_panel or title
     app.add_typer(verbs)
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"tlunet {version('tlunet')}, Python {platform.python_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def tlunet(
+    show: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """How much does transfer learning help steel-defect segmentation and classification?"""
 
 
 def main() -> None:

@@ -90,7 +90,7 @@ def _say(done: "Converted", labelled: "Labelled", out: Path) -> None:
 
 def _size(sizes: "Counter[tuple[int, int]]") -> "list[tuple[str, Sequence[int]]]":
     """Say that the images differ in size, and return the key that resizes them."""
-    from tlunet.data.convert.sizes import common_size
+    from tlunet.data.sizes import common_size
     from tlunet.machine.console import say
 
     if len(sizes) == 1:

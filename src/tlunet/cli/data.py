@@ -28,9 +28,23 @@ Kind = Annotated[
 Classes = Annotated[
     str, typer.Option(help="For folder: class names for the mask ids 1, 2, …: scratch,dent.")
 ]
+Foreground = Annotated[
+    int | None,
+    typer.Option(min=1, help="For folder with one class: its value in the masks, such as 255."),
+]
 Size = Annotated[
     str | None,
     typer.Option(metavar="HxW", help="Resize images to this size, as data.size does."),
+]
+Fit = Annotated[
+    str, typer.Option(help="With --size: stretch images of other proportions, or pad, as data.fit.")
+]
+Duplicates = Annotated[
+    str, typer.Option(help="Near-duplicates: group (one side of the split), or ignore.")
+]
+Groups = Annotated[
+    str | None,
+    typer.Option(help="Images that stay on one side of the split, as data.groups."),
 ]
 Split = Annotated[str, typer.Option(help="random, or official: the published test set.")]
 Frac = Annotated[float, typer.Option(help="Fraction of the training set to use.")]
@@ -43,9 +57,13 @@ def check(
     root: Root = SEVERSTAL,
     kind: Kind = "auto",
     classes: Classes = "",
+    foreground: Foreground = None,
     size: Size = None,
+    fit: Fit = "stretch",
     split: Split = "random",
     frac: Frac = 1.0,
+    duplicates: Duplicates = "group",
+    groups: Groups = None,
     limit: Limit = 20,
 ) -> None:
     """Check every file of a data set and report all problems.
@@ -60,16 +78,20 @@ def check(
     from tlunet.data.checks.examine import examine
     from tlunet.data.checks.summary import summarise
     from tlunet.data.dataset import read_source
+    from tlunet.data.fit import check_fit
+    from tlunet.data.groups import check_grouping
     from tlunet.data.source import data_error
     from tlunet.machine.console import progress, say
 
     _require_split(split, frac)
-    source = read_source(root, kind, _names(classes))
+    check_fit(fit, "--fit")
+    check_grouping(duplicates, groups, "--")
+    source = read_source(root, kind, _names(classes), foreground)
     with progress() as report:
-        findings = examine(source, _size(size), report)
+        findings = examine(source, _size(size), report, fit)
     faults = data_error(findings.problems, limit).lines if findings.problems else ()
     if findings.records:
-        summary = summarise(findings, frac=frac, split=split)
+        summary = summarise(findings, frac=frac, split=split, duplicates=duplicates, groups=groups)
         for line in summary.lines():
             say(visible(line))
         faults = (*faults, *summary.why_unsplit)
@@ -85,9 +107,13 @@ def show(
     root: Root = SEVERSTAL,
     kind: Kind = "auto",
     classes: Classes = "",
+    foreground: Foreground = None,
     size: Size = None,
+    fit: Fit = "stretch",
     split: Split = "random",
     frac: Frac = 1.0,
+    duplicates: Duplicates = "group",
+    groups: Groups = None,
     limit: Limit = 20,
     out: Annotated[
         Path | None,
@@ -108,19 +134,24 @@ def show(
     """
     from tlunet.data.checks.survey import survey
     from tlunet.data.dataset import read_source
+    from tlunet.data.fit import check_fit
+    from tlunet.data.groups import check_grouping
     from tlunet.data.source import data_error
     from tlunet.machine.console import complain, progress, say
     from tlunet.report.dataset.facts import sum_up
     from tlunet.report.dataset.write import write
 
     _require_split(split, frac)
-    source = read_source(root, kind, _names(classes))
+    check_fit(fit, "--fit")
+    check_grouping(duplicates, groups, "--")
+    source = read_source(root, kind, _names(classes), foreground)
     file = out or Path(f"{root.resolve().name}.html")
     if file.suffix not in (".html", ".png"):
         raise ConfigError(f"--out {file}: expected a name that ends in .html or .png")
     with progress() as report:
-        found = survey(source, _size(size), report)
-    write(sum_up(found, frac=frac, split=split), file)
+        found = survey(source, _size(size), report, fit)
+    facts = sum_up(found, frac=frac, split=split, duplicates=duplicates, groups=groups)
+    write(facts, file)
     say(visible(f"{len(found.records)} images: {file}"))
     if found.problems:
         complain(*data_error(found.problems, limit).lines)

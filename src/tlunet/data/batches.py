@@ -34,6 +34,23 @@ def unpack_bits(
     return (bits.unsqueeze(1) & powers.view(-1, 1, 1)) != 0
 
 
+def padding_of(content: Tensor, size: tuple[int, int]) -> Tensor:
+    """Mark the padded pixels of a batch, bool (B, 1, H, W).
+
+    Args:
+        content: (B, 2), height and width of each image, which starts at the top left.
+        size: (H, W).
+
+    >>> padding_of(torch.tensor([[1, 2]]), (2, 3)).int().tolist()
+    [[[[0, 0, 1], [1, 1, 1]]]]
+    """
+    below, beyond = (
+        torch.arange(side, device=content.device) >= content[:, k, None]
+        for k, side in enumerate(size)
+    )
+    return (below[:, :, None] | beyond[:, None, :]).unsqueeze(1)
+
+
 def pack_bits(masks: Tensor) -> Tensor:
     """Pack masks, bool (B, M, H, W), to a bit field (B, H, W); the inverse of `unpack_bits`.
 
@@ -138,6 +155,7 @@ class Batches(Dataset[dict[str, Any]]):
         self.ids = pack.index["image_id"].to_numpy()
         self.labels = pack.labels  # (N, M), from the native masks
         self.vanished = self.labels & ~pack.mask_labels  # (N, M), lost when resized
+        self.content = pack.content if pack.fit == "pad" else None
         self._drawn: tuple[int, np.ndarray] | None = None  # an epoch, and its flips (N, 2)
 
     def __getitem__(self, wanted: Rows) -> dict[str, Any]:
@@ -146,14 +164,17 @@ class Batches(Dataset[dict[str, Any]]):
         batch: dict[str, Any] = {"index": torch.from_numpy(rows), "id": self.ids[rows].tolist()}
         if count < len(rows) or weight != 1:
             batch["count"], batch["weight"] = count, weight
+        if self.content is not None:
+            batch["content"] = torch.from_numpy(self.content[rows])
         if self.augment:
             batch["flip"] = torch.from_numpy(self._flips(self.augment, epoch)[rows])
         if self.fetch:
             images, bits = self.pack.images[rows], self.pack.masks[rows]
             if self.augment and self.augment.transform:
                 for k, row in enumerate(rows):
-                    images[k], bits[k] = self.augment.apply_transform(
-                        self.seed, epoch, int(row), images[k], bits[k]
+                    region = (k, *self.pack.region(row))
+                    images[region], bits[region] = self.augment.apply_transform(
+                        self.seed, epoch, int(row), images[region], bits[region]
                     )
                 # An image whose defect was moved out of the frame loses the label.
                 found = np.bitwise_or.reduce(bits.reshape(len(rows), -1), axis=1)

@@ -5,17 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
 from tlunet.data.augment import Augment, flip
-from tlunet.data.batches import Batches, EpochOrder, unpack_bits
+from tlunet.data.batches import Batches, EpochOrder, padding_of, unpack_bits
 from tlunet.data.dataset import DataSet, Strips
+from tlunet.data.fit import check_fit
+from tlunet.data.groups import check_grouping, group_images, split_error
 from tlunet.data.pack.pack import open_pack
 from tlunet.data.residency import Resident, fits, make_room, to_device
 from tlunet.data.split import make_split
-from tlunet.errors import ConfigError, DataError
+from tlunet.errors import ConfigError
 from tlunet.machine.console import Progress
 from tlunet.machine.parallel import cores
 
@@ -30,7 +33,8 @@ class DefectDataModule(pl.LightningDataModule):
     come from the native masks: an image keeps the label of a class whose mask vanishes when it is
     resized, and loses it only if ``augment.transform`` moves the defect out of the image. If
     several processes share the data, a batch may also have ``count``, the number of its images
-    that count, and ``weight``, the weight of its loss.
+    that count, and ``weight``, the weight of its loss. If images are padded, it has ``padding``,
+    bool (B, 1, H, W), the pixels that are not part of the image.
 
     Args:
         dataset: the images, :class:`~tlunet.data.dataset.OnDisk` or
@@ -42,8 +46,13 @@ class DefectDataModule(pl.LightningDataModule):
         seed: of the order and the flips.
         split: ``random``, or ``official`` for the data set's own test set.
         split_seed: of the random split, which does not depend on ``frac`` and ``seed``.
+        duplicates: ``group``: near-duplicates stay on one side of the split; ``ignore``: they need
+            not, for parts under a fixed camera.
+        groups: which other images stay on one side: a regular expression with one group, searched
+            in each image's path, or the name of a ``.csv`` with the columns ``image,group``.
         subset: ``all`` images, or only the ``defective`` ones, by the native masks.
         size: (height, width) of all images; ``None`` keeps their own.
+        fit: ``stretch`` images of other proportions to ``size``, or scale and ``pad`` them.
         residency: where the pack is kept while training: ``memmap``, ``gpu``, or ``auto`` (on the
             GPU if it needs less than half of its free memory and leaves :attr:`reserved`).
         on_error: ``stop`` at problems of the data, or ``skip`` the images concerned.
@@ -53,6 +62,7 @@ class DefectDataModule(pl.LightningDataModule):
         progress: called with the progress of drawing and packing.
 
     Attributes:
+        near: near-duplicate group of each row of ``split``, after ``setup``.
         reserved: bytes of GPU memory that training needs in addition to the pack; 0 if unknown.
         mask_format: memory format of the masks; the loss is faster if it is that of the logits.
 
@@ -81,8 +91,11 @@ class DefectDataModule(pl.LightningDataModule):
         seed: int = 0,
         split: str = "random",
         split_seed: int = 0,
+        duplicates: str = "group",
+        groups: str | None = None,
         subset: str = "all",
         size: Sequence[int] | None = None,
+        fit: str = "stretch",
         residency: str = "auto",
         on_error: str = "stop",
         augment: Augment | None = None,
@@ -96,6 +109,10 @@ class DefectDataModule(pl.LightningDataModule):
         self.eval_batch_size = eval_batch_size or batch_size
         self.split_kind, self.split_seed, self.subset = split, split_seed, subset
         self.size = (int(size[0]), int(size[1])) if size else None
+        check_fit(fit)
+        check_grouping(duplicates, groups)
+        self.duplicates, self.groups = duplicates, groups
+        self.fit = fit
         self.residency, self.on_error, self.workers = residency, on_error, workers
         self.augment = augment or Augment(0, 0)
         self.progress = progress
@@ -114,6 +131,7 @@ class DefectDataModule(pl.LightningDataModule):
             self.dataset.read(self.size, self.progress),
             self.cache / "packs",
             size=self.size,
+            fit=self.fit,
             on_error=self.on_error,
             progress=self.progress,
         )
@@ -123,23 +141,11 @@ class DefectDataModule(pl.LightningDataModule):
         self.prepare_data()  # a trainer calls it in one process per machine; each needs the pack
         if hasattr(self, "split"):
             return
-        index, labels = self.pack.index, self.pack.labels
-        chosen = np.arange(len(index))
+        chosen = np.arange(len(self.pack))
         if self.subset == "defective":
-            chosen = np.flatnonzero(labels.any(1))
-        index = index.iloc[chosen]
-        official = index["part"].tolist() if self.split_kind == "official" else None
-        try:
-            self.split = make_split(
-                index["image_id"].tolist(),
-                labels[chosen],
-                frac=self.frac,
-                seed=self.split_seed,
-                groups=index["group"].to_numpy(),
-                official=official,
-            )
-        except ValueError as error:
-            raise DataError(f"{self.dataset.root}: {error}") from error
+            chosen = np.flatnonzero(self.pack.labels.any(1))
+        self.near = self.pack.index["group"].to_numpy()[chosen]
+        self.split = self._make_split(chosen)
         self.rows = {
             subset: chosen[(self.split["subset"] == subset).to_numpy()]
             for subset in ("train", "unused", "val", "test")
@@ -150,6 +156,25 @@ class DefectDataModule(pl.LightningDataModule):
         tested = groups[self.split["subset"] == "test"]
         training = self.split["subset"].isin(["train", "unused"]) & ~groups.isin(tested)
         self.mean, self.std = self.pack.mean_std(chosen[training.to_numpy()])
+
+    def _make_split(self, chosen: np.ndarray) -> pd.DataFrame:
+        index = self.pack.index
+        names = index["image_id"].tolist()
+        # Of all images: two chosen ones may belong together because of one that is left out.
+        groups = group_images(names, index["group"], duplicates=self.duplicates, rule=self.groups)
+        index, groups = index.iloc[chosen], groups[chosen]
+        names = index["image_id"].tolist()
+        try:
+            return make_split(
+                names,
+                self.pack.labels[chosen],
+                frac=self.frac,
+                seed=self.split_seed,
+                groups=groups,
+                official=index["part"].tolist() if self.split_kind == "official" else None,
+            )
+        except ValueError as error:
+            raise split_error(self.dataset.root, error, names, groups, self.near) from error
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Training batches, shuffled and flipped by (seed, epoch)."""
@@ -246,8 +271,12 @@ class DefectDataModule(pl.LightningDataModule):
         else:
             assert self._resident is not None
             image, bits = (part[batch["index"]] for part in self._resident)
+        new = {}
+        if "content" in batch:
+            new["padding"] = padding_of(batch["content"], self.pack.size)
         if "flip" in batch:
             image, bits = flip(image, batch["flip"]), flip(bits, batch["flip"])
+            new = {k: flip(v, batch["flip"]) for k, v in new.items()}
         mask = unpack_bits(bits, len(self.pack.classes), self.mask_format)  # (B, M, H, W)
-        kept = {k: v for k, v in batch.items() if k not in ("bits", "flip")}
-        return kept | {"image": image, "mask": mask}
+        kept = {k: v for k, v in batch.items() if k not in ("bits", "flip", "content")}
+        return kept | new | {"image": image, "mask": mask}

@@ -1,7 +1,7 @@
 """Data sets by name: images on disk in a known layout, or strips drawn on demand."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -47,11 +47,13 @@ class OnDisk:
             :data:`tlunet.data.readers.layouts.LAYOUTS`.
         root: the folder.
         classes: for ``folder``: names of the class ids 1…M.
+        foreground: for ``folder`` with one class: its value in the masks, such as 255, if not 1.
     """
 
     layout: str
     root: Path
     classes: Sequence[str] = ()
+    foreground: int | None = None
 
     @property
     def name(self) -> str:
@@ -66,7 +68,20 @@ class OnDisk:
             return read(self.root)
         if self.layout not in LAYOUTS:
             raise ConfigError(f"data={self.layout}: expected {', '.join(NAMES)}")
-        return LAYOUTS[self.layout].read(self.root, self.classes)
+        source = LAYOUTS[self.layout].read(self.root, self.classes)
+        if self.foreground is None:
+            return source
+        if self.layout != "folder" or len(self.classes) != 1:
+            raise _not_binary(self.foreground, f"data={self.layout} with {len(source.classes)}")
+        records = (record._replace(foreground=self.foreground) for record in source.records)
+        return replace(source, records=tuple(records))
+
+
+def _not_binary(foreground: int, what: str) -> ConfigError:
+    return ConfigError(
+        f"data.foreground={foreground}: only for data=folder with one class in data.classes; "
+        f"this is {what}"
+    )
 
 
 @dataclass(frozen=True)
@@ -117,6 +132,7 @@ def find_dataset(
     root: str | Path | None = None,
     cache: str | Path = "data",
     classes: Sequence[str] = (),
+    foreground: int | None = None,
     **strips: int | str,
 ) -> DataSet:
     """Find the data set that the keys ``data.*`` name.
@@ -127,6 +143,7 @@ def find_dataset(
         root: its folder; by default ``<cache>/<name>``.
         cache: folder of downloaded data and of strips.
         classes: for ``folder``: names of the class ids 1…M.
+        foreground: for ``folder`` with one class: its value in the masks, if not 1.
         **strips: ``n``, ``seed``, ``balance`` and ``family`` of :class:`Strips`.
     """
     cache = Path(cache)
@@ -134,17 +151,25 @@ def find_dataset(
         name = "severstal" if (cache / "severstal" / "train.csv").is_file() else "synthetic"
     root = Path(root) if root else cache / name
     if name == "synthetic":
+        if foreground is not None:
+            raise _not_binary(foreground, "data=synthetic")
         return Strips(root, **strips)  # type: ignore[arg-type]
-    return OnDisk(name, root, tuple(classes))
+    return OnDisk(name, root, tuple(classes), foreground)
 
 
-def read_source(root: Path, layout: str = "auto", classes: Sequence[str] = ()) -> Source:
+def read_source(
+    root: Path,
+    layout: str = "auto",
+    classes: Sequence[str] = (),
+    foreground: int | None = None,
+) -> Source:
     """List a data set on disk whose layout may be unknown.
 
     Args:
         root: its folder.
         layout: its layout, or ``auto`` to detect it from the sub-folders.
         classes: for ``folder``: names of the class ids 1…M.
+        foreground: for ``folder`` with one class: its value in the masks, if not 1.
 
     Raises:
         ConfigError: the layout is unknown, or class names are missing.
@@ -154,4 +179,4 @@ def read_source(root: Path, layout: str = "auto", classes: Sequence[str] = ()) -
     if layout not in LAYOUTS:
         allowed = ", ".join(("auto", *LAYOUTS))
         raise ConfigError(f"{layout}: unknown kind of data set; expected {allowed}")
-    return OnDisk(layout, root, classes).read()
+    return OnDisk(layout, root, classes, foreground).read()

@@ -34,6 +34,7 @@ class Record(NamedTuple):
     runs: tuple[tuple[int, str, str], ...] = ()  # (class id, run lengths, file and row)
     mask: Path | None = None  # PNG of class ids, 0 = background
     part: str = "train"  # "train" or "test", as published
+    foreground: int | None = None  # value of class 1 in the mask, if it is not the id 1
 
 
 @dataclass(frozen=True)

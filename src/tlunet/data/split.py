@@ -25,6 +25,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+FRACTIONS = (0.75, 0.125, 0.125)
+"""Fractions of train, val and test in a random split."""
+
 _TRAIN, _VAL, _TEST, _UNUSED = range(4)
 _SUBSETS = np.array(["train", "val", "test", "unused"], dtype=object)
 
@@ -36,7 +39,7 @@ def make_split(
     frac: float,
     seed: int,
     groups: ArrayLike | None = None,
-    fractions: tuple[float, float, float] = (0.75, 0.125, 0.125),
+    fractions: tuple[float, float, float] = FRACTIONS,
     official: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Split a data set into train, val and test, and keep a fraction of train.

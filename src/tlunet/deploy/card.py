@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from tlunet.data.fit import FITS
 from tlunet.data.source import MAX_CLASSES
 from tlunet.deploy.rules import Rules
 from tlunet.errors import DataError
@@ -21,6 +22,7 @@ class Card:
         classes: names of the classes 1…M.
         threshold: a pixel or label is positive if its probability is above this.
         size: training size (height, width); ``None`` if unknown.
+        fit: how images of other proportions were brought to it, ``stretch`` or ``pad``.
         encoder: name of the encoder.
         arch: name of the decoder.
         digest: digest of the run; ``None`` if unknown.
@@ -34,6 +36,7 @@ class Card:
     arch: str = "unet"
     digest: str | None = None
     tuned: Rules | None = None
+    fit: str = "stretch"
 
     def rules(self, tuned: bool, where: Path) -> Rules:
         """Return the rules for prediction.
@@ -59,6 +62,7 @@ class Card:
             "classes": list(self.classes),
             "threshold": self.threshold,
             "size": list(self.size) if self.size else None,
+            "fit": self.fit,
             "encoder": self.encoder,
             "arch": self.arch,
             "digest": self.digest,
@@ -93,6 +97,8 @@ class Card:
         size: Any = values.get("size")
         if not _are_names(classes) or not _is_probability(threshold) or not _is_size(size):
             raise DataError(f"{where}: invalid classes, threshold or size in its metadata")
+        if (fit := values.get("fit", "stretch")) not in FITS:
+            raise DataError(f"{where}: invalid fit in its metadata; expected {', '.join(FITS)}")
         tuned = values.get("tuned")
         return cls(
             classes=tuple(classes),
@@ -101,11 +107,12 @@ class Card:
             encoder=str(values.get("encoder")),
             arch=str(values.get("arch", "unet")),
             digest=values.get("digest"),
+            fit=fit,
             tuned=None if tuned is None else Rules.read(tuned, len(classes), where),
         )
 
 
-_KEYS = ("format", "classes", "threshold", "size", "encoder", "arch", "digest", "tuned")
+_KEYS = ("format", "classes", "threshold", "size", "fit", "encoder", "arch", "digest", "tuned")
 
 
 def _are_names(value: Any) -> bool:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.export import Dim, ExportedProgram
 
+from tlunet.data.fit import framed
 from tlunet.deploy.card import Card
 from tlunet.deploy.graph import Graph
 from tlunet.deploy.predict import read_card
@@ -67,7 +68,8 @@ def export(
         kind: ``onnx`` or ``torch``.
         out: output file, its suffix may be left out, or a folder; by default ``model.onnx`` or
             ``model.pt2`` in the run folder.
-        strips: real images to compare on, (H, W) or (H, W, 3), same size; noise is always used.
+        strips: real images to compare on, (H, W) or (H, W, 3), at most of the training size, to
+            which they are padded; noise is always used.
         is_fixed: whether to accept the training size only.
 
     Returns:
@@ -262,6 +264,7 @@ def _batches(card: Card, strips: Sequence[NDArray[np.uint8]], is_fixed: bool) ->
     rng = np.random.default_rng(0)
     for B, C, (H, W) in ((1, 1, size), (2, 3, size), (3, 1, other)):
         yield rng.uniform(0, 255, (B, C, H, W)).astype(np.float32)
+    strips = [framed(strip, card.size) for strip in strips] if card.size else strips
     for part in (strips[:1], strips[1:]):
         if len(part):
             images = np.stack(part).astype(np.float32)

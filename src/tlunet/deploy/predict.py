@@ -35,6 +35,7 @@ class Predictor(Stream):
         rules: tuned rules, used instead of the threshold.
         size: (height, width) to which images are resized (bilinear, as in a pack). The pixels'
             probabilities are resized back, then thresholded. ``None`` keeps each image's size.
+        fit: ``stretch`` images of other proportions to ``size``, or scale and ``pad`` them.
         device: device of the network.
         precision: ``32-true``, or ``bf16-mixed`` for bfloat16 autocast.
         batch_size: images per batch, all of the same size.
@@ -51,6 +52,7 @@ class Predictor(Stream):
         threshold: float = 0.5,
         rules: Rules | None = None,
         size: tuple[int, int] | None = None,
+        fit: str = "stretch",
         device: torch.device | str = "cpu",
         precision: str = "32-true",
         batch_size: int = 8,
@@ -58,7 +60,7 @@ class Predictor(Stream):
         overlap: float | None = None,
     ) -> None:
         rules = rules or Rules.plain(len(classes), threshold)
-        super().__init__(tuple(classes), rules, size, batch_size, threads, overlap)
+        super().__init__(tuple(classes), rules, size, batch_size, threads, overlap, fit=fit)
         self.device = torch.device(device)
         self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)
         self.threshold = threshold
@@ -87,7 +89,7 @@ class Predictor(Stream):
         if run.is_dir():
             check_finished(run)
         network, card = load_network(run), read_card(run)
-        found: dict[str, Any] = {"threshold": card.threshold, "size": card.size}
+        found: dict[str, Any] = {"threshold": card.threshold, "size": card.size, "fit": card.fit}
         if tuned:
             found["rules"] = card.rules(tuned, run)
         return cls(network, card.classes, **found | options)
@@ -194,6 +196,7 @@ def read_card(run: Path) -> Card:
         classes=tuple(map(str, classes)),
         threshold=threshold,
         size=meta.get("size"),
+        fit=meta.get("fit", "stretch"),
         encoder=known["network"]["encoder"],
         arch=known["network"].get("arch", "unet"),
         digest=meta.get("digest"),

@@ -45,7 +45,7 @@ class OnnxPredictor(Stream):
         overlap: float | None = None,
     ) -> None:
         rules = rules or Rules.plain(len(card.classes), card.threshold)
-        super().__init__(card.classes, rules, card.size, batch_size, threads, overlap)
+        super().__init__(card.classes, rules, card.size, batch_size, threads, overlap, fit=card.fit)
         self.session = session
 
     @classmethod

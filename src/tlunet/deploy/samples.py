@@ -48,7 +48,7 @@ def samples(data: DefectDataModule, most: int = 8) -> dict[str, NDArray[np.uint8
         most: maximum number of images.
 
     Returns:
-        Image id → (H, W) or (H, W, 3), at the training size.
+        Image id → (H, W) or (H, W, 3), as they were resized for training, without padding.
     """
     rows, pack = data.rows["test"], data.pack
     labels = pack.labels[rows]  # (N, M)
@@ -57,4 +57,6 @@ def samples(data: DefectDataModule, most: int = 8) -> dict[str, NDArray[np.uint8
     first = [int(found[0]) for found in shown if len(found)]
     chosen = list(dict.fromkeys([*first, *range(len(rows))]))[:most]
     ids = pack.index["image_id"].to_numpy()
-    return {str(ids[rows[k]]): np.array(pack.images[rows[k]]) for k in chosen}
+    return {
+        str(ids[row]): np.array(pack.images[row][pack.region(row)]) for row in rows[chosen].tolist()
+    }

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tlunet.data.bits import class_areas, class_masks
+from tlunet.data.fit import content_size, framed
 from tlunet.data.readers.pixels import read_image
 from tlunet.deploy.rules import Rules
 from tlunet.deploy.tiles import Blend, Tile, cut, is_tiled
@@ -71,6 +72,7 @@ class _Item(NamedTuple):
     path: Path
     image: NDArray[np.uint8]  # as read
     pixels: NDArray[np.uint8]  # (H, W) or (H, W, 3), input of the network
+    content: tuple[int, int]  # height and width of the image in the input; the rest is padding
 
     @property
     def size(self) -> tuple[int, int]:
@@ -80,7 +82,7 @@ class _Item(NamedTuple):
     @property
     def is_resized(self) -> bool:
         """Whether the network sees another size."""
-        return self.pixels.shape[:2] != self.size
+        return self.content != self.size
 
 
 class _Started(NamedTuple):
@@ -103,6 +105,7 @@ class Stream(ABC):
         overlap: smallest overlap of two tiles, as a fraction of a tile, in [0, 1). An image that
             is larger than ``size`` is then cut into tiles of this size, at its own scale, and not
             resized. ``None``: no tiles.
+        fit: ``stretch`` images of other proportions to ``size``, or scale and ``pad`` them.
 
     Raises:
         ConfigError: tiles of an unknown size.
@@ -116,6 +119,7 @@ class Stream(ABC):
         batch_size: int,
         threads: int,
         overlap: float | None = None,
+        fit: str = "stretch",
     ) -> None:
         if overlap is not None and size is None:
             raise ConfigError(
@@ -128,6 +132,7 @@ class Stream(ABC):
         self.batch_size = batch_size
         self.threads = threads
         self.overlap = overlap
+        self.fit = fit
 
     @abstractmethod
     def _start(self, images: NDArray[np.uint8], is_soft: bool) -> Callable[[], Answer]:
@@ -204,10 +209,12 @@ class Stream(ABC):
             reason = f"image is {height}×{width}; the network needs at least {SMALLEST}×{SMALLEST}"
             return position, Unreadable(path, reason)
         pixels = image
-        if self.size and self.size != (height, width) and not self.tiles(image):
-            resized = Image.fromarray(image).resize(self.size[::-1], Image.Resampling.BILINEAR)
-            pixels = np.asarray(resized)
-        return _Item(position, path, image, pixels)
+        content = height, width
+        if self.size and self.size != content and not self.tiles(image):
+            content = content_size(content, self.size, self.fit)
+            resized = Image.fromarray(image).resize(content[::-1], Image.Resampling.BILINEAR)
+            pixels = framed(np.asarray(resized), self.size)
+        return _Item(position, path, image, pixels, content)
 
     def _batches(
         self, items: Iterable[_Item | tuple[int, Unreadable]]
@@ -232,10 +239,12 @@ class Stream(ABC):
         answer = started.answer()
         for k, item in enumerate(started.items):
             row = answer.probabilities[k]
-            bits = self.rules.settle(answer.bits[k], row)
+            height, width = item.content
+            bits = self.rules.settle(answer.bits[k, :height, :width], row)
             if item.is_resized:
                 assert answer.masks is not None
-                bits = enlarge(answer.masks[k], bits, self.rules.thresholds, item.size)
+                masks = answer.masks[k, :, :height, :width]
+                bits = enlarge(masks, bits, self.rules.thresholds, item.size)
             yield item.position, self._prediction(item, bits, row)
 
     def _prediction(
@@ -276,7 +285,7 @@ class Stream(ABC):
 def squeeze(found: Prediction, stream: Stream) -> str | None:
     """Say that a network saw an image with other proportions; ``None`` if it did not."""
     height, width = found.image.shape[:2]
-    if stream.size is None or stream.tiles(found.image):
+    if stream.size is None or stream.fit == "pad" or stream.tiles(found.image):
         return None
     factor = (width / height) / (stream.size[1] / stream.size[0])
     if max(factor, 1 / factor) < DISTORTED:

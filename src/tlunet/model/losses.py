@@ -7,6 +7,9 @@ Every loss is called with logits and targets and returns a float32 scalar ≥ 0:
 Shapes: masks (B, M, H, W), labels (B, M), for B images, M classes, masks of H × W pixels. Logits
 may have any floating type, also under autocast; targets are bool or 0/1. Logits and targets of
 different shapes raise ValueError.
+
+Padded pixels (data.fit=pad) have logits of −10,000, so sums over pixels contain nothing of them. A
+loss with a fifth argument `padding`, bool (B, 1, H, W), or None, also leaves them out of its means.
 """
 
 from typing import Any
@@ -47,10 +50,16 @@ class BalancedLoss(nn.Module):
     """Mean cross-entropy over labels plus that over pixels: both tasks have the same weight."""
 
     def forward(  # noqa: D102
-        self, masks_logits: Tensor, labels_logits: Tensor, masks: Tensor, labels: Tensor
+        self,
+        masks_logits: Tensor,
+        labels_logits: Tensor,
+        masks: Tensor,
+        labels: Tensor,
+        padding: Tensor | None = None,
     ) -> Tensor:
         over_labels = cross_entropy(labels_logits, labels, mean=True)
-        return over_labels + cross_entropy(masks_logits, masks, mean=True)
+        over_pixels = cross_entropy(masks_logits, masks, mean=True)
+        return over_labels + _over_valid(over_pixels, padding)
 
 
 class BCEDiceLoss(BalancedLoss):
@@ -72,10 +81,15 @@ class BCEDiceLoss(BalancedLoss):
         self.smooth = smooth
 
     def forward(  # noqa: D102
-        self, masks_logits: Tensor, labels_logits: Tensor, masks: Tensor, labels: Tensor
+        self,
+        masks_logits: Tensor,
+        labels_logits: Tensor,
+        masks: Tensor,
+        labels: Tensor,
+        padding: Tensor | None = None,
     ) -> Tensor:
-        balanced = super().forward(masks_logits, labels_logits, masks, labels)
-        return balanced + dice_loss(masks_logits, masks, self.smooth)
+        balanced = super().forward(masks_logits, labels_logits, masks, labels, padding)
+        return balanced + dice_loss(masks_logits, masks, self.smooth, padding)
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"smooth={self.smooth}"
@@ -113,13 +127,18 @@ class FocalLoss(nn.Module):
         self.gamma, self.alpha = gamma, alpha
 
     def forward(  # noqa: D102
-        self, masks_logits: Tensor, labels_logits: Tensor, masks: Tensor, labels: Tensor
+        self,
+        masks_logits: Tensor,
+        labels_logits: Tensor,
+        masks: Tensor,
+        labels: Tensor,
+        padding: Tensor | None = None,
     ) -> Tensor:
         over_labels, over_pixels = (
             sigmoid_focal_loss(logits.float(), target.float(), self.alpha, self.gamma, "mean")
             for logits, target in ((labels_logits, labels), (masks_logits, masks))
         )
-        return over_labels + over_pixels
+        return over_labels + _over_valid(over_pixels, padding)
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"gamma={self.gamma}, alpha={self.alpha}"
@@ -142,13 +161,18 @@ class LovaszLoss(BalancedLoss):
     """
 
     def forward(  # noqa: D102
-        self, masks_logits: Tensor, labels_logits: Tensor, masks: Tensor, labels: Tensor
+        self,
+        masks_logits: Tensor,
+        labels_logits: Tensor,
+        masks: Tensor,
+        labels: Tensor,
+        padding: Tensor | None = None,
     ) -> Tensor:
         hinge = LovaszHinge("binary", per_image=False)
         over_classes = [
             hinge(masks_logits[:, m].float(), masks[:, m].float()) for m in range(masks.shape[1])
         ]
-        balanced = super().forward(masks_logits, labels_logits, masks, labels)
+        balanced = super().forward(masks_logits, labels_logits, masks, labels, padding)
         return balanced + sum(over_classes) / len(over_classes)
 
 
@@ -193,7 +217,14 @@ class _CrossEntropy(torch.autograd.Function):
         return errors.div_(errors.numel()) if ctx.mean else errors, None, None
 
 
-def dice_loss(masks_logits: Tensor, masks: Tensor, smooth: float = 1e-3) -> Tensor:
+def _over_valid(mean: Tensor, padding: Tensor | None) -> Tensor:
+    """Turn a mean over all pixels, 0 in padded ones, into one over the others."""
+    return mean if padding is None else mean * (padding.numel() / (~padding).sum())
+
+
+def dice_loss(
+    masks_logits: Tensor, masks: Tensor, smooth: float = 1e-3, padding: Tensor | None = None
+) -> Tensor:
     """One minus the soft Dice of each class over the batch, averaged over classes.
 
         L = 1/M Σ_m [ 1 − (2 I_m + s) / (P_m + T_m + s) ]
@@ -214,6 +245,7 @@ def dice_loss(masks_logits: Tensor, masks: Tensor, smooth: float = 1e-3) -> Tens
         masks_logits: (B, M, H, W), any floating type.
         masks: (B, M, H, W), bool or 0/1.
         smooth: s > 0, as a fraction of the pixels; 1e-3 is 410 pixels of a 256 × 1600 strip.
+        padding: bool (B, 1, H, W), pixels that do not count, whose probability is 0.
 
     Returns:
         A float32 scalar in [0, 1).
@@ -235,4 +267,5 @@ def dice_loss(masks_logits: Tensor, masks: Tensor, smooth: float = 1e-3) -> Tens
     # Multiply as bool: a float copy of the masks would be kept for the backward pass.
     intersection = (prob * masks.bool()).mean(batch_and_pixels)  # (M,)
     total = prob.mean(batch_and_pixels) + masks.float().mean(batch_and_pixels)  # (M,)
+    intersection, total = (_over_valid(mean, padding) for mean in (intersection, total))
     return (1 - (2 * intersection + smooth) / (total + smooth)).mean()

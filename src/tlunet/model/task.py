@@ -1,5 +1,6 @@
 """The LightningModule: network, loss and metrics in one step."""
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tlunet.model.metrics import DefectMetrics, MeanLoss, predicted_masks
 from tlunet.model.network import Logits, TLUNet
 from tlunet.model.weights import read_plain, wanted_code
 
+NEVER = -1e4  # logit of a padded pixel: its probability and its loss are exactly 0
 BY_CLASS = ("dice_class", "auc")  # shows a class that is never found
 
 
@@ -65,6 +67,7 @@ class DefectTask(pl.LightningModule):
         )
         self.network = network
         self.loss = loss or PaperLoss()
+        self._knows_padding = "padding" in inspect.signature(self.loss.forward).parameters
         self.batch_size = batch_size
         self._compiled: tuple[Callable[[Tensor], Logits], set[int]] | None = None
         # Accumulated on the device and read once per epoch: steps do not synchronise.
@@ -91,10 +94,16 @@ class DefectTask(pl.LightningModule):
             return self._compiled[0](image)
         return self.network(image)
 
+    def _outputs(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
+        """Logits and targets, as a loss takes them; no class is found in the padding."""
+        logits = self._logits(batch["image"])
+        if "padding" in batch:
+            logits = without_padding(logits, batch["padding"])
+        return *logits, batch["mask"], batch["label"]
+
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The loss of one batch."""
-        logits = self._logits(batch["image"])
-        loss: Tensor = self.loss(*logits, batch["mask"], batch["label"])
+        loss: Tensor = self.loss(*self._outputs(batch), *self._padding(batch))
         self.train_loss.update(loss, batch.get("count", len(batch["id"])))
         return loss * batch["weight"] if "weight" in batch else loss
 
@@ -103,17 +112,21 @@ class DefectTask(pl.LightningModule):
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Return the predicted masks as ``bits``, a bit field (B, H, W)."""
-        logits = self._evaluate(batch, "test")
-        return {"bits": pack_bits(predicted_masks(logits.masks, self.hparams["threshold"]))}
+        masks_logits = self._evaluate(batch, "test")
+        return {"bits": pack_bits(predicted_masks(masks_logits, self.hparams["threshold"]))}
 
-    def _evaluate(self, batch: dict[str, Any], stage: str) -> Logits:
-        logits = self._logits(batch["image"])
-        outputs = *logits, batch["mask"], batch["label"]
+    def _evaluate(self, batch: dict[str, Any], stage: str) -> Tensor:
+        """Count one batch and return its mask logits."""
+        masks_logits, labels_logits, masks, labels = outputs = self._outputs(batch)
         counts = batch.get("count", 1) > 0
-        for part in self._parts(*outputs):
+        for part in self._parts(*outputs, *self._padding(batch)):
             self._mean_loss(stage).update(self.loss(*part), len(part[0]) * counts)
-        self._metrics(stage).update(*outputs, batch["index"])
-        return logits
+        self._metrics(stage).update(masks_logits, labels_logits, masks, labels, batch["index"])
+        return masks_logits
+
+    def _padding(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
+        """The padded pixels, for a loss that asks for them."""
+        return (batch["padding"],) if self._knows_padding and "padding" in batch else ()
 
     def _parts(self, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """Split a batch into pieces of as many images as one loss value covers."""
@@ -170,6 +183,11 @@ class DefectTask(pl.LightningModule):
             betas=tuple(self.hparams["betas"]),
             fused=self.device.type != "mps",
         )
+
+
+def without_padding(logits: Logits, padding: Tensor) -> Logits:
+    """Let no class be found in padded pixels, bool (B, 1, H, W); they also get no gradient."""
+    return Logits(logits.masks.masked_fill(padding, NEVER), logits.labels)
 
 
 def load_network(checkpoint: Path) -> TLUNet:

@@ -21,6 +21,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -84,6 +85,9 @@ def results(file: Path) -> str:
     first = cells.iloc[0]
     empty = texts(empty_predictor(cells), "empty_")[SCORED:]
     rows.append(["*never finds a defect*", "", "", "", *empty])
+    if cells["settings"].nunique() > 1:
+        heads = ["settings", "---", *cells["settings"], ""]
+        rows = [[head, *row] for head, row in zip(heads, rows, strict=True)]
     lines = [f"| {' | '.join(row)} |" for row in rows]
     hardware = ", ".join(
         f"{h} ({p})" for h, p in cells[["hardware", "precision"]].drop_duplicates().to_numpy()
@@ -96,6 +100,17 @@ def results(file: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _by_block(table: pd.DataFrame, show: Callable[[pd.DataFrame], str]) -> str:
+    """Render each block of a table below the settings that distinguish it from the others."""
+    parts = dict(iter(table.groupby("block", sort=False)))
+    if len(parts) < 2:
+        return show(table)
+    return "\n".join(
+        f"**{markdown.escape(str(title).partition(' · ')[2] or str(title))}**\n\n{show(own)}"
+        for title, own in parts.items()
+    )
+
+
 def scores(file: Path, metrics: str) -> str:
     """Render means over seeds with their 95% intervals, one row per encoder × init × frac.
 
@@ -104,20 +119,23 @@ def scores(file: Path, metrics: str) -> str:
             that never finds a defect.
         metrics: names, separated by commas.
     """
+    cells = pd.read_csv(file.with_name("results.csv"))
+    of_empty = empty_predictor(cells[cells["state"] == "finished"])
     names = metrics.split(",")
-    table = pd.read_csv(file)
+    return _by_block(pd.read_csv(file), lambda table: _score_table(table, names, of_empty))
+
+
+def _score_table(table: pd.DataFrame, names: list[str], of_empty: "pd.Series[Any]") -> str:
     columns = [Column(n) for n in ("encoder", "init", "frac", "seeds")]
     columns += [Column(SCORES[name][0], True, SCORES[name][1]) for name in names]
     rows = []
-    for key, own in table.groupby(["block", "encoder", "init", "frac"], sort=False):
+    for key, own in table.groupby(["encoder", "init", "frac"], sort=False):
         by_metric = own.set_index("metric")
         found = by_metric.loc[names, ["mean", "low", "high"]].to_numpy(float)
-        row = [*map(str, tuple(key)[1:]), str(by_metric["n_seeds"].iloc[0])]
+        row = [*map(str, tuple(key)), str(by_metric["n_seeds"].iloc[0])]
         rows.append(tuple(Entry(text) for text in (*row, *(with_interval(*f) for f in found))))
     over = ", ".join(table["interval"].unique())
     notes = (f"Mean over seeds; 95% interval over {over} in brackets.",)
-    cells = pd.read_csv(file.with_name("results.csv"))
-    of_empty = empty_predictor(cells[cells["state"] == "finished"])
     empty = [Entry("never finds a defect"), *[Entry("")] * 3]
     empty += [Entry(number(of_empty[f"empty_{name}"])) for name in names]
     return (
@@ -127,24 +145,36 @@ def scores(file: Path, metrics: str) -> str:
 
 def comparisons(file: Path, factor: str, metrics: str) -> str:
     """Render a factor's comparisons for the named metrics."""
-    table = comparison_table("", pd.read_csv(file), factor, metrics.split(","))
-    return "*Not measured.*\n" if table is None else markdown.render_table(table) + "\n"
+    table = pd.read_csv(file)
+
+    def show(own: pd.DataFrame) -> str:
+        shown = comparison_table("", own, factor, metrics.split(","))
+        return "*Not measured.*\n" if shown is None else markdown.render_table(shown) + "\n"
+
+    return _by_block(table[table["factor"] == factor], show)
 
 
 def label_worth(file: Path) -> str:
     """Render the sentences and the table of label-worth."""
-    table = pd.read_csv(file)
-    parts = [
-        part
-        for _, own in table.groupby("block", sort=False)
-        for part in worth_parts(own.reset_index(drop=True))
-    ]
-    texts = (
-        markdown.render_table(part) if isinstance(part, Table) else markdown.escape(part.text)
-        for part in parts
-        if isinstance(part, Table | Text)
-    )
-    return "\n\n".join(texts) + "\n"
+
+    def show(own: pd.DataFrame) -> str:
+        texts = (
+            markdown.render_table(part) if isinstance(part, Table) else markdown.escape(part.text)
+            for part in worth_parts(own.reset_index(drop=True))
+            if isinstance(part, Table | Text)
+        )
+        return "\n\n".join(texts) + "\n"
+
+    return _by_block(pd.read_csv(file), show)
+
+
+def text(file: Path, paragraphs: str = "") -> str:
+    """Render a text, or the paragraphs with these numbers (``1,3``), counted from 1."""
+    whole = file.read_text(encoding="utf-8")
+    if not paragraphs:
+        return whole
+    parts = whole.strip().split("\n\n")
+    return "\n\n".join(parts[int(number) - 1] for number in paragraphs.split(",")) + "\n"
 
 
 def claims(file: Path) -> str:
@@ -153,9 +183,13 @@ def claims(file: Path) -> str:
         table = pd.DataFrame(read_claims(file)).reindex(columns=COLUMNS)
         table["direction"] = table["size"] = "not measured"
         table["size"] = table["size"].where(table["number"].notna())
-    else:
-        table = pd.read_csv(file)
-    return markdown.render_table(claim_table(table)) + "\n"
+        return markdown.render_table(claim_table(table)) + "\n"
+    table = pd.read_csv(file)
+    is_measured = table["direction"] != "not measured"
+    elsewhere = table["id"].isin(table["id"][is_measured])  # in another block of the study
+    is_repeated = table.duplicated("id")
+    table = table[is_measured | ~(elsewhere | is_repeated)]
+    return _by_block(table, lambda own: markdown.render_table(claim_table(own)) + "\n")
 
 
 def plain(file: Path) -> str:
@@ -176,7 +210,7 @@ def plain(file: Path) -> str:
 BLOCKS: dict[str, Callable[..., str]] = {
     "results": results, "scores": scores, "comparisons": comparisons, "claims": claims,
     "label_worth": label_worth,
-    "table": plain, "text": lambda file: file.read_text(encoding="utf-8"),
+    "table": plain, "text": text,
 }  # fmt: skip
 
 

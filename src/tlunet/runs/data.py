@@ -14,7 +14,8 @@ if TYPE_CHECKING:  # importing this must not import torch
     from tlunet.data.datamodule import DefectDataModule
 
 #: Keys of ``data`` that choose the data set; the others say what to do with it.
-_DATASET = ("name", "root", "classes", "n", "seed", "balance")
+#: Runs of earlier versions lack some of them.
+_DATASET = ("name", "root", "classes", "foreground", "n", "seed", "balance")
 
 
 def open_data(run: Path, progress: Progress | None = None) -> "DefectDataModule":

@@ -10,12 +10,14 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 SPOKEN = {
     "arch": "arch.name", "loss": "loss._target_", "augment": "augment._target_",
     "split": "data.split", "split_seed": "data.split_seed", "subset": "data.subset",
-    "size": "data.size",
+    "size": "data.size", "fit": "data.fit", "duplicates": "data.duplicates",
+    "groups": "data.groups",
     "n": "data.n", "data seed": "data.seed", "balance": "data.balance", "epochs": "epochs",
     "budget": "budget", "batch_size": "batch_size", "threshold": "threshold", "lr": "optimizer.lr",
     "betas": "optimizer.betas", "patience": "early_stopping.patience",
 }  # fmt: skip
-BEFORE = {"arch": "unet", "budget": "epochs"}  # defaults for runs from before the key existed
+#: Defaults for runs from before the key existed.
+BEFORE = {"arch": "unet", "budget": "epochs", "fit": "stretch", "duplicates": "group"}
 
 
 def read_settings(config: DictConfig | ListConfig) -> dict[str, str]:

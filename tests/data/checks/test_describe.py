@@ -165,6 +165,65 @@ def test_masks_that_vanish(check: Run, tmp_path: Path) -> None:
     assert "vanish" not in check(root, "--size", "128x256")[1]
 
 
+def test_many_sizes_are_one_problem_and_the_classes_are_described(check: Run, root: Path) -> None:
+    for k, path in enumerate(sorted((root / "train_images").iterdir())):
+        Image.open(path).resize((64 + k // 2, 32)).save(path)
+    table = pd.read_csv(root / "train.csv")
+    code, out, err = check(root)
+    assert code == 2
+    assert err == (
+        f"{root}: 24 images have 12 sizes, height 32, width 64 to 75, but training needs one: "
+        "data.size=[32,64] resizes all (tlunet data check: --size 32x64), data.fit=pad keeps their "
+        "proportions\n"
+    )
+    assert "24 of 24 images are valid" in out
+    assert f"class 1 {(table['ClassId'] == 1).sum()} (" in out
+    assert "cannot be learned" not in out
+    for fit in ("stretch", "pad"):
+        code, out, err = check(root, "--size", "32x64", "--fit", fit)
+        assert (code, err) == (0, ""), fit
+        assert "did you mean" not in out
+    out = check(root, "--size", "64x32")[1]
+    assert (
+        "data.size=[64,32] is higher than wide, but all images are wider than high (most are "
+        "32×64, height × width): did you mean data.size=[32,64]?"
+    ) in out
+    assert "--fit=crop: expected stretch, pad" in check(root, "--fit", "crop")[2]
+
+
+def test_groups_and_near_duplicates_of_the_split(check: Run, root: Path) -> None:
+    names = sorted(path.name for path in (root / "train_images").iterdir())
+    code, out, err = check(root, "--groups", "^(.)")
+    assert (code, err) == (0, "")
+    count = len({name[0] for name in names})
+    assert f"data.groups: {count} groups stay on one side; the largest has " in out
+    rule = f"^({names[0][:5]})"
+    code, out, err = check(root, "--groups", rule)
+    assert code == 2
+    assert err == (
+        f"data.groups={rule}: does not match 23 of 24 images: {', '.join(names[1:4])}, …\n"
+    )
+    assert (
+        "--groups=(: expected a regular expression with one group"
+        in check(root, "--groups", "(")[2]
+    )
+    first = Image.open(root / "train_images" / names[0])
+    for name in names:
+        first.save(root / "train_images" / name)
+    code, out, err = check(root)
+    assert code == 2
+    assert f"the largest group has 24 ({', '.join(names[:3])}, …), which look alike" in err
+    assert "set data.duplicates=ignore" in err
+    code, out, err = check(root, "--duplicates", "ignore")
+    assert (code, err) == (0, "")
+    assert (
+        "24 images are near-duplicates (also flipped or rotated): 1 group; the split may separate "
+        "them (data.duplicates)\n"
+    ) in out
+    assert "look alike" not in out
+    assert "--duplicates=never: expected group, ignore" in check(root, "--duplicates", "never")[2]
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [
@@ -279,7 +338,14 @@ def test_a_sweep_names_what_cannot_be_learnt_before_it_trains(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_pairs(tmp_path / "steel", "masks", n=32)
-    line = ["-m", "data=folder", "data.root=steel", "data.classes=[dent,scratch]", "trainer=cpu"]
+    line = [
+        "-m",
+        "data=folder",
+        "data.root=steel",
+        "data.classes=[dent,scratch]",
+        "trainer=cpu",
+        "data.size=[64,64]",
+    ]
     cells = read_command([*line, "frac=1.0,0.05", "encoder.name=mobilenet_v2"], CONF)
     assert cells
     prepare(cells, Launcher("basic", "hydra.BasicLauncher", tmp_path))

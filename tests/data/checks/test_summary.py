@@ -122,7 +122,7 @@ def test_the_commands_agree_at_a_size(tmp_path: Path) -> None:
     assert lines == summarise(survey(source, (8, 8))).lines()
     assert any(line.startswith("At 8×8 the masks of class 1 (dent) vanish in ") for line in lines)
     assert not any("training needs one" in line for line in lines)
-    assert "images have 2 sizes; training needs one: data.size=[40,40]" in (
+    assert "images have 2 sizes; training needs one: data.size=[32,32]" in (
         summarise(survey(source)).warnings()
     )
 

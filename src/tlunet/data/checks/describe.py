@@ -5,19 +5,22 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from tlunet.data.groups import group_images, split_error
 from tlunet.data.source import Record, Source
 from tlunet.data.split import make_split
-from tlunet.errors import ConfigError, DataError
+from tlunet.errors import ConfigError
 
 
 def default_split(
     source: Source,
     records: Sequence[Record],
     labels: np.ndarray,
-    groups: np.ndarray,
+    near: np.ndarray,
     *,
     frac: float,
     split: str,
+    duplicates: str = "group",
+    groups: str | None = None,
 ) -> pd.DataFrame:
     """Split these images as ``run.py`` does with the default seed.
 
@@ -25,23 +28,26 @@ def default_split(
         source: the data set.
         records: N of its images.
         labels: bool (N, M).
-        groups: (N,), near-duplicate groups.
+        near: (N,), near-duplicate groups.
         frac: fraction of the training set to use.
         split: ``random`` or ``official``.
+        duplicates: ``group`` or ``ignore``, as ``data.duplicates``.
+        groups: as ``data.groups``.
 
     Returns:
         The table from `make_split`.
 
     Raises:
         ConfigError: ``frac`` keeps no image.
-        DataError: there are too few images to split.
+        DataError: there are too few images to split, or one is in none of the groups.
     """
     ids = [record.image_id for record in records]
     parts = [record.part for record in records] if split == "official" else None
+    together = group_images(ids, near, duplicates=duplicates, rule=groups)
     try:
-        table = make_split(ids, labels, frac=frac, seed=0, groups=groups, official=parts)
+        table = make_split(ids, labels, frac=frac, seed=0, groups=together, official=parts)
     except ValueError as error:
-        raise DataError(f"{source.root}: {error}") from error
+        raise split_error(source.root, error, ids, together, near) from error
     require_training_image(table, frac)
     return table
 

@@ -1,9 +1,8 @@
 """Read every file of a data set once, before anything is built, and find all problems."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -12,10 +11,10 @@ from numpy.typing import NDArray
 
 from tlunet.data import duplicates
 from tlunet.data.bits import present, resize_mask, unpack_labels
+from tlunet.data.fit import content_size
 from tlunet.data.readers.decode import decode
-from tlunet.data.readers.pixels import read_size
+from tlunet.data.sizes import are_mixed, count_sizes, mixed_sizes, usual_size
 from tlunet.data.source import Problem, Record, Source
-from tlunet.errors import DataError
 from tlunet.machine.console import Progress
 from tlunet.machine.parallel import cores
 
@@ -59,7 +58,10 @@ class _Look(NamedTuple):
 
 
 def examine(
-    source: Source, size: tuple[int, int] | None = None, progress: Progress | None = None
+    source: Source,
+    size: tuple[int, int] | None = None,
+    progress: Progress | None = None,
+    fit: str = "stretch",
 ) -> Findings:
     """Decode every image and its annotation once; pixels are not kept.
 
@@ -67,10 +69,17 @@ def examine(
         source: the data set as a reader listed it.
         size: (height, width) to which images are resized; without it, all must have one size.
         progress: called with the progress.
+        fit: how they are resized, ``stretch`` or ``pad``.
     """
-    one_size = usual_size(source.records) if size is None else None
+    required = None
+    if size is None:
+        sizes = count_sizes(source.records)
+        required = usual_size(sizes)
+        if are_mixed(sizes):  # a single problem, and not of the images
+            required = None
+            source = replace(source, problems=(mixed_sizes(source, sizes), *source.problems))
     M = len(source.classes)
-    look = partial(_look, classes=M, required=one_size, size=size)
+    look = partial(_look, classes=M, required=required, size=size, fit=fit)
     problems, sound = look_at_each(source, look, progress)
     return Findings(
         source,
@@ -117,26 +126,22 @@ def look_at_each(
     return problems, [(record, look) for record, look in kept if record.image_id not in bad]
 
 
-def usual_size(records: Iterable[Record]) -> tuple[int, int] | None:
-    """Find the most common (height, width) from the headers; ``None`` if none can be read."""
-    sizes: Counter[tuple[int, int]] = Counter()
-    for record in records:
-        with suppress(DataError):  # reported when it is decoded
-            sizes[read_size(record.image)] += 1
-    return sizes.most_common(1)[0][0] if sizes else None
-
-
 def _look(
-    record: Record, classes: int, required: tuple[int, int] | None, size: tuple[int, int] | None
+    record: Record,
+    classes: int,
+    required: tuple[int, int] | None,
+    size: tuple[int, int] | None,
+    fit: str,
 ) -> _Look | list[Problem]:
     outcome = decode(record, classes, required)
     if isinstance(outcome, list):
         return outcome
     image, bits = outcome
+    own = image.shape[0], image.shape[1]
     return _Look(
-        size=(image.shape[0], image.shape[1]),
+        size=own,
         coloured=image.ndim == 3,
         labels=present(bits),
-        mask_labels=present(resize_mask(bits, size) if size else bits),
+        mask_labels=present(resize_mask(bits, content_size(own, size, fit)) if size else bits),
         thumbnail=duplicates.thumbnail(image),
     )

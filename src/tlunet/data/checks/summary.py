@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tlunet.data import duplicates
+from tlunet.data import duplicates as near_duplicates
 from tlunet.data.checks.describe import default_split, gaps, is_training, vanished
+from tlunet.data.groups import SEPARATED, kept_together, suspicious
+from tlunet.data.sizes import Sizes, are_mixed, common_size, exchanged
 from tlunet.data.source import Problem, Record, Source
 from tlunet.errors import UserError
 
@@ -73,6 +75,9 @@ class Summary:
         images: what was read.
         frac: fraction of the training set that is used.
         is_official: whether the published test set is the test set.
+        near: near-duplicate group of each image, (N,).
+        duplicates: what the split does with them, as ``data.duplicates``.
+        groups: what else it keeps on one side, as ``data.groups``.
         repeats: near-duplicates, those with conflicting labels first.
         split: as from `tlunet.data.split.make_split`, N rows; ``None`` if it cannot be made.
         why_unsplit: why it cannot be made, one line per problem.
@@ -81,6 +86,9 @@ class Summary:
     images: Examined
     frac: float
     is_official: bool
+    near: NDArray[np.int64]
+    duplicates: str
+    groups: str | None
     repeats: list[Repeat]
     split: pd.DataFrame | None
     why_unsplit: tuple[str, ...] = ()
@@ -144,25 +152,32 @@ class Summary:
         n = sum(len(repeat.rows) for repeat in self.repeats)
         groups = f"{len(self.repeats):,} group" + ("s" if len(self.repeats) > 1 else "")
         text = f"{n:,} images are near-duplicates (also flipped or rotated): {groups}"
+        if self.duplicates == "ignore":
+            return f"{text}; {SEPARATED}"
         if self.is_official and self.split is not None:
             unused = ~self.part("train") & (self.split["subset"] == "unused").to_numpy()
-            return f"{text}; {unused.sum():,} training images repeat a test image and are not used"
+            alike = "repeat a test image" + (" or are grouped with one" if self.groups else "")
+            return f"{text}; {unused.sum():,} training images {alike} and are not used"
         return f"{text}, each on one side of the split"
 
     def warnings(self) -> list[str]:
         """List what may spoil a result, one line each; none of it is a problem of a file."""
         images = self.images
         found = []
-        (size, _), *others = Counter(map(tuple, images.sizes.tolist())).most_common()
-        if others and not images.counted_at:
+        sizes = Sizes(map(tuple, images.sizes.tolist()))
+        if len(sizes) > 1 and not images.counted_at:
+            height, width = common_size(sizes) if are_mixed(sizes) else sizes.most_common(1)[0][0]
             found.append(
-                f"images have {1 + len(others)} sizes; training needs one: "
-                f"data.size=[{size[0]},{size[1]}]"
+                f"images have {len(sizes)} sizes; training needs one: data.size=[{height},{width}]"
             )
         classes = images.source.classes
         if images.counted_at:
+            found += exchanged(sizes, images.counted_at)
             found += vanished(images.labels, images.mask_labels, classes, images.counted_at)
+        if self.duplicates == "group":
+            found += suspicious([record.image_id for record in images.records], self.near)
         if self.split is not None:
+            found += kept_together(self.split, rule=self.groups, official=self.is_official)
             found += gaps(self.split, images.labels, classes, self.frac)
         conflicts = [repeat for repeat in self.repeats if repeat.is_conflict]
         if conflicts:
@@ -187,24 +202,35 @@ class Summary:
         ]
 
 
-def summarise(images: Examined, *, frac: float = 1.0, split: str = "random") -> Summary:
+def summarise(
+    images: Examined,
+    *,
+    frac: float = 1.0,
+    split: str = "random",
+    duplicates: str = "group",
+    groups: str | None = None,
+) -> Summary:
     """Find near-duplicates and split the images as ``run.py`` does with the default seed.
 
     Args:
         images: at least one valid image.
         frac: fraction of the training set to use.
         split: ``random`` or ``official``.
+        duplicates: ``group`` or ``ignore``, as ``data.duplicates``.
+        groups: as ``data.groups``.
     """
-    groups = duplicates.group(images.thumbnails)
+    near = near_duplicates.group(images.thumbnails)
     table: pd.DataFrame | None = None
     why: tuple[str, ...] = ()
     try:
         table = default_split(
-            images.source, images.records, images.labels, groups, frac=frac, split=split
-        )
+            images.source, images.records, images.labels, near,
+            frac=frac, split=split, duplicates=duplicates, groups=groups,
+        )  # fmt: skip
     except UserError as error:  # too few images, or too small a fraction
         why = error.lines
-    return Summary(images, frac, split == "official", _repeats(groups, images.labels), table, why)
+    repeats = _repeats(near, images.labels)
+    return Summary(images, frac, split == "official", near, duplicates, groups, repeats, table, why)
 
 
 def _repeats(groups: NDArray[np.int64], labels: NDArray[np.bool_]) -> list[Repeat]:

@@ -10,6 +10,7 @@ from scipy import ndimage
 from tlunet.data import duplicates
 from tlunet.data.bits import present, resize_mask, unpack_labels
 from tlunet.data.checks.examine import look_at_each
+from tlunet.data.fit import content_size
 from tlunet.data.readers.decode import decode
 from tlunet.data.source import Problem, Record, Source, data_error
 from tlunet.machine.console import Progress
@@ -32,6 +33,7 @@ class Survey(NamedTuple):
             a set of connected pixels of one class; touching at a corner is enough.
         thumbnails: uint8 (N, 32, 32), to find near-duplicates.
         counted_at: (height, width) to which every mask was resized; ``None``: its own.
+        fit: how it was resized, ``stretch`` or ``pad``.
     """
 
     source: Source
@@ -44,6 +46,7 @@ class Survey(NamedTuple):
     regions: tuple[NDArray[np.int64], ...]
     thumbnails: NDArray[np.uint8]
     counted_at: tuple[int, int] | None
+    fit: str = "stretch"
 
     @property
     def mask_labels(self) -> NDArray[np.bool_]:
@@ -62,7 +65,10 @@ class _Look(NamedTuple):
 
 
 def survey(
-    source: Source, size: tuple[int, int] | None = None, progress: Progress | None = None
+    source: Source,
+    size: tuple[int, int] | None = None,
+    progress: Progress | None = None,
+    fit: str = "stretch",
 ) -> Survey:
     """Decode every image and its annotation once; pixels are not kept.
 
@@ -73,12 +79,14 @@ def survey(
         size: (height, width) to which every mask is resized before pixels are counted, as with
             ``data.size``; without it, each keeps its own size.
         progress: called with the progress.
+        fit: how masks are resized, as with ``data.fit``.
 
     Raises:
         DataError: no image is valid.
     """
     classes = len(source.classes)
-    problems, sound = look_at_each(source, partial(_look, classes=classes, size=size), progress)
+    look_at = partial(_look, classes=classes, size=size, fit=fit)
+    problems, sound = look_at_each(source, look_at, progress)
     if not sound:
         raise data_error(problems)
     pixels = np.zeros((len(sound), classes), np.int64)
@@ -98,6 +106,7 @@ def survey(
         regions=tuple(np.concatenate([np.empty(0, np.int64), *found]) for found in regions),
         thumbnails=np.array([look.thumbnail for _, look in sound], np.uint8),
         counted_at=size,
+        fit=fit,
     )
 
 
@@ -113,14 +122,16 @@ def region_areas(layer: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.bincount(numbered.ravel())[1:]
 
 
-def _look(record: Record, classes: int, size: tuple[int, int] | None) -> _Look | list[Problem]:
+def _look(
+    record: Record, classes: int, size: tuple[int, int] | None, fit: str
+) -> _Look | list[Problem]:
     outcome = decode(record, classes)
     if isinstance(outcome, list):
         return outcome
     image, bits = outcome
     labels = present(bits)
     if size:
-        bits = resize_mask(bits, size)
+        bits = resize_mask(bits, content_size((image.shape[0], image.shape[1]), size, fit))
     found = [m for m in range(classes) if present(bits) >> m & 1]
     return _Look(
         size=(image.shape[0], image.shape[1]),

@@ -23,8 +23,9 @@ import numpy as np
 import pandas as pd
 
 from tlunet.data import duplicates
-from tlunet.data.checks.examine import examine, usual_size
+from tlunet.data.checks.examine import examine
 from tlunet.data.pack.place import THUMBNAILS, Form, HasColourError, Placed, header, place
+from tlunet.data.sizes import USUAL, are_mixed, count_sizes, usual_size
 from tlunet.data.source import Problem, Record, Source, data_error
 from tlunet.machine.console import Progress
 from tlunet.machine.files import sync
@@ -33,6 +34,7 @@ from tlunet.machine.parallel import cores, processes
 VERSION = 2  # version of a pack's content; a data set is packed again when it changes
 BATCH = 2**22  # pixels that a worker decodes at a time
 MOST = 64  # most images that a worker decodes at a time
+SKIPPED = 0.5  # data.on_error=skip leaves images of another size out if they are fewer than this
 PROCESSES_FROM = 4.0  # seconds of work above which starting processes (1 to 2 s) pays off
 
 _T = TypeVar("_T")
@@ -43,6 +45,7 @@ def build(
     folder: Path,
     *,
     size: tuple[int, int] | None,
+    fit: str,
     on_error: str,
     progress: Progress | None,
 ) -> None:
@@ -54,6 +57,7 @@ def build(
         source: the data set as a reader listed it.
         folder: the pack; it must not exist.
         size: (height, width) to which images are resized; without it, all must have one size.
+        fit: how they are resized, ``stretch`` or ``pad``.
         on_error: ``stop`` raises on any problem of the data, ``skip`` skips the image.
         progress: called with the progress.
 
@@ -62,11 +66,11 @@ def build(
         OSError: the disk is full or cannot be written.
     """
     if source.problems and on_error == "stop":  # report all problems at once, not only the CSV's
-        raise data_error(examine(source, size, progress).problems)
+        raise data_error(examine(source, size, progress, fit).problems)
     source = source.without(source.problems) if source.problems else source
     scratch = folder.with_name(folder.name + ".part")
     kept = source
-    form = Form(*(size or _likely_size(source)), channels=1, classes=len(source.classes))
+    form = Form(*(size or _likely_size(source, on_error)), 1, len(source.classes), fit)
     try:
         while True:
             try:
@@ -77,7 +81,7 @@ def build(
             problems = [problem for one in placed if isinstance(one, list) for problem in one]
             if not problems:
                 break
-            if size is None and (usual := _usual_size(source)) != form.size:
+            if size is None and (usual := _usual_size(source, on_error)) != form.size:
                 kept, form = source, form._replace(height=usual[0], width=usual[1], channels=1)
             elif on_error == "stop" or len(problems) == len(kept.records):
                 raise data_error(problems)
@@ -92,17 +96,24 @@ def build(
 # Sizes
 
 
-def _likely_size(source: Source) -> tuple[int, int]:
+def _likely_size(source: Source, on_error: str) -> tuple[int, int]:
     """Guess the most common size from a sample of images."""
-    some = source.records[:: max(1, len(source.records) // 64)]
-    return usual_size(some) or _usual_size(source)
+    some = count_sizes(source.records[:: max(1, len(source.records) // 64)])
+    size = usual_size(some)
+    return size if size and not are_mixed(some) else _usual_size(source, on_error)
 
 
-def _usual_size(source: Source) -> tuple[int, int]:
-    """Find the most common size of all images."""
-    if size := usual_size(source.records):
-        return size
-    raise data_error(examine(source).problems)  # none can be read
+def _usual_size(source: Source, on_error: str) -> tuple[int, int]:
+    """Find the most common size of all images.
+
+    Raises:
+        DataError: no image can be read, or their sizes are mixed: too many would be left out.
+    """
+    sizes = count_sizes(source.records)
+    size = usual_size(sizes)
+    if size is None or are_mixed(sizes, SKIPPED if on_error == "skip" else USUAL):
+        raise data_error(examine(source).problems)
+    return size
 
 
 # Parallel work
@@ -173,7 +184,8 @@ def _finish(folder: Path, source: Source, form: Form, placed: Sequence[Placed]) 
             file.write(header(kind, (count, *shape)))
     thumbnails = np.memmap(folder / THUMBNAILS, np.uint8, "r")
     groups = duplicates.group(thumbnails.reshape(count, duplicates.CELLS, duplicates.CELLS))
-    content = hashlib.sha256(json.dumps([source.classes, form.size]).encode())
+    meaning = [source.classes, form.size, *([form.fit] if form.fit != "stretch" else [])]
+    content = hashlib.sha256(json.dumps(meaning).encode())
     for one in placed:
         content.update(f"{one.image_id}|{one.part}".encode() + bytes.fromhex(one.digest))
     index = pd.DataFrame(placed, columns=list(Placed._fields)).drop(columns="digest")
@@ -181,6 +193,7 @@ def _finish(folder: Path, source: Source, form: Form, placed: Sequence[Placed]) 
     about = {
         "name": source.name,
         "classes": source.classes,
+        "fit": form.fit,
         "fingerprint": content.hexdigest(),
         "left_out": [str(p) for p in source.left_out],
         "version": VERSION,

@@ -15,6 +15,7 @@ from PIL import Image
 
 from tlunet.data import duplicates
 from tlunet.data.bits import bit_depth, present
+from tlunet.data.fit import content_size, framed
 from tlunet.data.readers.decode import decode, resize
 from tlunet.data.source import Problem, Record
 
@@ -22,12 +23,16 @@ THUMBNAILS = "thumbnails.u8"  # next to the pack, until they are grouped
 
 
 class Form(NamedTuple):
-    """The common form of all images: grey levels in 1 channel, or colours in 3."""
+    """The common form of all images: grey levels in 1 channel, or colours in 3.
+
+    ``fit`` is how an image of other proportions gets into it, ``stretch`` or ``pad``.
+    """
 
     height: int
     width: int
     channels: int
     classes: int
+    fit: str = "stretch"
 
     @property
     def size(self) -> tuple[int, int]:
@@ -109,11 +114,13 @@ def place(
         digest.update(np.ascontiguousarray(bits).data)
         labels = present(bits)
         thumbnails.append(duplicates.thumbnail(image).data)
-        if bits.shape != form.size:
-            image, bits = resize(image, bits, form.size)
-        sums = _sums(image, form.channels)
+        content = content_size((height, width), form.size, form.fit)
+        if bits.shape != content:
+            image, bits = resize(image, bits, content)
+        sums = _sums(image, form.channels)  # without padding
         known = record.image_id, record.part, height, width, labels, present(bits)
         placed.append(Placed(*known, *sums, digest.hexdigest()))
+        image, bits = framed(image, form.size), framed(bits, form.size)
         if image.ndim == 2 and form.channels == 3:
             image = np.repeat(image[..., None], 3, axis=-1)
         images.append(np.ascontiguousarray(image).data)

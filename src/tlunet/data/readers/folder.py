@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tlunet.data.readers.contents import no_images, require_parts
 from tlunet.data.readers.listing import IMAGE_SUFFIXES, list_files
-from tlunet.data.source import MAX_CLASSES, Problem, Record, Source, require_folder
-from tlunet.errors import ConfigError, DataError
+from tlunet.data.source import MAX_CLASSES, Problem, Record, Source
+from tlunet.errors import ConfigError
 
 #: NEU-Seg's masks contain the ids 1, 2, 3; the order of the names is from the literature.
 NEU_SEG_CLASSES = ("inclusion", "patches", "scratches")
@@ -63,12 +64,11 @@ def _read_pairs(
     name: str, root: Path, images_dir: Path, masks_dir: Path, classes: tuple[str, ...]
 ) -> Source:
     layout = f"expected {images_dir.name}/ with the images and {masks_dir.name}/ with PNG masks"
-    require_folder(root, f"set data.root to the folder of the data: {layout}")
-    require_folder(images_dir, layout)
-    require_folder(masks_dir, layout)
+    parts = f"{images_dir.name}/", f"{masks_dir.name}/"
+    require_parts(root, parts, layout)
     images = list_files(images_dir, IMAGE_SUFFIXES)
     if not images.files:
-        raise DataError(*map(str, images.problems) or [f"{images_dir}: has no images; {layout}"])
+        raise no_images(images_dir, images, parts, layout)
     masks = list_files(masks_dir, {".png"})
     mask_of = {_stem(mask_id): path for mask_id, path in masks.files.items()}
     image_of = {_stem(image_id): image_id for image_id in images.files}

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tlunet.data.readers import folder, severstal
+from tlunet.data.readers.contents import find_parts
 from tlunet.data.source import Source, require_folder
 from tlunet.errors import DataError, reason_of
 
@@ -23,7 +24,7 @@ class Layout(NamedTuple):
 
 #: Layouts by ``data.name``. Their modules import nothing heavy, so a wrong name fails at once.
 LAYOUTS = {
-    "severstal": Layout(lambda root, _: severstal.read(root), ("train_images/", "train.csv")),
+    "severstal": Layout(lambda root, _: severstal.read(root), severstal.PARTS),
     "folder": Layout(lambda root, names: folder.read(root, classes=names), ("images/", "masks/")),
     "neu_seg": Layout(lambda root, _: folder.read_neu_seg(root), ("images/", "annotations/")),
 }
@@ -49,4 +50,7 @@ def recognise(root: Path) -> str:
     begun = [name for name, layout in LAYOUTS.items() if there & {*layout.parts}]
     if whole or len(begun) == 1:
         return (whole or begun)[0]
-    raise DataError(f"{root}: contains no known data set layout; expected {known}")
+    parts = [layout.parts for layout in LAYOUTS.values() if layout.parts]
+    inner = next(filter(None, (find_parts(root, some) for some in parts)), None)
+    where = f"; {inner} does: use it" if inner else ""
+    raise DataError(f"{root}: contains no known data set layout{where}; expected {known}")

@@ -99,7 +99,7 @@ def read_mask(record: Record, shape: tuple[int, int], classes: int) -> np.ndarra
         raise DataError(*faults)
     if record.mask is not None:
         try:
-            ids = _read_class_ids(record.mask, shape, classes)
+            ids = _read_class_ids(record.mask, shape, classes, record.foreground)
         except DataError as error:
             raise DataError(f"{record.mask}: {error}") from error
         shift = np.maximum(ids - 1, 0).astype(np.uint32)
@@ -107,7 +107,9 @@ def read_mask(record: Record, shape: tuple[int, int], classes: int) -> np.ndarra
     return bits
 
 
-def _read_class_ids(path: Path, shape: tuple[int, int], classes: int) -> np.ndarray:
+def _read_class_ids(
+    path: Path, shape: tuple[int, int], classes: int, foreground: int | None
+) -> np.ndarray:
     with _opened(path, "a mask", ("PNG",)) as file:  # a lossy format would change the ids
         if file.mode not in ("L", "P", "1", "I", "I;16"):
             raise DataError(
@@ -119,9 +121,22 @@ def _read_class_ids(path: Path, shape: tuple[int, int], classes: int) -> np.ndar
                 f"{shape[0]}×{shape[1]}; expected the same size"
             )
         ids = np.asarray(file).astype(np.int64)
+        is_binary = file.mode == "1"
+    if foreground is not None and not is_binary:
+        if (others := ids[(ids != 0) & (ids != foreground)]).size:
+            raise DataError(
+                f"value {others[0]}; expected 0 (background) or {foreground} (data.foreground)"
+            )
+        ids = (ids == foreground).astype(np.int64)
     if (top := int(ids.max())) > classes:
         is_black_and_white = top == 255 and not ((ids > 0) & (ids < 255)).any()
-        way_out = "; masks of 0 and 255 need the class id instead of 255" * is_black_and_white
+        way_out = ""
+        if is_black_and_white:
+            way_out = (
+                "; if 255 is a single class, set data.foreground=255"
+                if classes == 1
+                else "; masks of 0 and 255 need the class id instead of 255"
+            )
         raise DataError(
             f"class id {top}; expected 0 (background) to {classes} (one per name in data.classes)"
             + way_out

@@ -4,18 +4,17 @@
 1, 2, 3, 4: 897, 247, 5150, 801. The competition's own test images have no published masks.
 """
 
-import codecs
-import csv
-import io
-from collections.abc import Iterator
 from pathlib import Path
 
+from tlunet.data.readers.contents import no_images, require_parts
 from tlunet.data.readers.listing import IMAGE_SUFFIXES, is_plain_name, list_files, plain
-from tlunet.data.source import Problem, Record, Source, require_folder
-from tlunet.errors import DataError, reason_of
+from tlunet.data.readers.table import numbered_rows
+from tlunet.data.source import Problem, Record, Source
+from tlunet.errors import DataError
 
 #: The competition numbers its classes but does not name them.
 CLASSES = ("class 1", "class 2", "class 3", "class 4")
+PARTS = ("train_images/", "train.csv")
 LAYOUT = "expected train_images/*.jpg and train.csv, as in the Kaggle archive"
 COLUMNS = (("ImageId", "ClassId", "EncodedPixels"), ("ImageId_ClassId", "EncodedPixels"))
 
@@ -40,12 +39,11 @@ def read(root: Path, *, name: str = "severstal", classes: tuple[str, ...] = CLAS
             then count as defect-free.
     """
     images_dir, table = root / "train_images", root / "train.csv"
-    require_folder(root, f"set data.root to the folder of the Severstal data: {LAYOUT}")
-    require_folder(images_dir, LAYOUT)
+    require_parts(root, PARTS, LAYOUT, "Severstal")
     listing = list_files(images_dir, IMAGE_SUFFIXES, deep=False)
     images = listing.files
     if not images:
-        raise DataError(*map(str, listing.problems) or [f"{images_dir}: has no images; {LAYOUT}"])
+        raise no_images(images_dir, listing, PARTS, LAYOUT)
 
     problems = listing.problems
     runs: dict[str, list[tuple[int, str, str]]] = {image_id: [] for image_id in images}
@@ -83,7 +81,7 @@ def _rows(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     Raises:
         DataError: it is not a table, has other columns, or has no rows.
     """
-    rows = list(_numbered(table))
+    rows = list(numbered_rows(table, LAYOUT))
     row, header = rows.pop(0) if rows else (1, [])
     header = [column.strip() for column in header]
     if not any(sorted(header) == sorted(columns) for columns in COLUMNS):
@@ -93,48 +91,6 @@ def _rows(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     if not rows:
         raise DataError(f"{table}: no rows below the header; expected one row per defect")
     return header, rows
-
-
-def _numbered(table: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows that are not blank, with their numbers."""
-    csv.field_size_limit(1 << 30)  # a mask with many runs is a long field
-    # strict: an unclosed quote is an error, instead of a value that swallows all following rows.
-    reader = csv.reader(io.StringIO(_text(table), newline=""), strict=True)
-    while True:
-        row = reader.line_num + 1
-        try:
-            values = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            what = "unclosed quote" if "end of data" in str(error) else str(error)
-            raise DataError(f"{table} row {row}: not a valid CSV row ({what})") from None
-        if reader.line_num > row:
-            raise DataError(
-                f"{table} row {row}: a quoted value continues in row {reader.line_num}; expected "
-                "one line per row: close or remove its quotes"
-            )
-        if "".join(values).strip():
-            yield row, values
-
-
-def _text(table: Path) -> str:
-    """Read the text of the file, without a byte-order mark."""
-    try:
-        content = table.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{table}: no such file; {LAYOUT}") from None
-    except OSError as error:
-        raise DataError(f"{table}: cannot be read ({reason_of(error)})") from None
-    try:
-        text = content.removeprefix(codecs.BOM_UTF8).decode()
-        at = text.find("\0")
-    except UnicodeDecodeError as error:
-        text, at = content.decode("latin-1"), error.start
-    if at >= 0:
-        row = text.count("\n", 0, at) + 1
-        raise DataError(f"{table} row {row}: not UTF-8 text; save the table as UTF-8")
-    return text
 
 
 def _cells(header: list[str], values: list[str]) -> tuple[str, str, str]:

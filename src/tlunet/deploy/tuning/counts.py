@@ -18,6 +18,7 @@ from tlunet.deploy.predict import Predictor, mean
 from tlunet.deploy.rules import FLIPS, Rules
 from tlunet.model.metrics import DefectMetrics
 from tlunet.model.scores import PixelCounts
+from tlunet.model.task import without_padding
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,8 @@ def count(
 
     Args:
         predictor: the run's network, as in its test.
-        batches: with ``image``, ``mask``, ``label`` and ``index``; each image once.
+        batches: with ``image``, ``mask``, ``label`` and ``index``, and ``padding`` if images are
+            padded; each image once.
         thresholds: thresholds to count at, ascending.
         progress: called with the number of images after each batch.
     """
@@ -78,6 +80,9 @@ def count(
     tables, labels, index = [], [], []
     for batch in batches:
         views = [predictor.view(batch["image"], axes) for axes in FLIPS["both"]]
+        if "padding" in batch:
+            padding = batch["padding"].to(predictor.device)
+            views = [without_padding(view, padding) for view in views]
         masks = batch["mask"].to(predictor.device)
         truth = batch["label"].to(predictor.device)
         tested.update(*views[0], masks, truth, batch["index"])

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from tlunet.data.checks.summary import Summary, summarise
 from tlunet.data.checks.survey import Survey
+from tlunet.data.fit import content_size
 
 
 class Combination(NamedTuple):
@@ -46,9 +47,10 @@ class Facts:
     @property
     def pixels_each(self) -> NDArray[np.int64]:
         """Pixels of each image at the size at which they were counted, (N,)."""
-        if size := self.survey.counted_at:
-            return np.full(len(self.survey.records), size[0] * size[1])
-        return self.survey.sizes.prod(1)
+        sizes = self.survey.sizes
+        if frame := self.survey.counted_at:
+            sizes = np.array([content_size((h, w), frame, self.survey.fit) for h, w in sizes])
+        return sizes.prod(1)
 
     def named_row(self, row: int) -> str:
         """Name the classes of an image."""
@@ -59,15 +61,24 @@ class Facts:
         return " + ".join(self.names[m] for m in classes) or "no defect"
 
 
-def sum_up(survey: Survey, *, frac: float = 1.0, split: str = "random") -> Facts:
+def sum_up(
+    survey: Survey,
+    *,
+    frac: float = 1.0,
+    split: str = "random",
+    duplicates: str = "group",
+    groups: str | None = None,
+) -> Facts:
     """Compute everything shown on the page of a data set.
 
     Args:
         survey: what the images contain.
         frac: fraction of the training set to use.
         split: ``random`` or ``official``.
+        duplicates: ``group`` or ``ignore``, as ``data.duplicates``.
+        groups: as ``data.groups``.
     """
-    summary = summarise(survey, frac=frac, split=split)
+    summary = summarise(survey, frac=frac, split=split, duplicates=duplicates, groups=groups)
     warnings = [
         *_problems(survey),
         *summary.warnings(),

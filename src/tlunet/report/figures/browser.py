@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from tlunet.data.rle import encode
+from tlunet.data.rle import decode, encode
 from tlunet.report.document.document import Browser, Sample
 from tlunet.report.figures.pictures import Pictures
 from tlunet.report.figures.style import COLOURS
@@ -59,12 +59,21 @@ def _sample(name: str, all_pictures: Sequence[Pictures]) -> Sample:
         for cell, masks, score in zip(
             pictures.names, pictures.masks, (dice["a"], dice["b"]), strict=True
         ):
-            predictions[cell] = tuple(masks.get((name, c), "") for c in classes)
+            found = (masks.get((name, c), "") for c in classes)
+            predictions[cell] = tuple(_cropped(runs, first, name) for runs in found)
             scores[cell] = None if pd.isna(score) else float(score)
-    truth = tuple(encode(layer) for layer in first.truth(name))
+    layers = first.truth(name)
+    truth = tuple(encode(layer) for layer in layers)
     picture = Image.fromarray(first.image(name))
-    shown, size = (picture.height, picture.width), first.pack.size
+    shown, size = (picture.height, picture.width), (layers.shape[1], layers.shape[2])
     return Sample(name, _jpeg(picture), size, truth, predictions, scores, shown)
+
+
+def _cropped(runs: str, pictures: Pictures, name: str) -> str:
+    """Encode a predicted mask without its padding."""
+    if not runs or pictures.pack.fit == "stretch":
+        return runs
+    return encode(decode(runs, pictures.pack.size)[pictures.region(name)])
 
 
 def _jpeg(picture: Image.Image) -> bytes:

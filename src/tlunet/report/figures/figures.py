@@ -1,5 +1,6 @@
 """Draw, caption and save the figures of a report."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -249,4 +250,4 @@ def _rows(block: Block, each: int) -> pd.DataFrame:
 
 def slug(text: str) -> str:
     """Turn a text into part of a file name."""
-    return "".join(c if c.isalnum() else "_" for c in text).strip("_")
+    return re.sub(r"[\W_]+", "_", text).strip("_")

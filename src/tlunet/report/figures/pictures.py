@@ -82,6 +82,10 @@ class Pictures:
         """Row in the pack of each image."""
         return {str(name): k for k, name in enumerate(self.pack.index["image_id"])}
 
+    def region(self, name: str) -> tuple[slice, slice]:
+        """Return the rows and columns of an image in the pack, without padding."""
+        return self.pack.region(self.rows[name])
+
     def image(self, name: str) -> NDArray[np.uint8]:
         """Return an image at its own size, (H, W) or (H, W, 3); at the training size without it."""
         if name in self.files:
@@ -89,16 +93,18 @@ class Pictures:
                 return read_image(self.files[name])
             except UserError:
                 pass  # moved since: the pack has it
-        return np.asarray(self.pack.images[self.rows[name]])
+        return np.asarray(self.pack.images[self.rows[name]][self.region(name)])
 
     def truth(self, name: str) -> NDArray[np.bool_]:
-        """Return the ground truth of an image at the training size, (M, H, W)."""
-        return class_masks(np.asarray(self.pack.masks[self.rows[name]]), len(self.pack.classes))
+        """Return the ground truth of an image at the training size, (M, H, W), without padding."""
+        bits = np.asarray(self.pack.masks[self.rows[name]][self.region(name)])
+        return class_masks(bits, len(self.pack.classes))
 
     def predicted(self, name: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return what a and b predicted at the training size, (M, H, W) each."""
-        M, size = len(self.pack.classes), self.pack.size
-        return masks_of(self.masks[0], name, M, size), masks_of(self.masks[1], name, M, size)
+        """Return what a and b predicted, as :meth:`truth`, (M, H, W) each."""
+        M, size, region = len(self.pack.classes), self.pack.size, self.region(name)
+        a, b = (masks_of(masks, name, M, size)[:, *region] for masks in self.masks)
+        return a, b
 
     @property
     def chosen(self) -> dict[str, str]:

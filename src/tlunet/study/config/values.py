@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from tlunet.data.readers.groups import RULE, is_rule
 from tlunet.data.readers.layouts import NAMES
 from tlunet.errors import ConfigError
 from tlunet.machine.versions import require_extra
@@ -98,8 +99,11 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data.root": (_or_null(_is_path), "a folder, or null"),
     "data.split": (_is_one_of("random", "official"), "random, official"),
     "data.split_seed": (_is_int(0), "a whole number, 0 or more, below 2^31"),
+    "data.duplicates": (_is_one_of("group", "ignore"), "group, ignore"),
+    "data.groups": (_or_null(is_rule), f"{RULE}, or null"),
     "data.subset": (_is_one_of("all", "defective"), "all, defective"),
     "data.size": (_or_null(_is_size), f"{_SIZE}, or null"),
+    "data.fit": (_is_one_of("stretch", "pad"), "stretch, pad"),
     "data.residency": (_is_one_of("auto", "gpu", "memmap"), "auto, gpu, memmap"),
     "data.workers": (
         _or_null(_is_int(0, _MOST_AT_ONCE)),
@@ -107,6 +111,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "data.on_error": (_is_one_of("stop", "skip"), "stop, skip"),
     "data.classes": (_are_names, "a list of distinct names, e.g. [scratch,dent]"),
+    "data.foreground": (_or_null(_is_int(1, 65535)), "a value from 1 to 65535, or null"),
     "data.n": (_is_int(8), "a whole number, 8 or more"),
     "data.seed": (_is_int(0), "a whole number, 0 or more, below 2^31"),
     "data.balance": (_is_one_of("even", "severstal"), "even, severstal"),

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from omegaconf import DictConfig, OmegaConf
 
 from tlunet.data.checks.describe import gaps, require_training_image, vanished
+from tlunet.data.groups import alike_lines, kept_together
+from tlunet.data.sizes import exchanged
 from tlunet.machine.console import banner, progress, say
 from tlunet.runs.cell import Cell
 from tlunet.study.sweep.launcher import Launcher
@@ -31,7 +33,9 @@ def prepare(cells: Sequence[DictConfig], launcher: Launcher) -> "Sweep":
         require_training_image(cell.data.split, cell.frac)
     for folder, cell in {cell.data.pack.folder: cell for cell in resolved}.items():
         _introduce(cell)
-        _warn_of_gaps([cell for cell in resolved if cell.data.pack.folder == folder])
+        same = [cell for cell in resolved if cell.data.pack.folder == folder]
+        _tell_groups(same)
+        _warn_of_gaps(same)
     if not launcher.is_here:
         say(
             "shown above: this machine; the cells run wherever "
@@ -65,6 +69,7 @@ def _introduce(cell: Cell) -> None:
     lines = [
         f"images per class, total (test): {balance}; defect-free {free} ({free_in_test})",
         *vanished(pack.labels, pack.mask_labels, pack.classes, pack.size),
+        *exchanged(pack.native_sizes, pack.size),
     ]
     if pack.left_out:
         lines.append(f"{len(pack.left_out)} problems; affected images are skipped (see meta.json)")
@@ -100,3 +105,15 @@ def _warn_of_gaps(cells: Sequence[Cell]) -> None:
         lines |= dict.fromkeys(gaps(split, pack.labels[is_split], pack.classes, cell.frac))
     if lines:
         banner("CLASSES ARE MISSING", *lines)
+
+
+def _tell_groups(cells: Sequence[Cell]) -> None:
+    """Say what the splits keep together, each line once."""
+    lines: dict[str, None] = {}
+    for data in (cell.data for cell in cells):
+        is_official = data.split_kind == "official"
+        ids = data.split["image_id"].tolist()
+        lines |= dict.fromkeys(alike_lines(ids, data.near, duplicates=data.duplicates))
+        lines |= dict.fromkeys(kept_together(data.split, rule=data.groups, official=is_official))
+    for line in lines:
+        say(line)

@@ -55,6 +55,7 @@ def _facts(cell: Cell) -> dict[str, Any]:
         "data_fingerprint": data.pack.fingerprint,
         "left_out": data.pack.left_out,
         "size": list(data.pack.size),
+        "fit": data.pack.fit,
         "classes": list(data.pack.classes),
         "mean": data.mean,
         "std": data.std,

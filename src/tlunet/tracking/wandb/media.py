@@ -124,9 +124,12 @@ def image_exhibits(folder: Path, pack: Pack, most: int) -> dict[str, Any]:
     found = read_masks(folder) or {}
     row_of = {str(name): row for row, name in enumerate(pack.index["image_id"])}
     chosen = choose(table, most)
-    truth = {name: np.asarray(pack.masks[row_of[name]]) for name in chosen}
+    region = {name: pack.region(row_of[name]) for name in chosen}
+    truth = {name: np.asarray(pack.masks[row_of[name]][region[name]]) for name in chosen}
     M = len(pack.classes)
-    predicted = {name: bit_field(masks_of(found, name, M, pack.size)) for name in chosen}
+    predicted = {
+        name: bit_field(masks_of(found, name, M, pack.size))[region[name]] for name in chosen
+    }
     numbers, labels = number_layers([*truth.values(), *predicted.values()], pack.classes)
 
     facts = _by_image(table).set_index("image_id").to_dict("index")
@@ -141,7 +144,7 @@ def image_exhibits(folder: Path, pack: Pack, most: int) -> dict[str, Any]:
         }
         fact = facts[name]
         dice = None if pd.isna(fact["dice"]) else float(fact["dice"])
-        pixels = np.asarray(pack.images[row_of[name]])
+        pixels = np.asarray(pack.images[row_of[name]][region[name]])
         picture = Image.fromarray(pixels)
         drawn = compared(pixels, class_masks(truth[name], M), class_masks(predicted[name], M))
         outcome = wandb.Image(Image.fromarray(drawn), caption=DRAWN, file_type="jpg")

@@ -1,0 +1,153 @@
+r"""Make the pictures of the README and the site from run folders.
+
+    python docs/pictures.py hero runs/hero \
+        experiments/neu_seg/figures/neu_seg_budget_steps-forest.png
+    python docs/pictures.py thumbnails runs/tlunet_paper_synthetic strips
+    python docs/pictures.py demo runs/hero
+
+`runs/hero` has two cells, trained on strips drawn at 128×800:
+
+    tlunet data synth strips --n 256 --size 128x800
+    python run.py -m data=severstal data.root=strips 'data.size=[64,400]' epochs=30 study=hero \
+        encoder=efficientnet_lite0 init=imagenet,random
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.patches import Patch
+from PIL import Image
+from playwright.sync_api import Error, Page, sync_playwright
+
+from tlunet.data.drawing import draw
+from tlunet.deploy.predict import Predictor
+from tlunet.report.analysis.blocks import Key, collect
+from tlunet.report.analysis.comparisons import Resampled
+from tlunet.report.figures.pictures import open_pictures
+from tlunet.report.figures.style import COLOURS
+
+DOCS = Path(__file__).parent
+ROWS = ("strip", "truth", "random weights", "ImageNet weights")
+
+
+def hero(study: Path, forest: Path) -> None:
+    """Draw a test strip, its truth and two predictions, next to a forest plot.
+
+    The strip is the first choice of Figure 7: the 90th percentile of the difference in Dice.
+
+    Args:
+        study: a study with EfficientNet-Lite0 from random and from ImageNet weights.
+        forest: a forest plot.
+    """
+    [block] = [Resampled(block) for block in collect(study).blocks]
+    keys = [Key("efficientnet_lite0", init, 1.0) for init in ("imagenet", "random")]
+    pictures = open_pictures(study, *(block.cell(key) for key in keys))
+    assert not isinstance(pictures, str), pictures
+    name = next(iter(pictures.chosen))
+    image = pictures.image(name)
+    masks = [np.zeros((0, *image.shape[:2]), bool), _enlarged(pictures.truth(name), image.shape)]
+    cells = block.block.cells.set_index("init")["folder"]
+    for init in ("random", "imagenet"):
+        [found] = Predictor.load(study / str(cells[init])).predict([pictures.files[name]])
+        masks.append(found.masks)
+    figure, axes = plt.subplots(4, 2, figsize=(14, 4.6), width_ratios=(1, 1.05))
+    for ax, row, shown in zip(axes[:, 0], ROWS, masks, strict=True):
+        ax.imshow(draw(image, shown), cmap="gray", vmin=0, vmax=255)
+        ax.set_title(row, loc="left", fontsize=11)
+        ax.axis("off")
+    classes = enumerate(pictures.pack.classes)
+    figure.legend(
+        handles=[Patch(color=COLOURS[m], label=label) for m, label in classes],
+        loc="lower left", bbox_to_anchor=(0.01, 0), ncols=4, frameon=False, fontsize=11,
+    )  # fmt: skip
+    for ax in axes[:, 1]:
+        ax.remove()
+    plot = figure.add_axes((0.5, 0.05, 0.5, 0.9))
+    plot.imshow(plt.imread(forest), interpolation="antialiased")
+    plot.axis("off")
+    figure.subplots_adjust(0.01, 0.08, 0.985, 0.94, hspace=0.35, wspace=0.03)
+    figure.savefig(DOCS / "hero.png", dpi=110)
+
+
+def _enlarged(masks: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    size = shape[1], shape[0]
+    return np.stack([np.asarray(Image.fromarray(mask).resize(size)) for mask in masks])
+
+
+def thumbnails(study: Path, strips: Path) -> None:
+    """Photograph the report, its image browser and `data show`.
+
+    Args:
+        study: a study with EfficientNet-Lite0 from random and from ImageNet weights.
+        strips: a data set for `data show`.
+    """
+    folder = DOCS / "thumbnails"
+    folder.mkdir(exist_ok=True)
+    report = (study / "report.html").resolve().as_uri()
+    with _browser() as tab, tempfile.TemporaryDirectory() as scratch:
+        tab.goto(report)
+        tab.screenshot(path=DOCS / "report.png")
+        shutil.copyfile(DOCS / "report.png", folder / "report.png")
+        tab.locator("h2", has_text="Test images").first.scroll_into_view_if_needed()
+        tab.evaluate("document.querySelector('.browser')?.scrollIntoView()")
+        tab.wait_for_timeout(500)
+        tab.screenshot(path=folder / "browser.png")
+        sheet = Path(scratch) / "data.png"
+        command = [sys.executable, "-m", "tlunet.cli", "data", "show", strips, "--out", sheet]
+        subprocess.run(command, check=True)
+        with Image.open(sheet) as picture:
+            top = (0, 0, picture.width, round(picture.width * 900 / 1280))
+            picture.crop(top).save(folder / "data.png")
+    for file in folder.glob("*.png"):
+        _shrink(file)
+
+
+def demo(study: Path) -> None:
+    """Photograph the demo of both networks of a study.
+
+    Args:
+        study: a study with one network from random and one from ImageNet weights.
+    """
+    runs = [next(study.glob(f"*-{init}-*")) for init in ("random", "imagenet")]
+    command = [sys.executable, "-m", "tlunet.cli", "demo", *runs, "--no-browser", "--port", "7899"]
+    file = DOCS / "thumbnails" / "demo.png"
+    with subprocess.Popen(command) as process, _browser() as tab:
+        for _ in range(120):
+            try:
+                tab.goto("http://127.0.0.1:7899")
+                break
+            except Error:
+                time.sleep(1)
+        tab.locator(".gallery-item, .gallery button, table.gallery td").first.click()
+        tab.locator("#truth img").wait_for(timeout=60_000)
+        tab.wait_for_timeout(3_000)
+        tab.locator("#truth").scroll_into_view_if_needed()
+        tab.screenshot(path=file)
+        process.terminate()
+    _shrink(file)
+
+
+def _shrink(file: Path) -> None:
+    with Image.open(file) as picture:
+        picture.resize((640, 450), Image.Resampling.LANCZOS).save(file, optimize=True)
+
+
+@contextmanager
+def _browser() -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        found = shutil.which("chromium") or shutil.which("google-chrome")
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser.new_page(viewport={"width": 1280, "height": 900})
+        browser.close()
+
+
+if __name__ == "__main__":
+    {"hero": hero, "thumbnails": thumbnails, "demo": demo}[sys.argv[1]](*map(Path, sys.argv[2:]))
