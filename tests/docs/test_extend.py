@@ -159,7 +159,7 @@ def test_a_data_set(page: Page, checkout: Path, tmp_path: Path) -> None:
 
 
 def test_a_figure(page: Page, tmp_path: Path) -> None:
-    page.add("src/tlunet/report/figures/scores.py")
+    page.add("src/tlunet/report/figures/shares.py")
     drawings = page.change("src/tlunet/report/figures/figures.py")
     study = write_grid(tmp_path / "study", 24, encoders=("resnet",), fracs=(1.0,), seeds=(0,))
     block = Resampled(collect(study).blocks[0], replicates=20)

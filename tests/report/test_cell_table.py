@@ -4,7 +4,7 @@ from pathlib import Path
 
 from studies import make_truth, write_run
 from tlunet.report.analysis.blocks import collect
-from tlunet.report.tables import cell_tables
+from tlunet.report.run_tables import cell_tables
 
 
 def test_the_best_epoch_counts_from_one(tmp_path: Path) -> None:

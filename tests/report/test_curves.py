@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from figure_texts import text_problems
-from tlunet.report.figures import curves, style
+from tlunet.report.figures import curves, panels, reliability, style
 
 MANY = ("resnet", "densenet", "efficientnet-b0")
 
@@ -122,36 +122,36 @@ def test_a_class_without_positives_or_negatives_is_undefined() -> None:
     assert precision.lines[0].get_label() == "1.00"
     assert precision.lines[2].get_label() == "undefined"
     assert precision.get_title().endswith("mean AP 1.00")  # over the defined ones
-    curves.reliability(table).draw_without_rendering()
+    reliability.reliability(table).draw_without_rendering()
 
 
 def test_calibration_and_its_error_by_hand() -> None:
     prob = np.array([0.1, 0.2, 0.6, 0.8, 1.0])
     label = np.array([False, True, True, False, True])
-    found = curves.calibration(label, prob, bins=2)
+    found = reliability.calibration(label, prob, bins=2)
     assert found["n"].tolist() == [2, 3]
     np.testing.assert_allclose(found["predicted"], [0.15, 0.8])
     np.testing.assert_allclose(found["observed"], [0.5, 2 / 3])
     expected = 2 / 5 * (0.5 - 0.15) + 3 / 5 * (0.8 - 2 / 3)
-    assert curves.calibration_error(label, prob, bins=2) == pytest.approx(expected)
+    assert reliability.calibration_error(label, prob, bins=2) == pytest.approx(expected)
 
 
 def test_reliability_pools_the_seeds_and_leaves_small_bins_out() -> None:
     table = labels(n=24)
-    figure = curves.reliability(table.sample(frac=1, random_state=0), bins=8)
+    figure = reliability.reliability(table.sample(frac=1, random_state=0), bins=8)
     ax, under = figure.axes[0], figure.axes[2]
     part = table[table["init"] == "random"]
     own = part[part["class_id"] == 2]
     bins = own.groupby(np.minimum((own["prob"].astype(float) * 8).astype(int), 7))
     sizes = bins.size()
-    assert sizes.min() < curves.FEWEST <= sizes.max()
-    kept = sizes[sizes >= curves.FEWEST].index
+    assert sizes.min() < reliability.FEWEST <= sizes.max()
+    kept = sizes[sizes >= reliability.FEWEST].index
     line = ax.lines[2]  # the diagonal and class 1 come before
     np.testing.assert_allclose(line.get_xdata(), bins["prob"].mean()[kept], rtol=1e-6)
     np.testing.assert_allclose(line.get_ydata(), bins["label"].mean()[kept])
     heights = [bar.get_height() for bar in under.patches]  # type: ignore[attr-defined]
     assert sum(heights) == len(part) == 3 * 24 * 2
-    error = curves.calibration_error(part["label"].to_numpy(), part["prob"].to_numpy(float), 8)
+    error = reliability.calibration_error(part["label"].to_numpy(), part["prob"].to_numpy(float), 8)
     assert ax.get_title().endswith(f"ECE {error:.3f}")
 
 
@@ -196,7 +196,10 @@ def test_no_panels_for_what_was_not_trained() -> None:
 )
 def test_what_the_columns_stand_for(levels: tuple[int, ...], columns: tuple[str, ...]) -> None:
     names = ("encoder", "init", "frac")
-    assert curves._across({n: [*range(k)] for n, k in zip(names, levels, strict=True)}) == columns
+    assert (
+        panels.choose_columns({n: [*range(k)] for n, k in zip(names, levels, strict=True)})
+        == columns
+    )
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
@@ -209,6 +212,6 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_an_empty_table_is_an_error() -> None:
-    for draw in (curves.roc, curves.precision_recall, curves.reliability):
+    for draw in (curves.roc, curves.precision_recall, reliability.reliability):
         with pytest.raises(ValueError, match="no rows"):
             draw(labels().iloc[:0])

@@ -24,7 +24,7 @@ from tlunet.report.analysis.label_worth import (
     worth_more,
     worth_table,
 )
-from tlunet.report.figures.scores import GREY, label_efficiency
+from tlunet.report.figures.efficiency import GREY, label_efficiency
 from tlunet.report.labels import worth_sentence
 from tlunet.report.report import write_report
 from tlunet.report.tables import worth_table as shown_table

@@ -14,16 +14,12 @@ from matplotlib.figure import Figure
 
 from figure_texts import text_problems
 from tlunet.report.figures import style
-from tlunet.report.figures.scores import (
-    RED,
-    _layout,
-    boxes,
-    convergence,
-    cost,
-    differences,
-    label_bars,
-    label_efficiency,
-)
+from tlunet.report.figures.cost import cost
+from tlunet.report.figures.courses import convergence
+from tlunet.report.figures.differences import differences
+from tlunet.report.figures.efficiency import label_efficiency
+from tlunet.report.figures.scores import _layout, boxes, label_bars
+from tlunet.report.figures.style import RED
 
 KEYS = ["encoder", "init", "frac", "seed"]
 MANY = ("resnet", "densenet", "convnext", "efficientnet-b0", "mobilenet_v2")

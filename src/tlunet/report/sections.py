@@ -21,11 +21,11 @@ from tlunet.report.figures.figures import (
 )
 from tlunet.report.findings import note_on_data
 from tlunet.report.labels import HEADING, worth_parts
+from tlunet.report.run_tables import cell_tables
 from tlunet.report.tables import (
     FACTORS,
     MAIN,
     SCORES,
-    cell_tables,
     claim_table,
     class_table,
     flag_table,

@@ -108,7 +108,8 @@ def _word(word: str) -> str:
     return percent(float(word)) if FRACTION.fullmatch(word) else init_name(word)
 
 
-def _words(*texts: Any) -> list[Entry]:
+def words(*texts: Any) -> list[Entry]:
+    """Return entries that sort by their text."""
     return [Entry(str(text), str(text)) for text in texts]
 
 
@@ -181,7 +182,7 @@ def worth_table(worth: pd.DataFrame) -> Table:
     for _, r in worth.iterrows():
         share = "not reached" if np.isinf(r["share"]) else number(r["share"], "{:.0%}")
         rows.append((
-            *_words(SCORES[r["metric"]][0]), _named(Key(r["encoder"], r["init"], r["frac"])),
+            *words(SCORES[r["metric"]][0]), _named(Key(r["encoder"], r["init"], r["frac"])),
             entry(r["score"]), Entry(share, _value(r["share"])),
             Entry(times(r["worth"], r["low"], r["high"]), _value(r["worth"])),
             Entry(r["verdict"], r["verdict"], TONES[r["verdict"]]), entry(r["n_seeds"], "{:.0f}"),
@@ -292,96 +293,3 @@ def claim_table(claims: pd.DataFrame) -> Table:
         "A claim about ImageNet weights is not measured with another initialisation. A number "
         "shown for it is from the initialisation named below the claim and is not a verdict.",
     ))  # fmt: skip
-
-
-def cell_tables(block: Block) -> list[Table]:
-    """Build the tables of runs, of encoders with their costs, and of the shared settings.
-
-    What is the same in all runs is in the last one only.
-    """
-    facts = (
-        ("best epoch", "best_epoch", "{:.0f}", 1), ("epochs", "epochs", "{:.0f}", 1),
-        ("training images", "train_images", "{:.0f}", 1), ("training s", "seconds", "{:.0f}", 1),
-        ("images/s", "images_per_second", "{:.1f}", 1),
-        ("peak memory (GiB)", "peak_memory", "{:.2f}", 2**30),
-    )  # fmt: skip
-    costs = (
-        ("parameters (M)", "parameters", "{:.2f}", 1e6),
-        ("encoder (M)", "encoder_parameters", "{:.2f}", 1e6),
-        ("GFLOP per image", "gflop_per_image", "{:.2f}", 1),
-    )
-    cells = block.cells
-    words = {
-        "starting weights": [c["recipe"] or c["init"] for _, c in cells.iterrows()],
-        "hardware": cells["hardware"].tolist(), "precision": cells["precision"].tolist(),
-        "commit": [_commit(c) for _, c in cells.iterrows()],
-    }  # fmt: skip
-    differing = {k: v for k, v in words.items() if len(set(v)) > 1 and k != "starting weights"}
-    runs = [f"{condition(*_key(c))} · seed {c['seed']:.0f}" for _, c in cells.iterrows()]
-    main = Table(
-        "All runs",
-        (Column("run"), *(Column(name, True) for name, *_ in facts)),
-        tuple(
-            (Entry(run, run), *(_fact(c, key, form, unit) for _, key, form, unit in facts))
-            for run, (_, c) in zip(runs, cells.iterrows(), strict=True)
-        ),
-    )
-    origin = Table(
-        "Origin of the runs",
-        (Column("run"), Column("starting weights"), *map(Column, differing), Column("folder")),
-        tuple(
-            (
-                Entry(run, run), *_words(words["starting weights"][k]),
-                *_words(*(values[k] for values in differing.values())),
-                *_words(cells["folder"].iloc[k]),
-            )
-            for k, run in enumerate(runs)
-        ),
-        notes=("A + after the commit: uncommitted changes. The folder has the run's config.yaml.",),
-    )  # fmt: skip
-    encoders = cells.drop_duplicates("encoder")
-    cost = Table(
-        "Encoders",
-        (Column("encoder"), *(Column(name, True) for name, *_ in costs)),
-        tuple(
-            (*_words(c["encoder"]), *(_fact(c, key, form, unit) for _, key, form, unit in costs))
-            for _, c in encoders.iterrows()
-        ),
-        notes=(
-            "GFLOP: forward pass, one multiply-add counts as two operations; training costs about "
-            "three times as much.",
-        ),
-    )
-    first = cells.iloc[0]
-    splits = ", ".join(dict.fromkeys(block.splits.values()))
-    prints = [("data set", block.dataset), ("split fingerprint", splits),
-              ("data fingerprint", first["data_fingerprint"]),
-              ("images (height × width)", " × ".join(map(str, first["size"]))),
-              *((k, v[0]) for k, v in words.items()
-                if k not in differing and k != "starting weights"),
-              *first["versions"].items()]  # fmt: skip
-    shared = [(k, v) for k, v in (*block.settings.items(), *prints)]
-    rows = tuple((Entry(k, k), Entry(str(v), str(v))) for k, v in shared)
-    return [
-        main,
-        origin,
-        cost,
-        Table("Shared settings", (Column("setting"), Column("value")), rows),
-    ]
-
-
-def _key(cell: "pd.Series[Any]") -> Key:
-    return Key(cell["encoder"], cell["init"], cell["frac"])
-
-
-def _fact(cell: "pd.Series[Any]", key: str, form: str, unit: float) -> Entry:
-    value = cell.get(key)
-    value = value if value is None or pd.isna(value) else value / unit
-    if key == "best_epoch" and value is not None and not pd.isna(value):
-        value += 1  # counted from 0 in the files
-    return entry(value, form)
-
-
-def _commit(cell: "pd.Series[Any]") -> str:
-    commit = "unknown" if pd.isna(cell["commit"]) else cell["commit"][:8]
-    return commit + ("+" if cell["dirty"] is True else "")

@@ -13,7 +13,15 @@ from tlunet.report.analysis.asked import Claim
 from tlunet.report.analysis.blocks import Block
 from tlunet.report.analysis.comparisons import PRIMARY, Resampled, pairs
 from tlunet.report.document.document import Part, Picture, Text
-from tlunet.report.figures import curves, scores
+from tlunet.report.figures import (
+    cost,
+    courses,
+    curves,
+    differences,
+    efficiency,
+    reliability,
+    scores,
+)
 from tlunet.report.figures.browser import browser
 from tlunet.report.figures.examples import figure_7, outcomes_7
 from tlunet.report.figures.fonts import drawable
@@ -117,7 +125,7 @@ def figures(
         parts.append(
             draw(f"figure_8{suffix}", f"Figure 8: validation by {unit}",
                  "Mean over seeds, band from the lowest to the highest seed; up to the last epoch "
-                 "that all seeds have.", scores.convergence(history, by=by))  # type: ignore[arg-type]
+                 "that all seeds have.", courses.convergence(history, by=by))  # type: ignore[arg-type]
         )  # fmt: skip
     inits = [i for i in dict.fromkeys(k.init for k in block.data.keys) if i != "random"]
     if any(factor == "init" for factor, *_ in pairs(block)):
@@ -127,7 +135,8 @@ def figures(
                 draw(f"figure_9{suffix}",
                      f"Figure 9: change in Dice per image, {init_name(init)} vs. random",
                      "Dice with pre-training minus Dice without: same image, same seed, images "
-                     "with a defect. n: pairs of image and seed.", scores.differences(images, init))
+                     "with a defect. n: pairs of image and seed.",
+                     differences.differences(images, init))
             )  # fmt: skip
     if block.data.cells["frac"].nunique() > 1:
         for metric in ("dice_image", "mla"):
@@ -136,7 +145,7 @@ def figures(
                 draw(f"label_efficiency_{metric}", f"Label efficiency: {name}",
                      f"{name} by fraction of the training images, with 95% intervals. Dashed: how "
                      "many times the labels random weights need for the same score.",
-                     scores.label_efficiency(table, metric, worth))
+                     efficiency.label_efficiency(table, metric, worth))
             )  # fmt: skip
     parts += [
         draw("precision_recall", "Precision and recall of each class",
@@ -147,10 +156,10 @@ def figures(
         draw("reliability", "Calibration of the label probabilities",
              "Predicted probability vs. observed frequency of the class, in ten bins, seeds "
              "pooled; on the diagonal they agree. ECE: expected calibration error.",
-             curves.reliability(labels)),
+             reliability.reliability(labels)),
         draw("cost", "Dice vs. cost",
              "Dice vs. parameters, FLOPs per image, training time and peak memory; mean over "
-             "seeds.", scores.cost(block.data.cells.assign(
+             "seeds.", cost.cost(block.data.cells.assign(
                  dice_image=[float(pd.Series(i["dice_image"]).mean()) for i in block.images]))),
     ]  # fmt: skip
     return parts

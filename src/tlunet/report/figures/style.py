@@ -21,6 +21,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 
 from tlunet.data.colours import CLASS_COLOURS
@@ -352,6 +353,11 @@ def legend(
         loc="outside upper center" if above else "outside lower center",
         handlelength=3, columnspacing=1.5, title=title or None, title_fontsize=7.5,
     )  # fmt: skip
+
+
+def pair_lines(grid: Grid) -> list[Any]:
+    """Return a handle for the legend per encoder and initialisation."""
+    return [Line2D([], [], **marks(*p, grid), label=condition(*p)) for p in grid.pairs]
 
 
 def gap(ax: Axes, x: float, text: str) -> None:
