@@ -1,7 +1,7 @@
 r"""Make the pictures of the README and the site from run folders.
 
     python docs/pictures.py hero runs/hero \
-        experiments/neu_seg/figures/neu_seg_budget_steps-forest.png
+        experiments/neu_seg/figures/neu_seg_budget_epochs-forest.png
     python docs/pictures.py thumbnails runs/tlunet_paper_synthetic strips
     python docs/pictures.py demo runs/hero
 
@@ -58,7 +58,7 @@ def hero(study: Path, forest: Path) -> None:
     for init in ("random", "imagenet"):
         [found] = Predictor.load(study / str(cells[init])).predict([pictures.files[name]])
         masks.append(found.masks)
-    figure, axes = plt.subplots(4, 2, figsize=(14, 4.6), width_ratios=(1, 1.05))
+    figure, axes = plt.subplots(4, 2, figsize=(14, 5.4))
     for ax, row, shown in zip(axes[:, 0], ROWS, masks, strict=True):
         ax.imshow(draw(image, shown), cmap="gray", vmin=0, vmax=255)
         ax.set_title(row, loc="left", fontsize=11)
@@ -70,10 +70,10 @@ def hero(study: Path, forest: Path) -> None:
     )  # fmt: skip
     for ax in axes[:, 1]:
         ax.remove()
-    plot = figure.add_axes((0.5, 0.05, 0.5, 0.9))
+    plot = figure.add_axes((0.5, 0.02, 0.5, 0.96))
     plot.imshow(plt.imread(forest), interpolation="antialiased")
     plot.axis("off")
-    figure.subplots_adjust(0.01, 0.08, 0.985, 0.94, hspace=0.35, wspace=0.03)
+    figure.subplots_adjust(0.01, 0.08, 0.99, 0.95, hspace=0.22, wspace=0.04)
     figure.savefig(DOCS / "hero.png", dpi=110)
 
 
