@@ -53,7 +53,7 @@ SMALL = ["encoder.name=mobilenet_v2", "epochs=1", "logger=csv", "trainer.threads
 def test_from_images_and_masks_to_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tlunet: Callable[..., str], run_here: RunPy
 ) -> None:
-    monkeypatch.setattr("tlunet.report.report.figures", lambda *_: [])  # test_report draws them
+    monkeypatch.setattr("tlunet.report.sections.figures", lambda *_: [])  # test_report draws them
     monkeypatch.chdir(tmp_path)
     write_folder(Path("my_steel"))
     assert "no problems found" in tlunet("data", "check", "my_steel", "--classes", CLASSES)
