@@ -104,9 +104,9 @@ def test_what_is_predicted_lies_in_the_folder_that_was_named(tmp_path: Path) -> 
         path.write_bytes(b"")
     (folder / "b.jpg").symlink_to(tmp_path / "secret.jpg")
     os.mkfifo(folder / "c.jpg")
-    images, faults = list_paths([folder, folder / "c.jpg"])
-    assert list(images) == [folder / "a.jpg"]
-    assert [str(path) for path, _ in faults] == [
+    listing = list_paths([folder, folder / "c.jpg"])
+    assert list(listing.images) == [folder / "a.jpg"]
+    assert [str(path) for path, _ in listing.problems] == [
         str(folder / "b.jpg"),
         str(folder / "c.jpg"),
         str(folder / "c.jpg"),
@@ -120,7 +120,7 @@ TINY = ("encoder.name=mobilenet_v2", "data=synthetic", "data.n=16", "epochs=1", 
 def test_starting_weights_that_would_run_code(run_here: Run, tmp_path: Path, marker: Path) -> None:
     file = write_code(tmp_path / "stranger.ckpt", marker, "zip")
     done = run_here(*TINY, "init=checkpoint", f"init.path={file}", cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2  # before anything is drawn or packed
     assert f"{file}: refused, loading it would execute code" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert not marker.exists()

@@ -188,8 +188,9 @@ def test_an_evaluation_step_never_waits(data: DefectDataModule) -> None:
         assert {x.device for x in task.val_metrics.intersection} == {GPU}
 
 
+@pytest.mark.parametrize("is_soft", [False, True])
 @pytest.mark.parametrize("flips", ["none", "both"])
-def test_predicting_asks_without_waiting(flips: str) -> None:
+def test_predicting_asks_without_waiting(flips: str, is_soft: bool) -> None:
     rules = Rules.plain(CLASSES, 0.5)
     if flips != "none":
         rules = Rules((0.4,) * CLASSES, (0,) * CLASSES, (0.5,) * CLASSES, flips)
@@ -198,8 +199,10 @@ def test_predicting_asks_without_waiting(flips: str) -> None:
         move(predictor.network)
         predictor.device, predictor._thresholds = GPU, torch.empty(CLASSES, 1, 1, device=GPU)
         with NoWaiting():
-            masks, labels = predictor._decide(torch.empty(2, 1, 32, 64, dtype=torch.uint8))
+            images = torch.empty(2, 1, 32, 64, dtype=torch.uint8)
+            masks, labels, soft = predictor._decide(images, is_soft)
         assert masks.device == labels.device == GPU
+        assert soft is None or soft.device == GPU
 
 
 def test_what_waits_is_seen() -> None:
