@@ -180,6 +180,12 @@ def test_no_panels_for_what_was_not_trained() -> None:
     rows = [ax.get_ylabel().replace("\n", " · ") for ax in figure.axes[::2]]
     assert rows[:2] == [f"{MANY[0]} · random", f"{MANY[0]} · ImageNet"]
     assert len(figure.legends) == 1
+    # One encoder with one fraction only: three empty panels of twelve, rather than many rows.
+    table = labels(MANY[:2], fracs=(1.0, 0.5, 0.25, 0.1), seeds=1, n=12, classes=1)
+    is_short = (table["encoder"] == MANY[0]) & ((table["init"] != "random") | (table["frac"] < 1))
+    figure = curves.precision_recall(table[~is_short])
+    texts = [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert (len(figure.axes), texts.count("no run")) == (12, 3)
 
 
 @pytest.mark.parametrize(

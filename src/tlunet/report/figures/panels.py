@@ -22,6 +22,7 @@ from tlunet.report.figures.style import (
 
 LINES = ("-", "--", "-.", ":")  # also encodes the class, for print in greyscale
 MAX_COLUMNS = 4
+EMPTY = 0.3  # of the panels: more columns are not worth more empty ones
 TALLEST = 2.0  # inches, a panel below which there are others
 
 
@@ -52,8 +53,8 @@ def choose_columns(
 ) -> tuple[str, ...]:
     """Choose the factors shown as columns; the others are the rows.
 
-    Leaves as few panels empty as possible, then uses as many columns as fit. For equal counts the
-    encoders are rows, which have more room for long names.
+    Leaves few panels empty, then uses as many columns as fit. For equal counts the encoders are
+    rows, which have more room for long names.
 
     Args:
         levels: encoders, initialisations and fractions.
@@ -67,8 +68,9 @@ def choose_columns(
     columns = {choice: prod(len(levels[name]) for name in choice) for choice in choices}
     fitting = [choice for choice in choices if columns[choice] <= MAX_COLUMNS]
     if present and fitting:
-        size = {choice: columns[choice] * len(_rows(present, choice)) for choice in fitting}
-        fitting = [choice for choice in fitting if size[choice] == min(size.values())]
+        sizes = {choice: columns[choice] * len(_rows(present, choice)) for choice in fitting}
+        most = max(min(sizes.values()), len(present) / (1 - EMPTY))
+        fitting = [choice for choice in fitting if sizes[choice] <= most]
     if max((columns[choice] for choice in fitting), default=1) > 1:
         return max(fitting, key=lambda choice: columns[choice])  # the first of equal ones
     several = [choice for choice in choices if len(choice) == 1 and columns[choice] > 1]
@@ -104,7 +106,8 @@ def make_panels(
         [dict(zip(names, values, strict=True)) for values in product(*(levels[n] for n in names))]
         for names in (across, tuple(name for name in levels if name not in across))
     )
-    rows = [row for row in rows if any(_pair(row | column) in grid.pairs for column in columns)]
+    used = _rows(present, across)
+    rows = [row for row in rows if tuple(row.values()) in used]
     width = max(min(WIDTH, 0.8 + 2.6 * len(columns)), 1.7 * len(columns))
     side = (width - 0.7) / len(columns) - 0.15
     tall = min(side, TALLEST) if len(rows) > 2 else side  # several rows fit on a page
