@@ -25,7 +25,7 @@ def test_every_part_serves_alone(
         exec(block.compiled("docs/python.md"), namespace)
     printed = capsys.readouterr().out
     assert "torch.Size([8, 4, 32, 64]) torch.Size([8, 4])" in printed
-    assert "✓ mobilenet_v2 · random · 1.0 · seed 0" in printed
+    assert "✓ mobilenet_v2 · random · 100% · seed 0" in printed
     assert "imagenet − random" in printed
     assert printed.rstrip().endswith("(4, 32, 64)")
     assert (tmp_path / "figure_4.png").stat().st_size > 5000
