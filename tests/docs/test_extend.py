@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -85,7 +86,7 @@ class Page:
         module = ModuleType(_name(file))
         self.patch.setitem(sys.modules, module.__name__, module)
         package, _, name = module.__name__.rpartition(".")
-        self.patch.setattr(sys.modules[package], name, module, raising=False)
+        self.patch.setattr(import_module(package), name, module, raising=False)
         exec(compile(text, file, "exec"), vars(module))
         return module
 

@@ -32,7 +32,8 @@ def worth_sentence(row: "pd.Series[Any]") -> str:
     shown = f"{value.replace('×', ' times')} the labels{bracket}{interval}"
     says = f"{start}, {name} are worth {shown}"
     if row["verdict"] == "undecided":
-        says = f"{start}, it is not clear whether {name} are worth more labels ({shown})"
+        bracket = f" ({shown})" if row["low"] > 0 else ""
+        says = f"{start}, it is not clear whether {name} are worth more labels{bracket}"
     seeds = "1 seed" if row["n_seeds"] == 1 else f"{row['n_seeds']} seeds"
     over = f"{encoder}, {seeds}, 95% interval over {row['interval']}"
     return f"{says}: {_reached(row, name)}; {over}."

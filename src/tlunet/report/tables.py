@@ -78,11 +78,13 @@ def times(value: Any, low: Any, high: Any) -> str:
 
     >>> times(2.11, 1.4, float("inf")), times(float("inf"), 4, float("inf")), times(0, 0, 0.4)
     ('2.1× [1.4, ∞]', 'more than 4.0×', 'less than 0.4×')
+    >>> times(float("inf"), 0, float("inf"))
+    'not clear'
     """
     if pd.isna(value):
         return "–"
     if np.isinf(value):
-        return f"more than {low:.1f}×"
+        return f"more than {low:.1f}×" if low > 0 else "not clear"
     if value == 0:
         return "less than ∞" if np.isinf(high) else f"less than {high:.1f}×"
     return f"{value:.1f}× [{low:.1f}, {'∞' if np.isinf(high) else f'{high:.1f}'}]"
@@ -105,7 +107,9 @@ def spoken(text: str) -> str:
 
 
 def _word(word: str) -> str:
-    return percent(float(word)) if FRACTION.fullmatch(word) else init_name(word)
+    bare = word.removesuffix(",")
+    spoken = percent(float(bare)) if FRACTION.fullmatch(bare) else init_name(bare)
+    return spoken + word[len(bare) :]
 
 
 def words(*texts: Any) -> list[Entry]:
