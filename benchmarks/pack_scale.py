@@ -42,7 +42,7 @@ def pack(root: Path) -> dict[str, Any]:
         Seconds, total and for finding near-duplicates; megabytes of this process before the
         listing, of the listing, and at the peak; of the largest worker; and of the pack's index.
     """
-    from tlunet.data import duplicates
+    from tlunet.data.grouping import duplicates
     from tlunet.data.pack.pack import open_pack
     from tlunet.data.readers import severstal
 

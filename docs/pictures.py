@@ -31,7 +31,7 @@ from tlunet.data.drawing import draw
 from tlunet.deploy.predict import Predictor
 from tlunet.report.analysis.blocks import Key, collect
 from tlunet.report.analysis.comparisons import Resampled
-from tlunet.report.figures.pictures import open_pictures
+from tlunet.report.figures.images.pictures import open_pictures
 from tlunet.report.figures.style import COLOURS
 
 DOCS = Path(__file__).parent

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlunet.data import candidates, duplicates
-from tlunet.data.duplicates import group, thumbnail
+from tlunet.data.grouping import candidates, duplicates
+from tlunet.data.grouping.duplicates import group, thumbnail
 from tlunet.data.synthetic.generate import draw
 
 

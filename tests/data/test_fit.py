@@ -15,8 +15,8 @@ from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.dataset import OnDisk
 from tlunet.data.pack.pack import open_pack
 from tlunet.data.readers import folder
+from tlunet.deploy.demo.samples import samples
 from tlunet.deploy.predict import Prediction, Predictor
-from tlunet.deploy.samples import samples
 from tlunet.deploy.stream import Answer, squeeze
 from tlunet.deploy.tuning.counts import count
 from tlunet.errors import ConfigError, DataError

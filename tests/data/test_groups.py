@@ -10,7 +10,7 @@ from PIL import Image
 
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.dataset import OnDisk
-from tlunet.data.groups import alike_lines, group_images, kept_together, suspicious
+from tlunet.data.grouping.groups import alike_lines, group_images, kept_together, suspicious
 from tlunet.data.split import fingerprint, make_split
 from tlunet.errors import ConfigError, DataError
 from tlunet.report.analysis import finished

@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from specks import SMALL, write_specks
-from tlunet.data import duplicates, rle
+from tlunet.data import rle
 from tlunet.data.bits import resize_mask
+from tlunet.data.grouping import duplicates
 from tlunet.data.pack import build as packing
 from tlunet.data.pack import place as decoding
 from tlunet.data.pack.pack import Pack, open_pack

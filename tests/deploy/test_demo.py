@@ -15,9 +15,9 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tlunet.cli.opening import titles_of
-from tlunet.deploy.comparison import table
+from tlunet.deploy.demo.comparison import table
+from tlunet.deploy.demo.samples import Example, examples
 from tlunet.deploy.predict import Predictor
-from tlunet.deploy.samples import Example, examples
 from tlunet.deploy.stream import Prediction
 from tlunet.runs.data import open_data
 
@@ -53,7 +53,7 @@ def address(run: Path) -> Iterator[str]:
         )
         for k, shape in enumerate([SIZE, (40, 160)])
     }
-    from tlunet.deploy.demo import served  # here: Gradio takes seconds to import
+    from tlunet.deploy.demo.demo import served  # here: Gradio takes seconds to import
 
     with served(networks, examples, common="<i>both</i>") as where:
         yield where
@@ -74,7 +74,7 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
 
 
 def test_a_dropped_image_is_looked_at_by_both(page: Page, images: Path, tmp_path: Path) -> None:
-    from tlunet.deploy import demo
+    from tlunet.deploy.demo import demo
 
     page.locator("#image input[type=file]").set_input_files(images / "b.jpg")
     for k in (0, 1):

@@ -29,10 +29,10 @@ from tlunet.report.comparison_tables import comparison_table
 from tlunet.report.document.document import Browser, Fold, Picture, Table, Text
 from tlunet.report.figures import curves
 from tlunet.report.figures import figures as drawings
-from tlunet.report.figures.browser import browser
-from tlunet.report.figures.examples import examples, figure_7
 from tlunet.report.figures.figures import Drawing, figures, gain_table, slug
-from tlunet.report.figures.pictures import Pictures, chosen, open_pictures
+from tlunet.report.figures.images.browser import browser
+from tlunet.report.figures.images.examples import examples, figure_7
+from tlunet.report.figures.images.pictures import Pictures, chosen, open_pictures
 from tlunet.report.figures.style import save
 from tlunet.report.findings import Finding, answer, headline
 from tlunet.report.report import conclude_study, write_report
@@ -699,7 +699,7 @@ def test_a_test_part_without_a_defect_has_no_figure_7(
     block = Resampled(collect(real).blocks[0])
     nothing = pd.DataFrame({"a": np.nan, "b": np.nan, "difference": np.nan},
                            index=pd.Index(block.data.image_ids, name="image_id"))  # fmt: skip
-    monkeypatch.setattr("tlunet.report.figures.pictures.Pictures.dice", nothing)
+    monkeypatch.setattr("tlunet.report.figures.images.pictures.Pictures.dice", nothing)
     parts = drawings.pictures(real, block, Drawing(tmp_path, "", set()))
     assert any(isinstance(part, Text | Browser) for part in parts)
     assert not any(isinstance(part, Picture) for part in parts)

@@ -15,10 +15,10 @@ from figure_texts import text_problems
 from studies import write_grid
 from tlunet.report.analysis.blocks import collect
 from tlunet.report.analysis.comparisons import Resampled, compare, pairs, score_table
-from tlunet.report.figures import examples
 from tlunet.report.figures import figures as drawings
 from tlunet.report.figures.forest import forest
-from tlunet.report.figures.pictures import Pictures
+from tlunet.report.figures.images import examples
+from tlunet.report.figures.images.pictures import Pictures
 
 LONGEST = sorted(smp.encoders.get_encoder_names(), key=len)[-3:]
 STUDIES: dict[str, dict[str, Any]] = {

@@ -79,7 +79,7 @@ def check(
     from tlunet.data.checks.summary import summarise
     from tlunet.data.dataset import read_source
     from tlunet.data.fit import check_fit
-    from tlunet.data.groups import check_grouping
+    from tlunet.data.grouping.groups import check_grouping
     from tlunet.data.source import data_error
     from tlunet.machine.console import progress, say
 
@@ -135,7 +135,7 @@ def show(
     from tlunet.data.checks.survey import survey
     from tlunet.data.dataset import read_source
     from tlunet.data.fit import check_fit
-    from tlunet.data.groups import check_grouping
+    from tlunet.data.grouping.groups import check_grouping
     from tlunet.data.source import data_error
     from tlunet.machine.console import complain, progress, say
     from tlunet.report.dataset.facts import sum_up

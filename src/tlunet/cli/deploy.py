@@ -312,7 +312,7 @@ def demo(
     titles, common = titles_of(runs)
     networks = dict(zip(titles, opened, strict=True))
     examples = example_images(run, 6)
-    from tlunet.deploy.demo import served
+    from tlunet.deploy.demo.demo import served
 
     try:
         with served(networks, examples, port, browser, common) as address:

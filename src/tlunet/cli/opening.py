@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tlunet.data.datamodule import DefectDataModule
-    from tlunet.deploy.samples import Example
+    from tlunet.deploy.demo.samples import Example
     from tlunet.deploy.stream import Stream
     from tlunet.machine.device import Hardware
 
@@ -85,7 +85,7 @@ def choose_machine(device: str, precision: str) -> "Hardware":
 
 def sample_images(run: Path, most: int) -> "dict[str, NDArray[np.uint8]]":
     """Load test images of a run; print one line if they are no longer available."""
-    from tlunet.deploy.samples import samples
+    from tlunet.deploy.demo.samples import samples
 
     return _from_test_set(run, lambda data: samples(data, most))
 
@@ -107,7 +107,7 @@ def _from_test_set(
 
 def example_images(run: Path, most: int) -> "dict[str, Example]":
     """Load test images of a run with their ground truth; print one line if they are missing."""
-    from tlunet.deploy.samples import examples
+    from tlunet.deploy.demo.samples import examples
 
     return _from_test_set(run, lambda data: examples(data, most))
 

@@ -14,7 +14,7 @@ from tlunet.data.augment import Augment, flip
 from tlunet.data.batches import Batches, EpochOrder, padding_of, unpack_bits
 from tlunet.data.dataset import DataSet, Strips
 from tlunet.data.fit import check_fit
-from tlunet.data.groups import check_grouping, group_images, split_error
+from tlunet.data.grouping.groups import check_grouping, group_images, split_error
 from tlunet.data.pack.pack import open_pack
 from tlunet.data.residency import Resident, fits, make_room, to_device
 from tlunet.data.split import make_split

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from tlunet.data.groups import group_images, split_error
+from tlunet.data.grouping.groups import group_images, split_error
 from tlunet.data.source import Record, Source
 from tlunet.data.split import make_split
 from tlunet.errors import ConfigError

@@ -9,9 +9,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tlunet.data import duplicates
 from tlunet.data.bits import present, resize_mask, unpack_labels
 from tlunet.data.fit import content_size
+from tlunet.data.grouping import duplicates
 from tlunet.data.readers.decode import decode
 from tlunet.data.sizes import are_mixed, count_sizes, mixed_sizes, usual_size
 from tlunet.data.source import Problem, Record, Source

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tlunet.data import duplicates as near_duplicates
 from tlunet.data.checks.describe import default_split, gaps, is_training, vanished
-from tlunet.data.groups import SEPARATED, kept_together, suspicious
+from tlunet.data.grouping import duplicates as near_duplicates
+from tlunet.data.grouping.groups import SEPARATED, kept_together, suspicious
 from tlunet.data.sizes import Sizes, are_mixed, common_size, exchanged
 from tlunet.data.source import Problem, Record, Source
 from tlunet.errors import UserError

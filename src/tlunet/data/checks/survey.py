@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tlunet.data import duplicates
 from tlunet.data.bits import present, resize_mask, unpack_labels
 from tlunet.data.checks.examine import look_at_each
 from tlunet.data.fit import content_size
+from tlunet.data.grouping import duplicates
 from tlunet.data.readers.decode import decode
 from tlunet.data.source import Problem, Record, Source, data_error
 from tlunet.machine.console import Progress

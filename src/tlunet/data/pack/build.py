@@ -22,8 +22,8 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from tlunet.data import duplicates
 from tlunet.data.checks.examine import examine
+from tlunet.data.grouping import duplicates
 from tlunet.data.pack.place import THUMBNAILS, Form, HasColourError, Placed, header, place
 from tlunet.data.sizes import USUAL, are_mixed, count_sizes, usual_size
 from tlunet.data.source import Problem, Record, Source, data_error

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from tlunet.data import duplicates
 from tlunet.data.bits import bit_depth, present
 from tlunet.data.fit import content_size, framed
+from tlunet.data.grouping import duplicates
 from tlunet.data.readers.decode import decode, resize
 from tlunet.data.source import Problem, Record
 

@@ -22,12 +22,12 @@ from tlunet.report.figures import (
     reliability,
     scores,
 )
-from tlunet.report.figures.browser import browser
-from tlunet.report.figures.examples import figure_7, outcomes_7
 from tlunet.report.figures.fonts import drawable
 from tlunet.report.figures.forest import forest
 from tlunet.report.figures.heatmap import gain_by_class
-from tlunet.report.figures.pictures import Pictures, open_pictures
+from tlunet.report.figures.images.browser import browser
+from tlunet.report.figures.images.examples import figure_7, outcomes_7
+from tlunet.report.figures.images.pictures import Pictures, open_pictures
 from tlunet.report.figures.style import init_name, save
 from tlunet.report.tables import SCORES
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from omegaconf import DictConfig, OmegaConf
 
 from tlunet.data.checks.describe import gaps, require_training_image, vanished
-from tlunet.data.groups import alike_lines, kept_together
+from tlunet.data.grouping.groups import alike_lines, kept_together
 from tlunet.data.sizes import exchanged
 from tlunet.machine.console import banner, progress, say
 from tlunet.runs.cell import Cell

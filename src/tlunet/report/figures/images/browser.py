@@ -9,7 +9,7 @@ from PIL import Image
 
 from tlunet.data.rle import decode, encode
 from tlunet.report.document.document import Browser, Sample
-from tlunet.report.figures.pictures import Pictures
+from tlunet.report.figures.images.pictures import Pictures
 from tlunet.report.figures.style import COLOURS
 
 IN_BROWSER = 300  # at most this many images, so that the file is small enough to send

@@ -14,7 +14,7 @@ from tlunet.data.bits import resize_mask
 from tlunet.data.colours import OUTCOME_COLOURS, OUTCOMES
 from tlunet.data.drawing import draw, draw_outcomes, enlarged, enlarged_image, zoom
 from tlunet.report.figures.fonts import drawable
-from tlunet.report.figures.pictures import Pictures
+from tlunet.report.figures.images.pictures import Pictures
 from tlunet.report.figures.style import COLOURS, WIDTH, headers, legend, row_header, styled, wrap
 
 STRIP = 4  # at least this many times wider than high: an image fills the page width

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tlunet.deploy.comparison import dice, table
+from tlunet.deploy.demo.comparison import dice, table
+from tlunet.deploy.demo.samples import Example
 from tlunet.deploy.overlay import STYLES, overlay
-from tlunet.deploy.samples import Example
 from tlunet.deploy.stream import Prediction, Stream, Unreadable
 from tlunet.errors import visible
 

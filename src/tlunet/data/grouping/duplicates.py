@@ -16,9 +16,9 @@ thumbnails, brightness aside, differ by at most 10 grey levels in half of the ce
 connected components of this relation. An image with steel in less than about 30% of its cells is
 only matched with identical copies: too little is left to tell it from others with the same margin.
 
-The run time grows with the square of the number of images. `tlunet.data.candidates` keeps it short:
-few pairs are compared in full, and no pair that matches the rule is lost. Memory: a kilobyte or two
-per image.
+The run time grows with the square of the number of images. `tlunet.data.grouping.candidates` keeps
+it short: few pairs are compared in full, and no pair that matches the rule is lost. Memory: a
+kilobyte or two per image.
 
 **Calibration** on NEU-Seg (4,470 images of 200 x 200) and 46 Severstal strips, checked by eye:
 
@@ -43,7 +43,7 @@ from scipy.ndimage import minimum_filter, uniform_filter
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from tlunet.data.candidates import pairs, views
+from tlunet.data.grouping.candidates import pairs, views
 
 CELLS = 32
 """Cells along each axis of a thumbnail."""

@@ -1,0 +1,1 @@
+"""Try a network, or two side by side, in a browser."""

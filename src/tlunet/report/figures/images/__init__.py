@@ -1,0 +1,1 @@
+"""Pictures of test images with their masks, and the image browser."""
