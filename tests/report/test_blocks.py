@@ -82,6 +82,23 @@ def test_another_split_is_another_block(tmp_path: Path, truth: dict[str, np.ndar
     assert (first.splits, second.splits) == ({0: "5" * 64}, {0: "9" * 64})
 
 
+def test_versions_of_a_data_set_are_told_apart(
+    tmp_path: Path, truth: dict[str, np.ndarray]
+) -> None:
+    for fingerprint, n in (("a" * 64, 90), ("b" * 64, 120)):
+        write_run(
+            tmp_path, truth, tag=fingerprint[0], science={"data": fingerprint},
+            facts={"data_fingerprint": fingerprint, "train_images": n},
+        )  # fmt: skip
+    titles = [block.title for block in collect(tmp_path).blocks]
+    totals = [int(title.partition("images=")[2].split(" ")[0]) for title in titles]
+    assert sorted(totals)[1] - sorted(totals)[0] == 30
+    assert [title.partition("data=")[2] for title in titles] in (
+        ["a" * 8, "b" * 8],
+        ["b" * 8, "a" * 8],
+    )
+
+
 def test_another_data_set_is_another_block(tmp_path: Path, truth: dict[str, np.ndarray]) -> None:
     write_run(tmp_path, truth)
     write_run(tmp_path, truth, tag="b", dataset="neu_seg", science={"data": "e"})

@@ -196,6 +196,7 @@ def collect(folder: Path) -> Study:
         " · ".join([members[0].meta["dataset"], *own])
         for members, own in zip(groups, words, strict=True)
     ]
+    _tell_versions_apart(groups, titles)
     blocks = []
     for members, title in zip(groups, titles, strict=True):
         if titles.count(title) > 1:  # they differ in something without a short name
@@ -206,6 +207,25 @@ def collect(folder: Path) -> Study:
         blocks.append(_block(kept, title))
     blocks.sort(key=lambda block: block.title)
     return Study(folder, tuple(blocks), tuple(unfinished), tuple(problems))
+
+
+def _tell_versions_apart(groups: Sequence[Sequence[Run]], titles: list[str]) -> None:
+    """Add to equal titles what differs between the versions of the data they were trained on."""
+    for title in {t for t in titles if titles.count(t) > 1}:
+        twins = [k for k, t in enumerate(titles) if t == title]
+        versions = [_version(groups[k][0]) for k in twins]
+        for k, words in zip(twins, what_differs(versions), strict=True):
+            titles[k] = " · ".join([title, *words])
+
+
+def _version(run: Run) -> dict[str, str]:
+    """The version of a data set: what a person can tell it by, and its fingerprint."""
+    subsets = ("train", "unused", "val", "test")
+    return {
+        "images": str(sum(run.meta.get(f"{subset}_images", 0) for subset in subsets)),
+        "classes": ", ".join(run.meta["classes"]),
+        "data": str(run.meta["data_fingerprint"])[:8],
+    }
 
 
 def _one_a_cell(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
