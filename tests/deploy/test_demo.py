@@ -3,7 +3,6 @@
 import errno
 import json
 import re
-import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from deploy.networks import CLASSES, SIZE, THRESHOLD
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tlunet.cli.opening import titles_of
 from tlunet.deploy.demo.comparison import table
@@ -28,18 +27,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*future.no_silent_downcasting"),
     pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
 ]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.skip(f"none of {', '.join(names)} is on the PATH: needs a browser")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +47,11 @@ def address(run: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
+def page(chromium: Browser, address: str) -> Iterator[Page]:
     """The page; teardown checks that no other machine was contacted."""
     assert address.startswith("http://127.0.0.1:")
     asked: list[str] = []
-    tab = browser.new_page(viewport={"width": 1400, "height": 1100})
+    tab = chromium.new_page(viewport={"width": 1400, "height": 1100})
     tab.on("request", lambda request: asked.append(request.url))
     tab.goto(address)
     yield tab

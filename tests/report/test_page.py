@@ -4,7 +4,6 @@ import base64
 import io
 import itertools
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import Locator, Page, sync_playwright
+from playwright.sync_api import Locator, Page
 
 from tlunet.data import rle
 from tlunet.data.bits import resize_mask
@@ -193,18 +192,6 @@ def demo(size: tuple[int, int] = (64, 400)) -> Document:
             ),
         ),
     )
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.skip(f"none of {', '.join(names)} is on the PATH: no browser to look with")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
