@@ -79,7 +79,7 @@ def _introduce(cell: Cell) -> None:
             f"{len(pack)} procedural strips of {height}×{width}. They are not steel: "
             "results do not transfer to steel.",
             *lines,
-            "Real data: put Kaggle's train_images/ and train.csv in data/severstal (README.md).",
+            "Real data: tlunet data get severstal downloads Kaggle's to data/severstal.",
         )
     else:
         say(f"{data.dataset.name}: {len(pack)} images of {height}×{width} from {data.dataset.root}")
