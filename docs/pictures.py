@@ -4,6 +4,7 @@ r"""Make the pictures of the README and the site from run folders.
         experiments/neu_seg/figures/neu_seg_budget_epochs-forest.png
     python docs/pictures.py thumbnails runs/tlunet_paper_synthetic strips
     python docs/pictures.py demo runs/hero
+    python docs/pictures.py terminal runs/synthetic
 
 `runs/hero` has two cells, trained on strips drawn at 128×800:
 
@@ -12,6 +13,7 @@ r"""Make the pictures of the README and the site from run folders.
         encoder=efficientnet_lite0 init=imagenet,random
 """
 
+import io
 import shutil
 import subprocess
 import sys
@@ -26,6 +28,8 @@ import numpy as np
 from matplotlib.patches import Patch
 from PIL import Image
 from playwright.sync_api import Error, Page, sync_playwright
+from rich.console import Console
+from rich.text import Text
 
 from tlunet.data.drawing import draw
 from tlunet.deploy.predict import Predictor
@@ -135,6 +139,26 @@ def demo(study: Path) -> None:
     _shrink(file)
 
 
+def terminal(study: Path) -> None:
+    """Photograph `tlunet status` in a terminal of 80 columns.
+
+    Args:
+        study: a study.
+    """
+    line = f"tlunet status {study}"
+    shown = subprocess.run(
+        ["script", "-qec", f"stty cols 80; {Path(sys.executable).parent}/{line}", "/dev/null"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    console = Console(record=True, width=80, file=io.StringIO())
+    console.print(Text(f"$ {line}"))
+    console.print(Text.from_ansi(shown))
+    with _browser() as tab:
+        tab.set_content(console.export_svg(title="tlunet"))
+        tab.wait_for_timeout(500)
+        tab.locator("svg").first.screenshot(path=DOCS / "terminal.png")
+
+
 def _shrink(file: Path) -> None:
     with Image.open(file) as picture:
         picture.resize((640, 450), Image.Resampling.LANCZOS).save(file, optimize=True)
@@ -150,4 +174,5 @@ def _browser() -> Iterator[Page]:
 
 
 if __name__ == "__main__":
-    {"hero": hero, "thumbnails": thumbnails, "demo": demo}[sys.argv[1]](*map(Path, sys.argv[2:]))
+    makers = {"hero": hero, "thumbnails": thumbnails, "demo": demo, "terminal": terminal}
+    makers[sys.argv[1]](*map(Path, sys.argv[2:]))
