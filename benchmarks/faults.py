@@ -219,7 +219,7 @@ FAULTS: dict[str, tuple[Callable[[Path, float], tuple[str, float | None]], float
     "SIGINT (Ctrl+C)": (kill(signal.SIGINT), 0.15),
     "SIGKILL, then last.ckpt cut off": (damage("last.ckpt"), 0.15),
     "SIGKILL, then best.ckpt cut off": (damage("best.ckpt"), 0.1),
-    "the same line twice at a time": (twice, 0.1),
+    "the same command twice at once": (twice, 0.1),
     "disk full": (full_disk, 0.15),
 }
 

@@ -51,7 +51,7 @@ class UserError(Exception):
         *lines: one line per problem: what, where, what was expected, what to do.
 
     Raises:
-        ValueError: there is no line: nobody could solve such a problem.
+        ValueError: there is no line, so the user could not solve the problem.
     """
 
     def __init__(self, *lines: str) -> None:

@@ -1,6 +1,6 @@
 """The categories of a COCO file, which become the classes from 1.
 
-Some tools add entries that are no classes, and nobody annotates them: Roboflow a root (id 0, named
+Some tools add entries that are not classes and have no annotations: Roboflow a root (id 0, named
 as the ``supercategory`` of the others), labelme a background. They are left out.
 """
 
