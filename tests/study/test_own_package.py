@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
 from omegaconf import OmegaConf
 
 from tlunet.errors import ConfigError, DataError
@@ -102,8 +103,22 @@ def test_what_is_no_encoder(package: Path, target: str, says: str) -> None:
         register_encoder(target)
 
 
+@pytest.mark.parametrize(
+    "trainer",
+    [
+        (),
+        pytest.param(
+            ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"), marks=pytest.mark.slow
+        ),
+    ],
+    ids=["one process", "two"],
+)
 def test_a_run_with_all_three(
-    package: Path, tiny: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    package: Path,
+    tiny: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trainer: tuple[str, ...],
 ) -> None:
     study = tmp_path / "study"
     study.mkdir()
@@ -112,7 +127,7 @@ def test_a_run_with_all_three(
         "encoder: {_target_: my_steel.TinyEncoder}\n"
         "loss: {_target_: my_steel.DoubleLoss, factor: 3.0}\n"
     )
-    line = ["-cd", str(study), "-cn", "mine", "augment._target_=my_steel.NoFlips", *tiny]
+    line = ["-cd", str(study), "-cn", "mine", "augment._target_=my_steel.NoFlips", *tiny, *trainer]
     done = subprocess.run(
         [sys.executable, str(ROOT / "run.py"), *line],
         cwd=tmp_path,
@@ -129,6 +144,7 @@ def test_a_run_with_all_three(
 
     # A checkpoint may come from anyone: it imports nothing that the user has not named.
     monkeypatch.delitem(sys.modules, "my_steel", raising=False)
+    monkeypatch.delitem(smp.encoders.encoders, "my_steel.TinyEncoder", raising=False)
     with pytest.raises(DataError, match=r"set TLUNET_ENCODER=my_steel\.TinyEncoder"):
         load_network(folder)
     assert "my_steel" not in sys.modules

@@ -101,10 +101,18 @@ def test_so_does_a_rank_that_slurm_started(
     monkeypatch.setattr(run, "resolve", resolve)
     cfg = OmegaConf.create({"trainer": {"accelerator": "auto"}})
     assert run.run_cell(cfg) is None
-    monkeypatch.setenv("SLURM_NTASKS", "4")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
     monkeypatch.setenv("SLURM_LOCALID", "1")
     assert run.run_cell(cfg) is None
     assert calls == [("resolve", None), ("set_device", 1), ("resolve", None)]
+
+
+def test_a_batch_script_is_no_step_to_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``sbatch -n 2`` without ``srun``: the second task does not exist, so nobody waits for it."""
+    for key, value in {"SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(processes, "_join", lambda *place: pytest.fail("it waits"))
+    assert not processes.join_given(2)
 
 
 @pytest.fixture(scope="module", params=["32-true", "bf16-mixed"])

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 #: Slurm's states of a job that is waiting to start or restart.
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
@@ -20,6 +20,17 @@ def current() -> str | None:
     if ray and ray.is_initialized():
         return f"ray {ray.get_runtime_context().get_job_id()}"
     return None
+
+
+def step_tasks(env: Mapping[str, str]) -> int:
+    """Count the tasks of the Slurm step that this process belongs to; 0 outside of a step.
+
+    A batch script has SLURM_NTASKS and SLURM_PROCID, too, but it is a single process.
+    """
+    number = env.get("SLURM_STEP_NUM_TASKS") or (
+        env.get("SLURM_NTASKS", "") if "SLURM_STEP_ID" in env else ""
+    )
+    return int(number) if number.isdecimal() else 0
 
 
 def queue(jobs: Iterable[str]) -> dict[str, str] | None:

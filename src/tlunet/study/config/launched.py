@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from tlunet.errors import ConfigError
 from tlunet.machine import gpus
+from tlunet.machine.jobs import step_tasks
 
 
 class Starter(NamedTuple):
@@ -68,8 +69,7 @@ def _starter(env: Mapping[str, str]) -> tuple[Starter, int] | None:
         if starter.name == "srun":
             if _is_shell_in_a_step(env):
                 continue
-            # Old versions lack the first variable. A batch script has no step of its own.
-            size = size or (env.get("SLURM_NTASKS", "") if "SLURM_STEP_ID" in env else "")
+            size = str(step_tasks(env))
         if starter.rank in env and (number := max(_number(size), _rank(starter, env) + 1)) > 1:
             return starter, number
     return None

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from tlunet.errors import ConfigError, UserError
 from tlunet.machine.device import Hardware
 from tlunet.machine.gpus import number_by_bus
+from tlunet.machine.jobs import step_tasks
 from tlunet.study.training.signals import Stopped, Stopping, heed_signals
 
 GRACE = 20.0  # seconds for the other processes to end after one has failed
@@ -31,7 +32,7 @@ def rank() -> int:
 
 def take_given_device(accelerator: str) -> None:
     """Make the GPU of a process started by a Slurm job step its current one; see `take_device`."""
-    if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_LOCALID" in os.environ:
+    if step_tasks(os.environ) > 1 and "SLURM_LOCALID" in os.environ:
         take_device(int(os.environ["SLURM_LOCALID"]), accelerator)
 
 
@@ -55,7 +56,7 @@ def join_given(processes: int) -> bool:
     submitit starts ``hydra.launcher.tasks_per_node`` tasks per node.
     """
     env = os.environ
-    if processes == 1 or env.get("SLURM_NTASKS") != str(processes) or "SLURM_PROCID" not in env:
+    if processes == 1 or step_tasks(env) != processes or "SLURM_PROCID" not in env:
         return False
     if not dist.is_initialized():
         from lightning_fabric.plugins.environments import SLURMEnvironment
