@@ -2,26 +2,22 @@
 
 import json
 import os
-import re
 import statistics
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType
-from torch.profiler import ProfilerActivity
-from torch.profiler import profile as profiler
 
 from tlunet.bench import sides
 from tlunet.bench.about import about
 from tlunet.bench.bench import AMP, PLAIN, TUNED, Plan, file_name, measure
 from tlunet.bench.commands import real_cell
+from tlunet.bench.kernels import time_by_kind
 from tlunet.data.augment import flip
 from tlunet.data.batches import unpack_bits
 from tlunet.data.datamodule import DefectDataModule
@@ -35,18 +31,6 @@ IS_CPU = os.environ.get("TLUNET_GPU_TESTS") == "cpu"
 CACHE = WORK / "data"
 STRIPS, SIZE, BATCH = (64, (32, 64), 4) if IS_CPU else (12568, (256, 1600), 16)
 GRID_EPOCHS, FRACTIONS, INITS = 10, (1.0, 0.5), 2
-#: Kinds of kernels by their names, the first that fits.
-KINDS = {
-    "convolution": r"conv|gemm|cutlass|xmma|sm\d\d_|nvjet|wgrad|dgrad|mkldnn|addmm|\bmm\b",
-    "batch norm": r"batch_?norm|bn_",
-    "optimiser": r"adam|multi_tensor",
-    "pooling": r"pool",
-    "concatenation": r"cat",
-    "copies": r"memcpy|memset|copy|clone|fill|zero",
-    "compiled": r"triton",
-    "sums": r"reduce|sum|mean",
-    "element by element": r"elementwise|vectorized|add|mul|relu|sigmoid|threshold|where|sub",
-}
 
 
 def versions() -> dict[str, Any]:
@@ -151,32 +135,6 @@ def _timed(step: Callable[[], Any], warmup: int = 5, steps: int = 20) -> dict[st
     }
 
 
-def _kernels(step: Callable[[], Any], steps: int = 3) -> dict[str, Any]:
-    """Milliseconds per step by kind of kernel, and the number of kernels that a step launches."""
-    activities = [ProfilerActivity.CPU] + ([] if IS_CPU else [ProfilerActivity.CUDA])
-    with profiler(activities=activities) as found:
-        for _ in range(steps):
-            step()
-        _wait()
-    spent: Counter[str] = Counter()
-    launches = 0
-    for event in found.key_averages():
-        if not IS_CPU and event.device_type != DeviceType.CUDA:
-            continue
-        micros = event.self_cpu_time_total if IS_CPU else event.self_device_time_total
-        spent[_kind(event.key)] += micros / 1e3 / steps
-        launches += event.count
-    return {
-        "launches": launches // steps,
-        "busy_ms": sum(spent.values()),
-        "milliseconds": {kind: round(ms, 4) for kind, ms in spent.most_common()},
-    }
-
-
-def _kind(name: str) -> str:
-    return next((kind for kind, words in KINDS.items() if re.search(words, name, re.I)), "other")
-
-
 # --- stages -------------------------------------------------------------------------------------
 
 
@@ -202,7 +160,7 @@ class _FirstChannels(Hardware):
 def _kernels_and_times(encoder: str, size: str, machine: Hardware) -> dict[str, Any]:
     torch.backends.cudnn.benchmark = True  # as full training batches have it
     step = _step(encoder, _size(size), machine)
-    return _timed(step) | _kernels(step)
+    return _timed(step) | time_by_kind(step, machine.device)
 
 
 def _graphed(encoder: str, size: str, machine: Hardware) -> float:
@@ -237,7 +195,7 @@ def compiled(encoder: str, size: str) -> dict[str, Any]:
         "first_step_seconds": first,
         "eager_ms": eager["step_ms"],
         **found,
-        **_kernels(step),
+        **time_by_kind(step, machine.device),
         "earned_at_step": round(first / gained) if gained > 0 else "never",
     }
 

@@ -70,6 +70,10 @@ def test_a_record_says_what_was_measured(record: dict) -> None:
     assert "earned_at_step" not in sides[OURS]
     (ours,), (plain,) = (sides[name]["images_per_second"] for name in (OURS, PLAIN))
     assert record["ratio_cpu_resnet18_32x64"] == pytest.approx(ours / plain)
+    spent = record["kernels"]["milliseconds"]
+    assert {"convolution", "batch norm", "optimiser"} <= set(spent)
+    assert sum(spent.values()) == pytest.approx(record["kernels"]["busy_ms"], abs=0.01)
+    assert record["kernels"]["convolution_utilisation"] > 0
     assert [stage["name"] for stage in record["stages"]] == [
         "input", "encoder", "decoder", "heads", "loss", "optimiser",
     ]  # fmt: skip

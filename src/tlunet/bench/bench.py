@@ -15,6 +15,7 @@ from tlunet.bench import ceilings, sides
 from tlunet.bench.about import about
 from tlunet.bench.commands import pack_building, real_cell, start_up
 from tlunet.bench.inference import inference
+from tlunet.bench.kernels import kernels
 from tlunet.bench.turns import Side, earned_at, ratios, take_turns
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.errors import ConfigError
@@ -26,7 +27,7 @@ OURS, PLAIN, AMP, TUNED = "tlunet", "plain recipe", "plain recipe, AMP", "plain 
 COMPILED = "torch.compile"
 RECIPES = (PLAIN, AMP, TUNED)
 #: What ``tlunet bench --only`` can measure.
-PARTS = ("training", "evaluation", "inference", "stages", "packs", "cell", "commands")
+PARTS = ("training", "evaluation", "inference", "stages", "kernels", "packs", "cell", "commands")
 TRAINING = 3  # FLOPs of training relative to the forward pass, by convention
 
 
@@ -178,6 +179,8 @@ def _others(
         found["inference"] = inference(data, plan.encoder, machine, plan.rounds)
     if "stages" in plan.only:
         found["stages"] = ceilings.stages(data, plan.encoder, machine, peak, bandwidth)
+    if "kernels" in plan.only:
+        found["kernels"] = kernels(data, plan.encoder, machine, peak)
     if "packs" in plan.only:
         found["pack_building"] = pack_building(data.dataset.root)
     with tempfile.TemporaryDirectory() as runs:

@@ -78,13 +78,13 @@ def stages(
     network = TLUNet(encoder, len(data.pack.classes), data.mean, data.std)
     network = network.to(machine.device).to(memory_format=machine.memory_format).train()
     task = DefectTask(network)
-    batches = _endless(data, machine.device)
+    batches = endless(data, machine.device)
     batch = next(batches)
     optimiser = torch.optim.Adam(network.parameters(), betas=(0.99, 0.99), fused=True)
 
     image = (batch["image"].float() - network.mean) / network.std
     image = image.expand(-1, 3, -1, -1).contiguous(memory_format=machine.memory_format)
-    with _precision(machine):
+    with precision(machine):
         features = [f.detach() for f in network.encoder(image)]
         decoded = network.decoder(features).detach()
         logits = network.segmentation_head(decoded), network.classification_head(features[-1])
@@ -96,7 +96,7 @@ def stages(
 
         def step() -> None:
             network.zero_grad()
-            with _precision(machine):
+            with precision(machine):
                 outputs = module(leaves)
             outputs = [o for o in outputs if o.requires_grad]
             torch.autograd.backward(outputs, [torch.ones_like(o) for o in outputs])
@@ -120,7 +120,7 @@ def stages(
     moved = _batch_bytes(batch)
     found = [_stage("input", lambda: next(batches), machine, 0.0, moved, peak, bandwidth)]
     for name, step in learnt.items():
-        flop, kept = _cost(step)
+        flop, kept = cost(step)
         moved = FORWARD_AND_BACKWARD * kept
         found.append(_stage(name, step, machine, flop, moved, peak, bandwidth))
     for parameter in network.parameters():
@@ -144,7 +144,7 @@ def _stage(
     return Stage(name, flop / 1e9, moved / 1e9, seconds, max(flop / peak, moved / bandwidth))
 
 
-def _cost(step: Callable[[], None]) -> tuple[float, float]:
+def cost(step: Callable[[], None]) -> tuple[float, float]:
     """FLOPs of a forward and backward pass, and bytes that the forward pass saves for backward."""
     kept: dict[int, int] = {}
     alive = []
@@ -169,7 +169,7 @@ def _batch_bytes(batch: dict[str, Any]) -> float:
     return 2.0 * image.nbytes + mask.nbytes + mask.nbytes / mask.shape[1]
 
 
-def _endless(data: DefectDataModule, device: torch.device) -> Iterator[dict[str, Any]]:
+def endless(data: DefectDataModule, device: torch.device) -> Iterator[dict[str, Any]]:
     """Yield batches on the device, as a training step receives them."""
     while True:
         for batch in data.train_dataloader():
@@ -177,7 +177,8 @@ def _endless(data: DefectDataModule, device: torch.device) -> Iterator[dict[str,
             yield data.on_after_batch_transfer(there, 0)
 
 
-def _precision(machine: Hardware) -> torch.autocast:
+def precision(machine: Hardware) -> torch.autocast:
+    """Autocast to the training precision."""
     is_bf16 = machine.precision == "bf16-mixed"
     return torch.autocast(machine.accelerator, torch.bfloat16, enabled=is_bf16)
 

@@ -7,6 +7,7 @@ A block names the folder of the records, relative to the document:
     <!-- inference results -->    the predictor
     <!-- exported results -->     the predictor and ONNX Runtime
     <!-- stages results -->       time per stage of a step
+    <!-- kernels results -->      time per kind of kernel of a step
     <!-- variants results -->     alternatives to the default path
     <!-- packs results -->        pack building
     <!-- commands results -->     commands that should respond immediately
@@ -24,8 +25,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tlunet.bench.bench import AMP, COMPILED, OURS, PLAIN, TUNED
+from tlunet.bench.bench import AMP, OURS, PLAIN, TUNED
 from tlunet.bench.gpu_page import gpu
+from tlunet.bench.step_page import kernels, stages, starts
 from tlunet.bench.tables import (
     NOTHING,
     Record,
@@ -123,33 +125,6 @@ def exported(folder: Path) -> str:
     return table(heads, rows)
 
 
-def stages(folder: Path) -> str:
-    """Stages: one row per stage of each record, with its measured time and hardware floor."""
-    heads = [
-        "on", "encoder, strips, batch", "stage", "GFLOP", "GB", "measured ms", "of step",
-        "floor ms", "limited by",
-    ]  # fmt: skip
-    rows = []
-    for r in records(folder):
-        total = sum(stage["seconds"] for stage in r.get("stages", ()))
-        for stage in r.get("stages", ()):
-            arithmetic = stage["gflop"] / (r["matrix_peak_tflop"] * 1e3)
-            rows.append(
-                [
-                    on(r),
-                    what(r),
-                    stage["name"],
-                    f"{stage['gflop']:.4g}",
-                    f"{stage['gbyte']:.3g}",
-                    f"{1e3 * stage['seconds']:.3g}",
-                    f"{stage['seconds'] / total:.0%}",
-                    f"{1e3 * stage['floor']:.3g}",
-                    "arithmetic" if arithmetic >= stage["floor"] * (1 - 1e-9) else "memory",
-                ]
-            )
-    return table(heads, rows, left=3)
-
-
 def variants(folder: Path) -> str:
     """Variants: one row per variant, with the speed-up of the default path over it."""
     heads = ["on", "encoder, strips, batch", "variant", "images/s", "speed-up of default"]
@@ -160,25 +135,6 @@ def variants(folder: Path) -> str:
         if name not in (OURS, PLAIN, AMP, TUNED)
     ]
     return table(heads, rows, left=3)
-
-
-def starts(folder: Path) -> str:
-    """Starts: one row per record and side, with its first step and when compiling has paid off."""
-    heads = [
-        "on", "encoder, strips, batch", "side", "first step s", "next rounds s", "earned at step",
-    ]  # fmt: skip
-    rows = []
-    for r in records(folder):
-        for name, side in r["sides"].items():
-            if not (first := side.get("first_step_seconds")):
-                continue
-            later = f"{statistics.median(first[1:]):.3g}" if first[1:] else "not measured"
-            earned = "–"
-            if name.startswith(COMPILED):
-                step = side.get("earned_at_step")
-                earned = "never" if step is None else f"{step}"
-            rows.append([on(r), what(r), name, f"{first[0]:.3g}", later, earned])
-    return table(heads, rows, left=3) if rows else NOTHING
 
 
 def cells(folder: Path) -> str:
@@ -277,7 +233,7 @@ def plain_rows(file: Path, key: str) -> str:
 
 BLOCKS: dict[str, Callable[..., str]] = {
     "training": training, "evaluation": evaluation, "inference": inference,
-    "exported": exported, "stages": stages,
+    "exported": exported, "stages": stages, "kernels": kernels,
     "starts": starts, "cells": cells, "gpu": gpu,
     "variants": variants, "packs": packs, "commands": commands, "machines": machines,
     "table": plain_rows,

@@ -46,8 +46,8 @@ def bench(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="Measure only this part, besides training: evaluation, inference, stages, packs, "
-            "cell or commands; training for nothing else. Repeatable."
+            help="Measure only this part, besides training: evaluation, inference, stages, "
+            "kernels, packs, cell or commands; training for nothing else. Repeatable."
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
