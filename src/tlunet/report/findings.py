@@ -24,7 +24,13 @@ from tlunet.report.analysis.statistics import (
 )
 from tlunet.report.document.document import Text
 from tlunet.report.tables import with_interval
-from tlunet.runs.names import condition, init_name
+from tlunet.runs.names import condition, encoder_name, init_name
+
+#: What ``budget`` keeps equal, in words.
+BUDGETS = {
+    "budget=epochs": "Equal epochs for every fraction of the data",
+    "budget=steps": "Equal optimiser steps for every fraction of the data",
+}
 
 
 class Finding(NamedTuple):
@@ -75,17 +81,32 @@ def headline(blocks: Sequence[Resampled]) -> list[Finding]:
     For a study that compares only protocols, the answer is the differences between them.
     """
     between = list(protocol_pairs(blocks))
-    several = len(blocks) > 1
     if between and not any(factor == "init" for block in blocks for factor, *_ in pairs(block)):
         both = {(a.block.data.title, b.block.data.title): (a.block, b.block) for _, a, b in between}
         sentences = [_between(a, b) for a, b in both.values()]
     else:
+        datasets = {block.data.dataset for block in blocks}
+        places = [_place(block.data, len(datasets) > 1) for block in blocks]
         sentences = [
-            finding._replace(says=f"{block.data.title}: {finding.says}") if several else finding
-            for block in blocks
+            finding._replace(says=f"{place}{finding.says}") if len(blocks) > 1 else finding
+            for block, place in zip(blocks, places, strict=True)
             for finding in answer(block)
         ]
     return sentences + [Finding(s) for a in blocks for b in blocks if (s := _steps(a, b))]
+
+
+def _place(block: Block, is_one_of_several: bool) -> str:
+    """Say in words which block of a study a sentence is about.
+
+    Args:
+        block: the block.
+        is_one_of_several: whether the study has several data sets.
+    """
+    dataset, *settings = block.title.split(" · ")
+    words = [BUDGETS.get(setting, setting) for setting in settings]
+    if is_one_of_several:
+        words.insert(0, dataset)
+    return f"{', '.join(words)}: "
 
 
 def _steps(epochs: Resampled, steps: Resampled) -> str | None:
@@ -183,7 +204,7 @@ def answer(block: Resampled) -> list[Finding]:
     fracs = list(dict.fromkeys(k.frac for k in gains))
     detail = (
         f"Difference {with_interval(*gain[:3], form='{:+.3f}')}, mean over "
-        f"{' and '.join(encoders)} with {', '.join(f'{100 * f:g}%' for f in fracs)} of the "
+        f"{' and '.join(map(encoder_name, encoders))} with {', '.join(f'{100 * f:g}%' for f in fracs)} of the "
         f"training data; {_over(seeds)}."
     )
     says = _changes(f"{init_name(init)} weights", "s", gain, levels, len(seeds))
