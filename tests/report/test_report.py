@@ -331,6 +331,13 @@ def test_several_protocols(tmp_path: Path, no_figures: None) -> None:
         assert f"{title} Scores and comparisons" in text
         assert f"{title} Runs" in text
     assert "Settings compared" in text
+    assert f"{study.name}: settings compared on synthetic strips (not steel)" in text
+    page = (study / "report.html").read_text(encoding="utf-8")
+    lead, _, rest = page.partition("Trained on")  # the facts follow the first screen
+    assert lead.count("<strong>Difference between settings</strong>") == 1
+    assert "Right of the line: loss=BalancedLoss is higher." in lead
+    assert "Difference between settings" not in rest
+    assert [file.name for file in (study / "figures").glob("*.png")] == ["settings_forest.png"]
     answer = (study / "answer.md").read_text(encoding="utf-8")
     assert answer.startswith("loss=BalancedLoss instead of loss=PaperLoss raises Dice from 0.")
     assert "Dice +0." in answer

@@ -80,8 +80,8 @@ def headline(blocks: Sequence[Resampled]) -> list[Finding]:
 
     For a study that compares only protocols, the answer is the differences between them.
     """
-    between = list(protocol_pairs(blocks))
-    if between and not any(factor == "init" for block in blocks for factor, *_ in pairs(block)):
+    if compares_settings(blocks):
+        between = protocol_pairs(blocks)
         both = {(a.block.data.title, b.block.data.title): (a.block, b.block) for _, a, b in between}
         sentences = [_between(a, b) for a, b in both.values()]
     else:
@@ -93,6 +93,12 @@ def headline(blocks: Sequence[Resampled]) -> list[Finding]:
             for finding in answer(block)
         ]
     return sentences + [Finding(s) for a in blocks for b in blocks if (s := _steps(a, b))]
+
+
+def compares_settings(blocks: Sequence[Resampled]) -> bool:
+    """Whether a study compares settings and no initialisations."""
+    has_inits = any(factor == "init" for block in blocks for factor, *_ in pairs(block))
+    return not has_inits and any(True for _ in protocol_pairs(blocks))
 
 
 def _place(block: Block, is_one_of_several: bool) -> str:
@@ -204,8 +210,8 @@ def answer(block: Resampled) -> list[Finding]:
     fracs = list(dict.fromkeys(k.frac for k in gains))
     detail = (
         f"Difference {with_interval(*gain[:3], form='{:+.3f}')}, mean over "
-        f"{' and '.join(map(encoder_name, encoders))} with {', '.join(f'{100 * f:g}%' for f in fracs)} of the "
-        f"training data; {_over(seeds)}."
+        f"{' and '.join(map(encoder_name, encoders))} with "
+        f"{', '.join(f'{100 * f:g}%' for f in fracs)} of the training data; {_over(seeds)}."
     )
     says = _changes(f"{init_name(init)} weights", "s", gain, levels, len(seeds))
     second = _growth(gains) if len(fracs) > 1 else _best(block)

@@ -17,9 +17,10 @@ from tlunet.report.figures.figures import (
     figures,
     forest_plot,
     pictures,
+    settings_plots,
     slug,
 )
-from tlunet.report.findings import note_on_data
+from tlunet.report.findings import compares_settings, note_on_data
 from tlunet.report.labels import HEADING, worth_parts
 from tlunet.report.run_tables import cell_tables
 from tlunet.report.tables import (
@@ -65,7 +66,19 @@ class Results:
         return Drawing(self.study.folder, stem, self.drawn)
 
 
-def forest_of(results: Results, block: Resampled) -> list[Part]:
+def lead(results: Results, blocks: Sequence[Resampled]) -> list[Part]:
+    """Draw the figure of the first screen: the gains of the only block, or the settings."""
+    if len(blocks) == 1:
+        return _forest_of(results, blocks[0])
+    return _settings(results) if compares_settings(blocks) else []
+
+
+def _settings(results: Results) -> list[Part]:
+    """Draw the differences between settings, if there are any."""
+    return settings_plots(results.comparisons, Drawing(results.study.folder, "", results.drawn))
+
+
+def _forest_of(results: Results, block: Resampled) -> list[Part]:
     """Draw the forest plot of a block, if it has a gain to show."""
     own = results.comparisons[results.comparisons["block"] == block.data.title]
     return forest_plot(own, results.asked, results.drawing(block))
@@ -86,7 +99,7 @@ def block_sections(results: Results, block: Resampled) -> list[Section]:
     note = note_on_data(block.data)
 
     contents: list[tuple[str, Sequence[Part | None], bool]] = [
-        ("Gain from pre-training", forest_of(results, block) if several else [], False),
+        ("Gain from pre-training", _forest_of(results, block) if several else [], False),
         ("Example images", [part for part in shown if not isinstance(part, Browser)], False),
         ("Label efficiency", [*labels, *_worth(worth)], False),
         ("Test images", browsers, False),
@@ -108,12 +121,18 @@ def block_sections(results: Results, block: Resampled) -> list[Section]:
     ]
 
 
-def protocol_sections(results: Results) -> list[Section]:
-    """Build the sections of the comparisons between protocols."""
+def protocol_sections(results: Results, is_led: bool) -> list[Section]:
+    """Build the sections of the comparisons between protocols.
+
+    Args:
+        results: everything computed.
+        is_led: whether their figure is on the first screen already.
+    """
     sections = []
     comparisons = results.comparisons
     if table := comparison_table("", comparisons, "protocol", (*MAIN, *OTHERS)):
-        sections.append(Section(FACTORS["protocol"], (table,)))
+        drawn = [] if is_led else _settings(results)
+        sections.append(Section(FACTORS["protocol"], (*drawn, table)))
     if claims := _claims(results.judged, BETWEEN):
         sections.append(Section("The paper's claims", tuple(claims)))
     return sections
