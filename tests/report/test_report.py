@@ -217,8 +217,8 @@ def test_the_headline_says_in_words_which_block_it_is_about(tmp_path: Path) -> N
         blocks = [
             replace(block, title=title, dataset=title.partition(" · ")[0]) for title in titles
         ]
-        found = [finding.says for finding in headline([Resampled(block) for block in blocks])]
-        return [says.partition("ImageNet weights raise Dice from")[0] for says in found[::2]]
+        found = headline([Resampled(block) for block in blocks])[::2]
+        return [f.sentence.partition("ImageNet weights raise Dice from")[0] for f in found]
 
     assert places("steel · budget=epochs", "steel · budget=steps") == [
         "Equal epochs for every fraction of the data: ",

@@ -40,16 +40,23 @@ class Finding(NamedTuple):
         says: the sentence.
         detail: numbers behind it, in small type: difference, interval, what it is a mean over.
         is_main: whether it is part of the headline.
+        place: the block that it is about, in words; empty in a study of one block.
     """
 
     says: str
     detail: str = ""
     is_main: bool = False
+    place: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """The sentence, with the block that it is about."""
+        return f"{self.place}: {self.says}" if self.place else self.says
 
     @property
     def text(self) -> str:
         """Sentence and detail."""
-        return f"{self.says} {self.detail}".rstrip()
+        return f"{self.sentence} {self.detail}".rstrip()
 
 
 def scope(blocks: Sequence[Block]) -> str:
@@ -85,11 +92,9 @@ def headline(blocks: Sequence[Resampled]) -> list[Finding]:
         both = {(a.block.data.title, b.block.data.title): (a.block, b.block) for _, a, b in between}
         sentences = [_between(a, b) for a, b in both.values()]
     else:
-        datasets = {block.data.dataset for block in blocks}
-        places = [_place(block.data, len(datasets) > 1) for block in blocks]
         sentences = [
-            finding._replace(says=f"{place}{finding.says}") if len(blocks) > 1 else finding
-            for block, place in zip(blocks, places, strict=True)
+            finding._replace(place=place)
+            for block, place in zip(blocks, places(blocks), strict=True)
             for finding in answer(block)
         ]
     return sentences + [Finding(s) for a in blocks for b in blocks if (s := _steps(a, b))]
@@ -101,18 +106,13 @@ def compares_settings(blocks: Sequence[Resampled]) -> bool:
     return not has_inits and any(True for _ in protocol_pairs(blocks))
 
 
-def _place(block: Block, is_one_of_several: bool) -> str:
-    """Say in words which block of a study a sentence is about.
-
-    Args:
-        block: the block.
-        is_one_of_several: whether the study has several data sets.
-    """
-    dataset, *settings = block.title.split(" · ")
-    words = [BUDGETS.get(setting, setting) for setting in settings]
-    if is_one_of_several:
-        words.insert(0, dataset)
-    return f"{', '.join(words)}: "
+def places(blocks: Sequence[Resampled]) -> list[str]:
+    """Name the blocks of a study in words; the only one needs no name."""
+    if len(blocks) == 1:
+        return [""]
+    parts = [block.data.title.split(" · ") for block in blocks]
+    skipped = 1 if len({dataset for dataset, *_ in parts}) == 1 else 0
+    return [", ".join(BUDGETS.get(part, part) for part in own[skipped:]) for own in parts]
 
 
 def _steps(epochs: Resampled, steps: Resampled) -> str | None:

@@ -5,6 +5,7 @@ Everything is derived from the run folders, so a report can be regenerated at an
 
 import shutil
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from tlunet.machine.command_line import tlunet_command
@@ -68,7 +69,7 @@ def write_report(folder: Path, claims: Path | None = None) -> Path:
     document = Document(
         title=_title(study, "settings compared" if are_settings else "transfer learning"),
         subtitle=_subtitle(study),
-        answer=tuple(finding.says for finding in sentences if finding.is_main),
+        answer=tuple(finding.sentence for finding in sentences if finding.is_main),
         scope=tuple(_small(sentences)),
         alarms=tuple(alarms(study)),
         lead=tuple(lead(all_results, blocks)),
@@ -135,8 +136,8 @@ def _subtitle(study: Study) -> str:
 
 
 def _small(findings: Sequence[Finding]) -> Iterator[str]:
-    """What is below the headline, in small type."""
-    for finding in findings:
-        text = finding.detail if finding.is_main else finding.text
-        if text:
-            yield text
+    """What is below the headline, in small type: one paragraph per block."""
+    for place, own in groupby(findings, key=lambda finding: finding.place):
+        texts = (f.detail if f.is_main else f"{f.says} {f.detail}".rstrip() for f in own)
+        if text := " ".join(filter(None, texts)):
+            yield f"{place}: {text}" if place else text

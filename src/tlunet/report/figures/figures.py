@@ -49,13 +49,16 @@ class Drawing:
         return Picture(name, title, caption, save(figure, self.folder / name))
 
 
-def forest_plot(comparisons: pd.DataFrame, claims: Sequence[Claim], draw: Drawing) -> list[Part]:
+def forest_plot(
+    comparisons: pd.DataFrame, claims: Sequence[Claim], draw: Drawing, place: str = ""
+) -> list[Part]:
     """Draw the gain from pre-training of every encoder and fraction; nothing without one.
 
     Args:
         comparisons: of one block.
         claims: where the claimed numbers come from.
         draw: saves the figure.
+        place: the block in words, for the title.
     """
     gains = gain_table(comparisons, claims)
     if gains.empty:
@@ -64,7 +67,8 @@ def forest_plot(comparisons: pd.DataFrame, claims: Sequence[Claim], draw: Drawin
         "Each row: mean difference with its 95% interval; dots: seeds. Right of the line: "
         "pre-training is better."
     )
-    return [draw("forest", "Gain from pre-training", caption, forest(gains))]
+    title = " · ".join(filter(None, ("Gain from pre-training", place)))
+    return [draw("forest", title, caption, forest(gains))]
 
 
 def settings_plots(comparisons: pd.DataFrame, draw: Drawing) -> list[Part]:
