@@ -15,7 +15,7 @@ r"""Make the pictures of the README and the site from run folders.
 
 and so does `runs/panels`, logged offline:
 
-    python run.py -m data=synthetic data.n=256 'data.size=[64,160]' epochs=12 study=panels \
+    python run.py -m data=synthetic data.n=64 epochs=4 study=panels \
         encoder=efficientnet_lite0 init=random,imagenet logger.mode=offline
 """
 
