@@ -5,12 +5,18 @@ r"""Make the pictures of the README and the site from run folders.
     python docs/pictures.py thumbnails runs/tlunet_paper_synthetic strips
     python docs/pictures.py demo runs/hero
     python docs/pictures.py terminal runs/synthetic
+    PYTHONPATH=tests/fakes python docs/pictures.py wandb runs/panels
 
 `runs/hero` has two cells, trained on strips drawn at 128×800:
 
     tlunet data synth strips --n 256 --size 128x800
     python run.py -m data=severstal data.root=strips 'data.size=[64,400]' epochs=30 study=hero \
         encoder=efficientnet_lite0 init=imagenet,random
+
+and so does `runs/panels`, logged offline:
+
+    python run.py -m data=synthetic data.n=64 epochs=4 study=panels \
+        encoder=efficientnet_lite0 init=random,imagenet logger.mode=offline
 """
 
 import io
@@ -22,6 +28,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -159,6 +166,54 @@ def terminal(study: Path) -> None:
         tab.locator("svg").first.screenshot(path=DOCS / "terminal.png")
 
 
+def wandb(study: Path) -> None:
+    """Draw what the offline runs of a study have recorded for W&B, in the dashboard's order.
+
+    Args:
+        study: a study with two cells, logged offline and never continued.
+    """
+    from wandb_record import read_record
+
+    files = [next(study.glob(f"*-{init}-*/wandb/*/*.wandb")) for init in ("random", "imagenet")]
+    runs = [read_record(file) for file in files]
+    figure = plt.figure(figsize=(12, 9.4), layout="constrained")
+    top, middle, bottom = figure.subfigures(3, 1, height_ratios=(2.6, 2.5, 3.6))
+    top.suptitle("Answer", x=0.01, ha="left", weight="bold")
+    *_, plot = sorted(study.glob("wandb/*/files/media/images/figures/forest_*.png"))
+    ax = top.subplots()
+    ax.imshow(plt.imread(plot), interpolation="antialiased")
+    ax.axis("off")
+    middle.suptitle("Convergence by epoch", x=0.01, ha="left", weight="bold")
+    for ax, name in zip(middle.subplots(1, 3), ("val_loss", "val_dice", "val_mla"), strict=True):
+        for run in runs:
+            points = [(row["epoch"], row[name]) for row in run.history if name in row]
+            ax.plot(*zip(*points, strict=True), label=run.config["grid_init"])
+        ax.set(title=name, xlabel="epoch")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.legend(frameon=False)
+    bottom.suptitle("test/examples: truth and prediction", x=0.01, ha="left", weight="bold")
+    axes = bottom.subplots(3, 3)
+    for column, place in zip(axes.T, (0, 2, 4), strict=True):
+        for ax, (title, pixels) in zip(column, _example(files, runs, place), strict=True):
+            ax.imshow(pixels)
+            ax.set_title(title, fontsize=9, loc="left")
+            ax.axis("off")
+    figure.savefig(DOCS / "wandb.png", dpi=90)
+
+
+def _example(files: list[Path], runs: list[Any], place: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield an example's truth, then each run's prediction, drawn from the recorded files."""
+    for k, (file, run) in enumerate(zip(files, runs, strict=True)):
+        shown = run.summary["test/examples"]
+        media = file.parent / "files"
+        image = np.asarray(Image.open(media / shown["filenames"][place]).convert("RGB"))
+        for layer in ("truth", "prediction")[k > 0 :]:
+            ids = np.asarray(Image.open(media / shown["all_masks"][place][layer]["path"]))
+            masks = np.stack([ids == m + 1 for m in range(4)])
+            title = f"{run.config['grid_init']}, {shown['captions'][place]}"
+            yield ("truth" if layer == "truth" else title), draw(image, masks)
+
+
 def _shrink(file: Path) -> None:
     with Image.open(file) as picture:
         picture.resize((640, 450), Image.Resampling.LANCZOS).save(file, optimize=True)
@@ -174,5 +229,7 @@ def _browser() -> Iterator[Page]:
 
 
 if __name__ == "__main__":
-    makers = {"hero": hero, "thumbnails": thumbnails, "demo": demo, "terminal": terminal}
+    makers = {
+        "hero": hero, "thumbnails": thumbnails, "demo": demo, "terminal": terminal, "wandb": wandb
+    }  # fmt: skip
     makers[sys.argv[1]](*map(Path, sys.argv[2:]))

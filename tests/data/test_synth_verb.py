@@ -8,7 +8,7 @@ import pytest
 
 from tlunet import cli
 from tlunet.data.datamodule import DefectDataModule
-from tlunet.data.dataset import find_dataset, read_source
+from tlunet.data.dataset import Strips, find_dataset, read_source
 from tlunet.data.synthetic.generate import NOTE, plan_classes
 from tlunet.errors import DataError
 
@@ -57,6 +57,19 @@ def test_as_the_severstal_data_they_are_still_called_synthetic(synth: Run) -> No
         data = DefectDataModule(find_dataset(name, "strips"), "cache")
         data.prepare_data()
         assert (data.dataset.name, data.pack.name, len(data.pack)) == ("synthetic", "synthetic", 24)
+
+
+@pytest.mark.parametrize("has_note", [True, False])
+def test_strips_drawn_by_the_data_set_itself_are_named_as_well(
+    has_note: bool, tmp_path: Path
+) -> None:
+    """Folders from before the note existed are known by their name."""
+    drawn = Strips(tmp_path, n=8, family="sheets").read((32, 64))
+    assert drawn.root.parent == tmp_path
+    if not has_note:
+        (drawn.root / NOTE).unlink()
+    found = read_source(drawn.root, "auto")
+    assert (found.name, found.classes) == ("synthetic", drawn.classes)
 
 
 def test_a_note_that_names_nothing_known_is_a_fault(synth: Run) -> None:

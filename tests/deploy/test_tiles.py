@@ -167,7 +167,11 @@ def test_the_command(
     assert "64×96 (height × width) is resized to 32×64" in capsys.readouterr().err
     assert tlunet("predict", run, path, "--out", tmp_path / "tiles", "--tile") == 0
     out, err = capsys.readouterr()
-    assert (out, err) == (f"1 image, 1 with defects → {tmp_path}/tiles/\n", "")
+    assert (out, err) == (
+        f"1 image, 1 with defects → {tmp_path}/tiles/\n"
+        "1 image was cut into tiles: the probability of each class is the maximum over the tiles\n",
+        "",
+    )
     one, other = (tmp_path / name / "masks" / "a.png" for name in ("plain", "tiles"))
     with Image.open(one) as plain, Image.open(other) as tiled:
         assert plain.size == tiled.size == (96, 64)

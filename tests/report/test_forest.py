@@ -1,5 +1,6 @@
 """The forest plot draws what its table says: values read back from the artists."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figure_texts import text_problems
-from tlunet.report.figures.forest import forest
+from tlunet.report.figures.forest import forest, settings_forest
 
 FEW = "one or two seeds: interval over images only"
 LONGEST = sorted(smp.encoders.get_encoder_names(), key=len)[-3:]
@@ -209,3 +210,44 @@ def test_an_empty_or_ambiguous_table_is_refused() -> None:
         forest(one().assign(metric="auc"))
     with pytest.raises(ValueError, match="several rows for"):
         forest(pd.concat([one(), one()]))
+
+
+def settings(labels: Sequence[str], scores: Sequence[str] = ("Dice", "MLA")) -> pd.DataFrame:
+    row = {"low": -0.1, "high": 0.3, "n_seeds": 3, "seeds": [0.0, 0.1, 0.2]}
+    pairs = [(score, label) for score in scores for label in labels]
+    return pd.DataFrame(
+        [
+            row | {"score": score, "label": label, "value": 0.1 * k}
+            for k, (score, label) in enumerate(pairs)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "rows", "x"),
+    [
+        (["resnet · 100%"], ["Dice", "MLA"], "resnet · 100%: difference (loss=A − loss=B)"),
+        (
+            ["resnet · 100%", LONGEST[-1]],
+            ["Dice · resnet · 100%", f"Dice · {LONGEST[-1]}", "MLA · resnet · 100%"],
+            "difference (loss=A − loss=B)",
+        ),
+    ],
+)
+def test_settings_are_compared_score_by_score(labels: list[str], rows: list[str], x: str) -> None:
+    table = settings(labels)
+    figure = settings_forest(table, ("loss=A", "loss=B"))
+    [ax] = figure.axes
+    assert [x for x, _ in points(ax, "s")] == [[value] for value in table["value"]]
+    assert [x for x, _ in points(ax, "|")] == [[-0.1, 0.3]] * len(table)
+    assert [x for x, _ in points(ax, "o")] == [[0.0, 0.1, 0.2]] * len(table)
+    shown = [re.sub(r"[\s·]", "", text) for text in row_labels(figure)]  # they are wrapped
+    assert shown[: len(rows)] == [re.sub(r"[\s·]", "", row) for row in rows]
+    assert ax.get_xlabel().replace("\n", " ") == x
+    assert "+0.000 [−0.100, +0.300]" in [text.get_text() for text in ax.texts]
+    assert text_problems(figure) == []
+
+
+def test_no_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="no rows"):
+        settings_forest(settings([]).reindex(columns=["score", "label"]), ("a", "b"))

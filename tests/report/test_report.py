@@ -146,7 +146,7 @@ def test_the_headline_is_that_of_the_verdicts(grid: Path) -> None:
     after, before = (np.mean([pair[k][0, 0] for pair in levels]) for k in (0, 1))
     assert sentences[0] == Finding(
         f"In this training, ImageNet weights change Dice from {before:.3f} to {after:.3f}.",
-        f"Difference {with_interval(mean, low, high, '{:+.3f}')}, mean over resnet with 100%, 50% "
+        f"Difference {with_interval(mean, low, high, '{:+.3f}')}, mean over ResNet with 100%, 50% "
         "of the training data; this training only, 95% interval over test images.",
         is_main=True,
     )
@@ -204,6 +204,28 @@ def test_what_is_lost_with_data_and_what_with_steps(tmp_path: Path) -> None:
     assert "as many optimiser steps as with all, it changes by +0.000 [" in sentence
     assert sentence.endswith("3 seeds, 95% interval over seeds and images.")
     assert not any("optimiser steps" in s.text for s in headline([Resampled(epochs)]))
+
+
+def test_the_headline_says_in_words_which_block_it_is_about(tmp_path: Path) -> None:
+    truth = make_truth(60)
+    for seed in range(3):
+        for init, skill in (("random", 0.3), ("imagenet", 0.9)):
+            write_run(tmp_path, truth, init=init, seed=seed, skill=skill)
+    [block] = collect(tmp_path).blocks
+
+    def places(*titles: str) -> list[str]:
+        blocks = [
+            replace(block, title=title, dataset=title.partition(" · ")[0]) for title in titles
+        ]
+        found = headline([Resampled(block) for block in blocks])[::2]
+        return [f.sentence.partition("ImageNet weights raise Dice from")[0] for f in found]
+
+    assert places("steel · budget=epochs", "steel · budget=steps") == [
+        "Equal epochs for every fraction of the data: ",
+        "Equal optimiser steps for every fraction of the data: ",
+    ]
+    assert places("steel · loss=PaperLoss", "wood") == ["steel, loss=PaperLoss: ", "wood: "]
+    assert places("steel") == [""]
 
 
 def test_the_forest_plot_shows_what_is_claimed(tmp_path: Path) -> None:
@@ -309,6 +331,13 @@ def test_several_protocols(tmp_path: Path, no_figures: None) -> None:
         assert f"{title} Scores and comparisons" in text
         assert f"{title} Runs" in text
     assert "Settings compared" in text
+    assert f"{study.name}: settings compared on synthetic strips (not steel)" in text
+    page = (study / "report.html").read_text(encoding="utf-8")
+    lead, _, rest = page.partition("Trained on")  # the facts follow the first screen
+    assert lead.count("<strong>Difference between settings</strong>") == 1
+    assert "Right of the line: loss=BalancedLoss is higher." in lead
+    assert "Difference between settings" not in rest
+    assert [file.name for file in (study / "figures").glob("*.png")] == ["settings_forest.png"]
     answer = (study / "answer.md").read_text(encoding="utf-8")
     assert answer.startswith("loss=BalancedLoss instead of loss=PaperLoss raises Dice from 0.")
     assert "Dice +0." in answer

@@ -185,7 +185,7 @@ def synth(
     with progress() as report:
         try:
             generate(
-                out, n=n, size=shape, seed=seed, balance=balance, note=True,
+                out, n=n, size=shape, seed=seed, balance=balance,
                 progress=lambda done: report("drawing strips", done, n),
             )  # fmt: skip
         except ValueError as error:

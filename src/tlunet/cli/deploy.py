@@ -86,8 +86,11 @@ def predict(
     Images that differ from the training size are resized for the network, and
     the probabilities are resized back before the threshold. With --tile,
     larger images keep their scale: the network sees overlapping tiles of the
-    training size, and their probabilities are blended. Use it if the network
-    was trained at the scale of its images, without data.size.
+    training size, and their probabilities are blended. An image contains a
+    class as probably as the tile with the highest probability: the more tiles,
+    the more false alarms, so judge images by the masks, or set the thresholds
+    on tiled images. Use --tile if the network was trained at the scale of its
+    images, without data.size.
 
     MODEL.onnx needs neither torch nor any other training dependency.
 
@@ -109,7 +112,7 @@ def predict(
     images, problems, notes = list_paths(_spelt_out(paths), out)
     stream = open_network(run, tuned, device, precision, batch_size, overlap if tile else None)
     complain(*(visible(f"{path}: {reason}") for path, reason in problems), *map(visible, notes))
-    predicted, unreadable, squeezed = 0, len(problems), None
+    predicted, unreadable, squeezed, tiled = 0, len(problems), None, 0
     written = Output(
         out, images, stream.classes, overlay=overlay, submission=submission,
         tell=lambda line: complain(visible(line)),
@@ -124,6 +127,7 @@ def predict(
                 else:
                     if not squeezed and (squeezed := squeeze(outcome, stream)):
                         complain(visible(squeezed))
+                    tiled += stream.tiles(outcome.image)
                     output.add(outcome)
                     predicted += 1
                 bar.advance(task)
@@ -136,6 +140,9 @@ def predict(
     kept += [f"{unreadable} unreadable"] if unreadable else []
     kept += [f"{written.unwritten} files not written"] if written.unwritten else []
     say(f"{', '.join(kept)} → {out}/")
+    if tiled:
+        many = "1 image was" if tiled == 1 else f"{tiled} images were"
+        say(f"{many} cut into tiles: the probability of each class is the maximum over the tiles")
     if unreadable or written.unwritten:
         raise typer.Exit(1)
 

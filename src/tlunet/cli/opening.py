@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 DEVICES = ("auto", "cuda", "mps", "cpu")
 PRECISIONS = ("auto", "bf16-mixed", "32-true")
 ONNX = ".onnx"
-NAMES = {
-    "resnet": "ResNet", "densenet": "DenseNet", "efficientnet_lite0": "EfficientNet-Lite0"
-}  # fmt: skip
 Chosen = TypeVar("Chosen")
 
 
@@ -134,11 +131,11 @@ def titles_of(runs: list[Path]) -> tuple[list[str], str]:
 def _settings(run: Path) -> tuple[str, ...]:
     """Return a run's settings: ``ResNet``, ``ImageNet``, ``100%``, ``seed 0``; empty if unknown."""
     from tlunet.machine.files import read_json
-    from tlunet.runs.names import init_name, percent
+    from tlunet.runs.names import encoder_name, init_name, percent
 
     try:
         meta = read_json((run if run.is_dir() else run.parent) / "meta.json")
-        encoder = NAMES.get(str(meta["encoder"]), str(meta["encoder"]))
+        encoder = encoder_name(str(meta["encoder"]))
         share = f"{percent(meta['frac'])} of the data"
         return encoder, init_name(str(meta["init"])), share, f"seed {meta['seed']}"
     except (OSError, ValueError, KeyError, TypeError):

@@ -32,9 +32,7 @@ def comparison_table(
     rows = comparisons[(comparisons["factor"] == factor) & comparisons["metric"].isin(metrics)]
     if rows.empty:
         return None
-    sides = [_sides(text) for text in rows["difference_of"]]
-    names = [_common(side) or SIDES[factor][k] for k, side in enumerate(zip(*sides, strict=True))]
-    labels = _labels(rows, sides)
+    names, labels = sides_and_labels(rows)
     columns = [
         Column("condition"), Column(names[0], True), Column(names[1], True),
         Column("difference", True, f"{names[0]} − {names[1]}, with its 95% interval"),
@@ -56,6 +54,23 @@ def comparison_table(
     )
     details = _details(records, [labels[k] for k in order], tuple(groups), factor)
     return Table(title, tuple(columns), body, notes=notes, groups=tuple(groups), details=details)
+
+
+def sides_and_labels(rows: pd.DataFrame) -> tuple[tuple[str, str], list[str]]:
+    """Name what comparisons of one factor compare: the two sides, and each row.
+
+    Args:
+        rows: of ``comparisons.csv``, at least one.
+
+    Returns:
+        The sides, which are those of every row or a word for them, and one label per row.
+    """
+    sides = [_sides(text) for text in rows["difference_of"]]
+    first, second = (
+        _common(side) or SIDES[str(rows["factor"].iloc[0])][k]
+        for k, side in enumerate(zip(*sides, strict=True))
+    )
+    return (first, second), _labels(rows, sides)
 
 
 def _row(row: "pd.Series[Any]", label: str) -> tuple[Entry, ...]:

@@ -24,7 +24,13 @@ from tlunet.report.analysis.statistics import (
 )
 from tlunet.report.document.document import Text
 from tlunet.report.tables import with_interval
-from tlunet.runs.names import condition, init_name
+from tlunet.runs.names import condition, encoder_name, init_name
+
+#: What ``budget`` keeps equal, in words.
+BUDGETS = {
+    "budget=epochs": "Equal epochs for every fraction of the data",
+    "budget=steps": "Equal optimiser steps for every fraction of the data",
+}
 
 
 class Finding(NamedTuple):
@@ -34,16 +40,23 @@ class Finding(NamedTuple):
         says: the sentence.
         detail: numbers behind it, in small type: difference, interval, what it is a mean over.
         is_main: whether it is part of the headline.
+        place: the block that it is about, in words; empty in a study of one block.
     """
 
     says: str
     detail: str = ""
     is_main: bool = False
+    place: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """The sentence, with the block that it is about."""
+        return f"{self.place}: {self.says}" if self.place else self.says
 
     @property
     def text(self) -> str:
         """Sentence and detail."""
-        return f"{self.says} {self.detail}".rstrip()
+        return f"{self.sentence} {self.detail}".rstrip()
 
 
 def scope(blocks: Sequence[Block]) -> str:
@@ -74,18 +87,32 @@ def headline(blocks: Sequence[Resampled]) -> list[Finding]:
 
     For a study that compares only protocols, the answer is the differences between them.
     """
-    between = list(protocol_pairs(blocks))
-    several = len(blocks) > 1
-    if between and not any(factor == "init" for block in blocks for factor, *_ in pairs(block)):
+    if compares_settings(blocks):
+        between = protocol_pairs(blocks)
         both = {(a.block.data.title, b.block.data.title): (a.block, b.block) for _, a, b in between}
         sentences = [_between(a, b) for a, b in both.values()]
     else:
         sentences = [
-            finding._replace(says=f"{block.data.title}: {finding.says}") if several else finding
-            for block in blocks
+            finding._replace(place=place)
+            for block, place in zip(blocks, places(blocks), strict=True)
             for finding in answer(block)
         ]
     return sentences + [Finding(s) for a in blocks for b in blocks if (s := _steps(a, b))]
+
+
+def compares_settings(blocks: Sequence[Resampled]) -> bool:
+    """Whether a study compares settings and no initialisations."""
+    has_inits = any(factor == "init" for block in blocks for factor, *_ in pairs(block))
+    return not has_inits and any(True for _ in protocol_pairs(blocks))
+
+
+def places(blocks: Sequence[Resampled]) -> list[str]:
+    """Name the blocks of a study in words; the only one needs no name."""
+    if len(blocks) == 1:
+        return [""]
+    parts = [block.data.title.split(" · ") for block in blocks]
+    skipped = 1 if len({dataset for dataset, *_ in parts}) == 1 else 0
+    return [", ".join(BUDGETS.get(part, part) for part in own[skipped:]) for own in parts]
 
 
 def _steps(epochs: Resampled, steps: Resampled) -> str | None:
@@ -183,8 +210,8 @@ def answer(block: Resampled) -> list[Finding]:
     fracs = list(dict.fromkeys(k.frac for k in gains))
     detail = (
         f"Difference {with_interval(*gain[:3], form='{:+.3f}')}, mean over "
-        f"{' and '.join(encoders)} with {', '.join(f'{100 * f:g}%' for f in fracs)} of the "
-        f"training data; {_over(seeds)}."
+        f"{' and '.join(map(encoder_name, encoders))} with "
+        f"{', '.join(f'{100 * f:g}%' for f in fracs)} of the training data; {_over(seeds)}."
     )
     says = _changes(f"{init_name(init)} weights", "s", gain, levels, len(seeds))
     second = _growth(gains) if len(fracs) > 1 else _best(block)

@@ -5,6 +5,7 @@ Everything is derived from the run folders, so a report can be regenerated at an
 
 import shutil
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from tlunet.machine.command_line import tlunet_command
@@ -20,8 +21,8 @@ from tlunet.report.document.html import render as to_html
 from tlunet.report.document.markdown import escape
 from tlunet.report.document.markdown import render as to_markdown
 from tlunet.report.facts import facts
-from tlunet.report.findings import Finding, headline, scope
-from tlunet.report.sections import Results, block_sections, forest_of, protocol_sections
+from tlunet.report.findings import Finding, compares_settings, headline, scope
+from tlunet.report.sections import Results, block_sections, lead, protocol_sections
 from tlunet.report.tables import count_images
 from tlunet.runs import results
 
@@ -63,14 +64,15 @@ def write_report(folder: Path, claims: Path | None = None) -> Path:
 
     all_results = Results(study, scores, comparisons, worth, judged, asked, set())
     sentences = headline(blocks)
-    between = protocol_sections(all_results)
+    are_settings = compares_settings(blocks)
+    between = protocol_sections(all_results, is_led=are_settings)
     document = Document(
-        title=_title(study),
+        title=_title(study, "settings compared" if are_settings else "transfer learning"),
         subtitle=_subtitle(study),
-        answer=tuple(finding.says for finding in sentences if finding.is_main),
+        answer=tuple(finding.sentence for finding in sentences if finding.is_main),
         scope=tuple(_small(sentences)),
         alarms=tuple(alarms(study)),
-        lead=tuple(forest_of(all_results, blocks[0])) if len(blocks) == 1 else (),
+        lead=tuple(lead(all_results, blocks)),
         facts=tuple(facts(study)),
         files=tuple(
             f"{name}.csv" for name in ("results", *tables) if (folder / f"{name}.csv").exists()
@@ -113,11 +115,11 @@ def conclude_study(folder: Path, claims: Path | None) -> bool:
     return is_due
 
 
-def _title(study: Study) -> str:
+def _title(study: Study, about: str) -> str:
     datasets = " and ".join(dict.fromkeys(block.dataset for block in study.blocks)) or "no data yet"
     named = {"synthetic": "synthetic strips (not steel)", "neu_seg": "NEU-Seg (not Severstal)",
              "severstal": "Severstal"}.get(datasets, f"{datasets} (not Severstal)")  # fmt: skip
-    return f"{study.folder.resolve().name}: transfer learning on {named}"
+    return f"{study.folder.resolve().name}: {about} on {named}"
 
 
 def _subtitle(study: Study) -> str:
@@ -134,8 +136,8 @@ def _subtitle(study: Study) -> str:
 
 
 def _small(findings: Sequence[Finding]) -> Iterator[str]:
-    """What is below the headline, in small type."""
-    for finding in findings:
-        text = finding.detail if finding.is_main else finding.text
-        if text:
-            yield text
+    """What is below the headline, in small type: one paragraph per block."""
+    for place, own in groupby(findings, key=lambda finding: finding.place):
+        texts = (f.detail if f.is_main else f"{f.says} {f.detail}".rstrip() for f in own)
+        if text := " ".join(filter(None, texts)):
+            yield f"{place}: {text}" if place else text

@@ -17,9 +17,10 @@ from tlunet.report.figures.figures import (
     figures,
     forest_plot,
     pictures,
+    settings_plots,
     slug,
 )
-from tlunet.report.findings import note_on_data
+from tlunet.report.findings import compares_settings, note_on_data, places
 from tlunet.report.labels import HEADING, worth_parts
 from tlunet.report.run_tables import cell_tables
 from tlunet.report.tables import (
@@ -33,6 +34,7 @@ from tlunet.report.tables import (
 )
 
 OTHERS = tuple(name for name in SCORES if name not in MAIN)
+LED = 2  # blocks; the forest plots of more are not on the first screen
 BETWEEN = "between protocols"  # the block of the comparisons of whole blocks
 VERDICTS = ("supported", "contradicted", "inconclusive", "one training", "not measured")
 
@@ -65,16 +67,34 @@ class Results:
         return Drawing(self.study.folder, stem, self.drawn)
 
 
-def forest_of(results: Results, block: Resampled) -> list[Part]:
+def lead(results: Results, blocks: Sequence[Resampled]) -> list[Part]:
+    """Draw the figures of the first screen: the gains of one or two blocks, or the settings."""
+    if compares_settings(blocks):
+        return _settings(results)
+    if len(blocks) > LED:
+        return []
+    return [
+        part
+        for block, place in zip(blocks, places(blocks), strict=True)
+        for part in _forest_of(results, block, place)
+    ]
+
+
+def _settings(results: Results) -> list[Part]:
+    """Draw the differences between settings, if there are any."""
+    return settings_plots(results.comparisons, Drawing(results.study.folder, "", results.drawn))
+
+
+def _forest_of(results: Results, block: Resampled, place: str = "") -> list[Part]:
     """Draw the forest plot of a block, if it has a gain to show."""
     own = results.comparisons[results.comparisons["block"] == block.data.title]
-    return forest_plot(own, results.asked, results.drawing(block))
+    return forest_plot(own, results.asked, results.drawing(block), place)
 
 
 def block_sections(results: Results, block: Resampled) -> list[Section]:
     """Build the sections of a block: pictures and figures first, tables folded."""
     title = block.data.title
-    several = len(results.study.blocks) > 1
+    several, is_led = len(results.study.blocks) > 1, len(results.study.blocks) <= LED
     scores = results.scores[results.scores["block"] == title]
     comparisons = results.comparisons[results.comparisons["block"] == title]
     worth = results.worth[results.worth["block"] == title]
@@ -86,7 +106,7 @@ def block_sections(results: Results, block: Resampled) -> list[Section]:
     note = note_on_data(block.data)
 
     contents: list[tuple[str, Sequence[Part | None], bool]] = [
-        ("Gain from pre-training", forest_of(results, block) if several else [], False),
+        ("Gain from pre-training", [] if is_led else _forest_of(results, block), False),
         ("Example images", [part for part in shown if not isinstance(part, Browser)], False),
         ("Label efficiency", [*labels, *_worth(worth)], False),
         ("Test images", browsers, False),
@@ -108,12 +128,18 @@ def block_sections(results: Results, block: Resampled) -> list[Section]:
     ]
 
 
-def protocol_sections(results: Results) -> list[Section]:
-    """Build the sections of the comparisons between protocols."""
+def protocol_sections(results: Results, is_led: bool) -> list[Section]:
+    """Build the sections of the comparisons between protocols.
+
+    Args:
+        results: everything computed.
+        is_led: whether their figure is on the first screen already.
+    """
     sections = []
     comparisons = results.comparisons
     if table := comparison_table("", comparisons, "protocol", (*MAIN, *OTHERS)):
-        sections.append(Section(FACTORS["protocol"], (table,)))
+        drawn = [] if is_led else _settings(results)
+        sections.append(Section(FACTORS["protocol"], (*drawn, table)))
     if claims := _claims(results.judged, BETWEEN):
         sections.append(Section("The paper's claims", tuple(claims)))
     return sections

@@ -1,6 +1,18 @@
 """Names of cells as a person reads them; files and tables keep the keys."""
 
 INIT_NAMES = {"imagenet": "ImageNet"}
+ENCODER_NAMES = {
+    "resnet": "ResNet", "densenet": "DenseNet", "efficientnet_lite0": "EfficientNet-Lite0"
+}  # fmt: skip
+
+
+def encoder_name(encoder: str) -> str:
+    """Return the name of an encoder in running text; unknown encoders keep their key.
+
+    >>> encoder_name("efficientnet_lite0"), encoder_name("mit_b0")
+    ('EfficientNet-Lite0', 'mit_b0')
+    """
+    return ENCODER_NAMES.get(encoder, encoder)
 
 
 def init_name(init: str) -> str:

@@ -21,6 +21,7 @@ from tlunet.errors import DataError
 from tlunet.machine import jobs
 from tlunet.machine.files import read_json
 from tlunet.runs.cell import epochs_for
+from tlunet.runs.status_settings import name_settings
 
 #: In the order of the summary line. ``queued``: its job waits to start or restart; ``missing``:
 #: the cell was defined but never started.
@@ -37,6 +38,7 @@ class Row:
     init: str | None = None
     frac: float | None = None
     seed: int | None = None
+    settings: str = ""  # those that differ between the study's cells, as typed
     state: str = "missing"  # one of STATES
     epoch: int = 0  # epochs trained so far
     epochs: int | None = None  # epochs requested; early stopping may end sooner
@@ -72,21 +74,23 @@ def read_study(study: Path) -> list[Row]:
         raise DataError(f"{study}: no run folder in it; expected a study, such as runs/synthetic")
     held = _held_locks()
     read = [_read_run(folder) for folder in folders]
+    name_settings([(row, _known(meta, "science", dict) or {}) for row, _, meta, _ in read])
     queue = jobs.queue(
         {row.job for row, *_ in read if row.job and row.state in ("running", "failed")}
     )
     rows = []
-    for row, status, notes in read:
+    for row, status, _, notes in read:
         _judge(study / row.folder, row, status, held, queue, notes)
         row.note = "; ".join(notes)
         rows.append(row)
     rows.sort(key=lambda row: (row.init or "", row.seed or 0, row.folder))
+    rows.sort(key=lambda row: row.settings)
     rows.sort(key=lambda row: (row.encoder or "", row.frac or 0), reverse=True)  # sorting is stable
     return rows
 
 
-def _read_run(folder: Path) -> tuple[Row, dict[str, Any], list[str]]:
-    """Read a run folder: its row, the content of its ``status.json``, and notes."""
+def _read_run(folder: Path) -> tuple[Row, dict[str, Any], dict[str, Any], list[str]]:
+    """Read a run folder: its row, ``status.json``, ``meta.json``, and notes."""
     row = Row(folder.name)
     notes: list[str] = []
     status = _object(folder / "status.json", notes)
@@ -101,7 +105,7 @@ def _read_run(folder: Path) -> tuple[Row, dict[str, Any], list[str]]:
     if status.get("error"):
         notes.insert(0, " ".join(str(status["error"]).split()))
     _read_history(folder / "history.csv", row, notes)
-    return row, status, notes
+    return row, status, meta, notes
 
 
 def _object(path: Path, notes: list[str]) -> dict[str, Any]:

@@ -37,9 +37,12 @@ def _condition(rows: Sequence[Row]) -> list[Column]:
     """Build the columns that identify a cell; an unreadable one has only its folder."""
     encoders = [row.encoder or row.folder for row in rows]
     inits = [init_name(row.init) if row.init else "–" for row in rows]
+    settings = [row.settings or "–" for row in rows]
+    own = [Column("settings", settings, is_text=True, folds=True)] if {*settings} != {"–"} else []
     return [
         Column("encoder", encoders, is_text=True, folds=True),
         Column("init", inits, is_text=True, folds=True),
+        *own,
         Column("data", ["–" if row.frac is None else percent(row.frac) for row in rows]),
         Column("seed", ["–" if row.seed is None else str(row.seed) for row in rows]),
     ]

@@ -1,6 +1,7 @@
 """Generate synthetic steel on disk in the Severstal layout, and list it with that reader."""
 
 import csv
+import re
 import tempfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
@@ -20,6 +21,8 @@ from tlunet.errors import DataError
 from tlunet.machine.parallel import cores, processes
 
 NOTE = "SYNTHETIC.txt"  # marks a folder that a user may pass as Severstal data
+#: Names of folders that `data=synthetic` drew, the earlier ones without a note.
+CACHED = re.compile(r"(strips|sheets)-\d+-\d+x\d+-\w+-s\d+-v\d+")
 VERSION = 3  # version of the output of `draw`; a new one creates new folders of strips
 
 #: Names of the classes 1 to 4 of each family.
@@ -154,7 +157,6 @@ def generate(
     balance: str = "even",
     family: str = "strips",
     workers: int | None = None,
-    note: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Write `root/train_images/*.jpg` and `root/train.csv` atomically.
@@ -170,7 +172,6 @@ def generate(
         balance: "even" or "severstal", see `BALANCES`.
         family: "strips" or "sheets".
         workers: processes; None uses every core for a large job and this process for a small one.
-        note: whether to add the note by which `is_drawn` recognises the folder.
         progress: called after every image with the number written so far.
 
     Raises:
@@ -200,8 +201,7 @@ def generate(
                 rows.writerows(defects)
                 if progress:
                     progress(done)
-        if note:
-            (new / NOTE).write_text(f"{family}\n", encoding="utf-8")
+        (new / NOTE).write_text(f"{family}\n", encoding="utf-8")
         try:
             new.rename(root)
         except OSError:
@@ -211,8 +211,8 @@ def generate(
 
 
 def is_drawn(root: Path) -> bool:
-    """Whether a folder in Severstal's layout is marked as synthetic."""
-    return (root / NOTE).is_file()
+    """Whether a folder in Severstal's layout is marked as synthetic, by its note or name."""
+    return (root / NOTE).is_file() or bool(CACHED.fullmatch(root.resolve().name))
 
 
 def read(root: Path, family: str | None = None) -> Source:
@@ -220,12 +220,16 @@ def read(root: Path, family: str | None = None) -> Source:
 
     Args:
         root: the folder.
-        family: family of the images; ``None``: read it from the folder's note.
+        family: family of the images; ``None``: read it from the folder's note,
+            or from its name.
 
     Raises:
         DataError: the layout is different, or the note names no family.
     """
-    if family is None:
+    cached = CACHED.fullmatch(root.resolve().name)
+    if family is None and cached and not (root / NOTE).exists():
+        family = cached[1]
+    elif family is None:
         family = (root / NOTE).read_text(encoding="utf-8", errors="replace").strip()
     if family not in CLASS_NAMES:
         raise DataError(f"{root / NOTE}: {family[:80]!r}; expected {' or '.join(CLASS_NAMES)}")

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from tlunet.report.analysis.asked import Claim
 from tlunet.report.analysis.blocks import Block
 from tlunet.report.analysis.comparisons import PRIMARY, Resampled, pairs
+from tlunet.report.comparison_tables import sides_and_labels
 from tlunet.report.document.document import Part, Picture, Text
 from tlunet.report.figures import (
     cost,
@@ -23,14 +24,15 @@ from tlunet.report.figures import (
     scores,
 )
 from tlunet.report.figures.fonts import drawable
-from tlunet.report.figures.forest import forest
+from tlunet.report.figures.forest import forest, settings_forest
 from tlunet.report.figures.heatmap import gain_by_class
 from tlunet.report.figures.images.browser import browser
 from tlunet.report.figures.images.examples import figure_7, outcomes_7
 from tlunet.report.figures.images.pictures import Pictures, open_pictures
 from tlunet.report.figures.style import init_name, save
-from tlunet.report.tables import SCORES
+from tlunet.report.tables import MAIN, SCORES
 
+ANSWERED = ("dice_image", "mla", "auc")  # scores of an answer on settings
 FACTORS = ["encoder", "init", "frac", "seed"]
 
 
@@ -47,13 +49,16 @@ class Drawing:
         return Picture(name, title, caption, save(figure, self.folder / name))
 
 
-def forest_plot(comparisons: pd.DataFrame, claims: Sequence[Claim], draw: Drawing) -> list[Part]:
+def forest_plot(
+    comparisons: pd.DataFrame, claims: Sequence[Claim], draw: Drawing, place: str = ""
+) -> list[Part]:
     """Draw the gain from pre-training of every encoder and fraction; nothing without one.
 
     Args:
         comparisons: of one block.
         claims: where the claimed numbers come from.
         draw: saves the figure.
+        place: the block in words, for the title.
     """
     gains = gain_table(comparisons, claims)
     if gains.empty:
@@ -62,7 +67,37 @@ def forest_plot(comparisons: pd.DataFrame, claims: Sequence[Claim], draw: Drawin
         "Each row: mean difference with its 95% interval; dots: seeds. Right of the line: "
         "pre-training is better."
     )
-    return [draw("forest", "Gain from pre-training", caption, forest(gains))]
+    title = " · ".join(filter(None, ("Gain from pre-training", place)))
+    return [draw("forest", title, caption, forest(gains))]
+
+
+def settings_plots(comparisons: pd.DataFrame, draw: Drawing) -> list[Part]:
+    """Draw the differences between settings by score; nothing if no settings are compared.
+
+    Args:
+        comparisons: as in ``comparisons.csv``.
+        draw: saves the figure.
+    """
+    rows = comparisons[(comparisons["factor"] == "protocol") & comparisons["difference"].notna()]
+    is_one = len(rows[["difference_of", "at"]].drop_duplicates()) == 1
+    chosen = MAIN if is_one else ANSWERED
+    rows = rows[rows["metric"].isin(chosen)]
+    if rows.empty:
+        return []
+    rows = rows.sort_values("metric", key=lambda names: names.map(chosen.index), kind="stable")
+    sides, labels = sides_and_labels(rows)
+    table = rows[["low", "high", "n_seeds"]].assign(
+        score=[SCORES[metric][0] for metric in rows["metric"]],
+        label=labels,
+        value=rows["difference"],
+    )
+    table["seeds"] = [[float(d) for d in str(text).split()] for text in rows["by_seed"]]
+    caption = (
+        "Each row: mean difference with its 95% interval; dots: seeds. Right of the line: "
+        f"{sides[0]} is higher."
+    )
+    title = "Difference between settings"
+    return [draw("settings_forest", title, caption, settings_forest(table, sides))]
 
 
 def gain_table(comparisons: pd.DataFrame, claims: Sequence[Claim] = ()) -> pd.DataFrame:

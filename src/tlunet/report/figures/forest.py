@@ -1,7 +1,8 @@
-"""Forest plot of the gain from pre-training: one row per cell, Dice and MLA side by side."""
+"""Forest plots: the gain from pre-training, Dice and MLA side by side, and settings by score."""
 
+from collections.abc import Sequence
 from math import floor, log10
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,6 @@ from tlunet.report.figures.style import (
     MIN_FONT_SIZE,
     TITLE_SIZE,
     WIDTH,
-    Grid,
     colour,
     condition,
     headers,
@@ -46,7 +46,17 @@ PAPER: dict[str, Any] = {
     "color": "black", "linestyle": "none", "marker": "D", "markersize": 4,
     "markerfacecolor": "white", "markeredgewidth": 0.9,
 }  # fmt: skip
-Row = tuple[str, str, float]
+SETTING = "#0072B2"  # of differences between settings
+Row = tuple[str, str, float]  # rows with another first value are separated by a line
+Cells = dict[Any, dict[Any, Any]]
+
+
+class Panel(NamedTuple):
+    """A panel of a forest plot: its heading, the name of its x axis, and what each row has."""
+
+    heading: str
+    x: str
+    cells: Cells
 
 
 @styled
@@ -77,39 +87,82 @@ def forest(gains: pd.DataFrame) -> Figure:
     if gains.index.has_duplicates:
         first: Any = gains.index[gains.index.duplicated()][0]
         raise ValueError(f"several rows for {first}")
-    table: dict[Any, dict[Any, Any]] = gains.to_dict("index")
+    table: Cells = gains.to_dict("index")
     present = {key[:3] for key in table}
     rows = [(*pair, frac) for pair in grid.pairs for frac in grid.fracs if (*pair, frac) in present]
-    labels = _labels(rows)
-    numbers = {key: _numbers(cell) for key, cell in table.items()}
-    height = max(ROW, 0.07 + LINE * max(1 + label.count("\n") for label in labels))
-
-    texts = (HEADING, *numbers.values())
-    column = SPACE + max(text_width(text, MIN_FONT_SIZE) for text in texts)
-    panel = (WIDTH - 0.1 - 4 * PAD - max(map(text_width, labels))) / 2 - column
     base = "pre-trained" if len(grid.inits) > 1 else init_name(grid.inits[0])
-    names = [
-        # Wider than the panel: below the numbers there is free space.
-        wrap(f"difference in {name} ({base} − random)", panel + column - 0.1, TITLE_SIZE)
-        for name in METRICS.values()
+    panels = [
+        Panel(
+            name,
+            f"difference in {name} ({base} − random)",
+            {row: table[*row, metric] for row in rows if (*row, metric) in table},
+        )
+        for metric, name in METRICS.items()
     ]
+    shades = [colour(init, grid) for _, init, _ in rows]
+    return _draw(rows, _labels(rows), panels, shades)
+
+
+@styled
+def settings_forest(differences: pd.DataFrame, sides: tuple[str, str]) -> Figure:
+    """Draw the differences between two settings, one row per score and condition.
+
+    How to read it: as :func:`forest`; right of the zero line, the first setting scores higher.
+
+    Args:
+        differences: one row per score and condition, in the order to draw. Columns `score` (its
+            name), `label` (the condition, and the settings if they vary), and `value`, `low`,
+            `high`, `n_seeds` and `seeds` as in :func:`forest`.
+        sides: the settings, or how to call them if they vary: first minus second.
+
+    Raises:
+        ValueError: the table has no rows.
+    """
+    if differences.empty:
+        raise ValueError("the table has no rows: nothing to draw")
+    scores, conditions = differences["score"].tolist(), differences["label"].tolist()
+    is_one = len({*conditions}) == 1
+    names = scores if is_one else [" · ".join(two) for two in zip(scores, conditions, strict=True)]
+    groups = [""] * len(names) if is_one else scores
+    rows = [(group, name, 0.0) for group, name in zip(groups, names, strict=True)]
+    labels = [wrap(name, LABEL) for name in names]
+    cells = differences.assign(claimed=np.nan).to_dict("records")
+    about = f"{conditions[0]}: " if is_one else ""
+    panel = Panel(
+        "", f"{about}difference ({' − '.join(sides)})", dict(zip(rows, cells, strict=True))
+    )
+    return _draw(rows, labels, [panel], [SETTING] * len(rows))
+
+
+def _draw(
+    rows: Sequence[Row], labels: Sequence[str], panels: Sequence[Panel], shades: Sequence[str]
+) -> Figure:
+    """Draw the panels side by side; the rows, their labels and colours are those of all."""
+    cells = [cell for panel in panels for cell in panel.cells.values()]
+    numbers = [{row: _numbers(cell) for row, cell in panel.cells.items()} for panel in panels]
+    height = max(ROW, 0.07 + LINE * max(1 + label.count("\n") for label in labels))
+    texts = (HEADING, *(text for of_panel in numbers for text in of_panel.values()))
+    column = SPACE + max(text_width(text, MIN_FONT_SIZE) for text in texts)
+    n = len(panels)
+    width = (WIDTH - 0.1 - 2 * n * PAD - max(map(text_width, labels))) / n - column
+    # Wider than the panel: below the numbers there is free space.
+    names = [wrap(panel.x, width + column - 0.1, TITLE_SIZE) for panel in panels]
     below = 0.3 + 0.15 * max(1 + name.count("\n") for name in names)
-    figure, axes = subplots(1, 2, height * len(rows) + 0.3 + below, sharey=True)
+    figure, axes = subplots(1, n, height * len(rows) + 0.3 + below, sharey=True)
     figure.get_layout_engine().set(w_pad=PAD)  # type: ignore[call-arg, union-attr]
-    for ax, metric, name in zip(axes[0], METRICS, names, strict=True):
+    for ax, panel, name, written in zip(axes[0], panels, names, numbers, strict=True):
         _prepare(ax, rows, labels)
         ax.set_xlabel(name)
         _write(ax, -0.5, HEADING, 8, va="baseline", color=GREY)
-        cells = {row: table[*row, metric] for row in rows if (*row, metric) in table}
-        for y, row in enumerate(rows):
-            if row in cells:
-                _row(ax, y, cells[row], colour(row[1], grid), LIFT / height)
-            text = numbers.get((*row, metric), "no score")
+        for y, (row, own) in enumerate(zip(rows, shades, strict=True)):
+            if row in panel.cells:
+                _row(ax, y, panel.cells[row], own, LIFT / height)
+            text = written.get(row, "no score")
             _write(ax, y, text, color=GREY if text == "no score" else "black")
-        _scale(ax, list(cells.values()), panel)
-    headers(axes[0], list(METRICS.values()), panel)
+        _scale(ax, list(panel.cells.values()), width)
+    headers(axes[0], [panel.heading for panel in panels], width)
     _stripes(figure, axes[0, 0], rows)
-    legend(figure, _handles(list(table.values()), grid))
+    legend(figure, _handles(cells, shades[0] if len({*shades}) == 1 else NEUTRAL))
     return figure
 
 
@@ -121,7 +174,7 @@ def _labels(rows: list[Row]) -> list[str]:
     return [wrap(label, LABEL) for label in labels]
 
 
-def _prepare(ax: Axes, rows: list[Row], labels: list[str]) -> None:
+def _prepare(ax: Axes, rows: Sequence[Row], labels: Sequence[str]) -> None:
     ax.set_ylim(len(rows) - 0.5, -0.5)  # the first row at the top
     ax.set_yticks(range(len(rows)), labels)
     ax.tick_params(axis="y", length=0)
@@ -131,8 +184,8 @@ def _prepare(ax: Axes, rows: list[Row], labels: list[str]) -> None:
     ax.axvline(0, color="black", linewidth=0.8, zorder=1.5)
 
 
-def _stripes(figure: Figure, ax: Axes, rows: list[Row]) -> None:
-    """Tint every other row over the width of the figure; separate the encoders by lines."""
+def _stripes(figure: Figure, ax: Axes, rows: Sequence[Row]) -> None:
+    """Tint every other row over the width of the figure; separate the groups of rows by lines."""
     across: dict[str, Any] = {
         "transform": blended_transform_factory(figure.transFigure, ax.transData),
         "clip_on": False,
@@ -213,9 +266,8 @@ def _signed(x: float) -> str:
     return f"{x:+.3f}".replace("-", "−")
 
 
-def _handles(cells: list[dict[Any, Any]], grid: Grid) -> list[Line2D]:
+def _handles(cells: Sequence[dict[Any, Any]], own: str) -> list[Line2D]:
     """Explain the marks that are drawn."""
-    own = colour(grid.inits[0], grid) if len(grid.inits) == 1 else NEUTRAL
     few = [bool(cell["n_seeds"] < FEW) for cell in cells if not np.isnan(cell["value"])]
     looks: dict[str, dict[str, Any]] = {}
     if not all(few):

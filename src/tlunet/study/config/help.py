@@ -1,5 +1,6 @@
 """The text of ``run.py --help``."""
 
+import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,9 +12,10 @@ from tlunet.study.config.command import read_arguments
 from tlunet.study.config.compose import DEFAULT, compose_cell, composing
 from tlunet.study.config.keys import describe_choice, groups, read_keys
 
-_WIDTH = 100
+_WIDTH = max(72, min(100, shutil.get_terminal_size((100, 24)).columns))
 _OPENING = """\
-TLU-Net: how much does transfer learning help joint steel-defect segmentation and classification?
+TLU-Net: how much does transfer learning help joint steel-defect segmentation
+and classification?
 
 Usage: python run.py [-m] [group=choice …] [key=value …]
        python run.py -cd FOLDER -cn FILE [key=value …]

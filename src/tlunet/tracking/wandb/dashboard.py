@@ -134,7 +134,7 @@ def _forest(plan: Plan) -> list[Any]:
 
     if not (keys := [*plan.opening.forests]):
         return []
-    panel = wr.MediaBrowser(title="Gain from pre-training", media_keys=keys, num_columns=1)
+    panel = wr.MediaBrowser(title="Differences with 95% intervals", media_keys=keys, num_columns=1)
     panel.layout = wr.Layout(w=24, h=12)
     return [panel]
 
