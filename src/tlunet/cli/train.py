@@ -1,4 +1,4 @@
-"""``tlunet train``: the same as ``python run.py``."""
+"""``tlunet train``: the same as ``python run.py``, or all steps for a folder of images."""
 
 import runpy
 import sys
@@ -20,15 +20,27 @@ app = typer.Typer()
     },
 )
 def train(context: typer.Context) -> None:
-    """Train one cell or a sweep; the same as python run.py.
+    """Train on a folder of images; or a cell or sweep, as python run.py.
 
-    Takes the arguments of run.py, see tlunet train --help:
+    A folder is checked, trained on, tuned and exported (tlunet train FOLDER --help).
+    Otherwise the arguments are those of run.py (tlunet train --help):
+
+        tlunet train my_steel --classes scratch,dent
 
         tlunet train -m encoder=resnet,densenet init=random,imagenet frac=1.0,0.5
     """
+    if context.args and _is_folder(context.args[0]):
+        from tlunet.cli import train_folder
+
+        train_folder.app(context.args, prog_name="tlunet train")
     script = find_run_py()
     sys.argv = [str(script), *context.args]
     runpy.run_path(str(script), run_name="__main__")
+
+
+def _is_folder(word: str) -> bool:
+    """Whether an argument is no option and no ``key=value`` of run.py."""
+    return not word.startswith("-") and "=" not in word and not word.startswith("~")
 
 
 def find_run_py() -> Path:

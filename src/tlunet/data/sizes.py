@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import product
-from math import log
+from math import log, sqrt
 from statistics import median_low
 from typing import TypeAlias
 
@@ -14,6 +14,9 @@ from tlunet.errors import DataError
 
 STEP = 32  # the encoders halve an image five times
 USUAL = 0.9  # fraction of images of one size from which the others count as single mistakes
+
+LARGEST = 256 * 1600  # pixels of an image in training, as many as a strip of Severstal has
+SQUEEZED = 0.03  # change of width : height, on a logarithmic scale, that does not matter
 
 Sizes: TypeAlias = Counter[tuple[int, int]]  # (height, width) → number of images
 
@@ -94,6 +97,33 @@ def common_size(sizes: Sizes) -> tuple[int, int]:
     height, width = median_low(heights), median_low(widths)
     near = product(_near(height), _near(width))
     return min(near, key=lambda size: _change(size, (height, width)))
+
+
+def training_size(sizes: Sizes) -> tuple[tuple[int, int] | None, str]:
+    """Choose ``data.size`` and ``data.fit`` for images of these sizes.
+
+    Returns:
+        (height, width), multiples of 32 with about :data:`LARGEST` pixels at most, ``None`` if the
+        images already are such; and ``pad`` unless all images have almost the proportions of this size.
+
+    >>> training_size(Counter({(256, 1600): 9})), training_size(Counter({(200, 200): 9}))
+    ((None, 'stretch'), ((192, 192), 'stretch'))
+    >>> training_size(Counter({(1400, 2048): 5, (1000, 2048): 4}))
+    ((544, 800), 'pad')
+    """
+    if not sizes or are_mixed(sizes):
+        native = common_size(sizes) if sizes else (STEP, STEP)
+    else:
+        native = sizes.most_common(1)[0][0]
+    is_usable = len(sizes) == 1 and not native[0] % STEP and not native[1] % STEP
+    shrink = min(1.0, sqrt(LARGEST / (native[0] * native[1])))
+    if not sizes or (is_usable and shrink == 1):
+        return None, "stretch"
+    height, width = common_size(
+        Counter({(round(native[0] * shrink), round(native[1] * shrink)): 1})
+    )
+    squeezed = max(abs(log(h / w) - log(height / width)) for h, w in sizes)
+    return (height, width), "stretch" if squeezed < SQUEEZED else "pad"
 
 
 def _near(pixels: int) -> list[int]:
