@@ -104,7 +104,7 @@ def training_size(sizes: Sizes) -> tuple[tuple[int, int] | None, str]:
 
     Returns:
         (height, width), multiples of 32 with about :data:`LARGEST` pixels at most, ``None`` if the
-        images already are such; and ``pad`` unless all images have almost the proportions of this size.
+        images already are such; and ``pad`` unless all have almost the proportions of this size.
 
     >>> training_size(Counter({(256, 1600): 9})), training_size(Counter({(200, 200): 9}))
     ((None, 'stretch'), ((192, 192), 'stretch'))
