@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 from tlunet.data.readers.listing import IMAGE_SUFFIXES, plain
 
 SHOWN = 6
+#: Label Studio: a1b2c3d4-strip; Roboflow: strip_png.rf.0123456789abcdef0123456789abcdef.
+_ADDED = re.compile(r"^[0-9a-f]{8}-|_[a-z]{3,4}\.rf\.\w+$")
 LINK = "a link to a folder: not followed; copy the folder there"
 
 
@@ -36,11 +38,12 @@ class Alike:
 
 
 def _bare(name: str) -> str:
+    """Return what is left of a name without case, folders, suffixes and what tools add to it."""
     path = PurePosixPath(PurePosixPath(plain(name.replace("\\", "/"))).name.casefold())
     path = path.with_suffix("")
     while path.suffix in (".txt", *IMAGE_SUFFIXES):
         path = path.with_suffix("")
-    return re.sub(r"[\W_]+", "", path.name)
+    return re.sub(r"[\W_]+", "", re.sub(_ADDED, "", path.name) or path.name)
 
 
 def contents(folder: Path) -> str:

@@ -85,7 +85,8 @@ def _load(file: Path) -> dict[str, Entries]:
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{file}: cannot be read as JSON ({first_line(error)})") from error
+        reason = first_line(error).partition("; use sys.")[0]  # for programmers
+        raise DataError(f"{file}: cannot be read as JSON ({reason})") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in KEYS):
         raise DataError(f"{file}: {LAYOUT}")
     for key in KEYS:
@@ -118,12 +119,14 @@ def _image_folder(file: Path, images: Entries) -> Path:
     best = max(folders, key=lambda folder: sum(_is_file(folder / name) for name in names))
     if any(_is_file(best / name) for name in names):
         return best
-    first = names[0] if names else images[0].get("file_name")
+    if not names:
+        given = short(images[0].get("file_name", ""))
+        raise DataError(f"{file} images[0]: file_name: {given}; expected the path of an image")
     there = [name for folder in (here, above / "images") for name in _listed(folder)]
-    hint = Alike(there).hint(str(first)) or f"; {contents(here)}"
+    hint = Alike(there).hint(names[0]) or f"; {contents(here)}"
     raise DataError(
-        f"{file}: image {short(first, 120)} is neither next to it nor in images/; pass its folder "
-        f"as --images{hint}"
+        f"{file}: image {short(names[0], 120)} is neither next to it nor in images/; pass its "
+        f"folder as --images{hint}"
     )
 
 
