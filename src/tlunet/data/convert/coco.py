@@ -9,11 +9,11 @@ from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
-from tlunet.data.convert.alike import LINK, Alike, contents
 from tlunet.data.convert.categories import is_id, read_categories
 from tlunet.data.convert.labelled import Item, Labelled, Object, grouped, short
 from tlunet.data.convert.segmentation import EXPECTED, read_segmentation
-from tlunet.data.readers.listing import IMAGE_SUFFIXES, Listing, list_files, plain
+from tlunet.data.readers.alike import LINK, Alike, contents
+from tlunet.data.readers.listing import IMAGE_SUFFIXES, Listing, is_folder_link, list_files, plain
 from tlunet.data.source import Problem, require_folder
 from tlunet.errors import DataError, first_line
 
@@ -153,7 +153,7 @@ def _images(file: Path, images: Entries, listing: Listing, folder: Path) -> _Ima
     entries = _Images({}, [], set())
     told = {problem.image_id for problem in listing.problems}
     alike = Alike(listing.files)
-    links = {p.name: f"; {p} is {LINK}" for p in listing.ignored if p.is_symlink() and p.is_dir()}
+    links = {p.name: f"; {p} is {LINK}" for p in listing.ignored if is_folder_link(p)}
     places: dict[str, int] = {}
     for place, image in enumerate(images):
         name, number = _name(image), image.get("id")

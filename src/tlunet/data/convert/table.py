@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from tlunet.data.convert.alike import contents
 from tlunet.data.convert.labelled import short
+from tlunet.data.readers.alike import contents
 from tlunet.data.source import require_folder
 from tlunet.errors import DataError, first_line
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tlunet.data.convert.alike import contents
 from tlunet.data.convert.labelled import Item, Labelled, Object, grouped, short
 from tlunet.data.convert.outline import draw_polygons
 from tlunet.data.convert.selection import Selection, select
 from tlunet.data.convert.table import Table, read_table
+from tlunet.data.readers.alike import contents
 from tlunet.data.source import Problem
 from tlunet.errors import first_line
 
