@@ -451,6 +451,22 @@ MASKS = {
         "class id 255; expected 0 (background) to 1 (one per name in data.classes); if 255 is a "
         "single class, set data.foreground=255",
     ),
+    "grey level": (
+        mask(lambda p: Image.fromarray((NOISE > 9).astype(np.uint8) * 128).save(p)),
+        "; if 128 is a single class, set data.foreground=128",
+    ),
+    "another format": (
+        lambda root: (root / "masks/a.png").rename(root / "masks/a.TIF"),
+        "has no mask {root}/masks/a.png; there is {root}/masks/a.TIF: save it as PNG",
+    ),
+    "another name": (
+        lambda root: (root / "masks/a.png").rename(root / "masks/a_mask.png"),
+        "has no mask {root}/masks/a.png; there is {root}/masks/a_mask.png: rename it",
+    ),
+    "another case": (
+        lambda root: (root / "masks/a.png").rename(root / "masks/A.png"),
+        "has no mask {root}/masks/a.png; there is {root}/masks/A.png: rename it",
+    ),
     "id 300": (
         mask(lambda p: Image.fromarray(np.full((32, 64), 300, np.uint16)).save(p)),
         "class id 300; expected 0 (background) to 1",
@@ -479,7 +495,7 @@ def test_a_mask(tmp_path: Path, kind: str) -> None:
     with pytest.raises(DataError) as caught:
         open_pack(folder.read(root, classes=["dent"]), tmp_path)
     assert len(caught.value.lines) == (2 if kind == "two images" else 1)
-    assert says in caught.value.lines[0]
+    assert says.format(root=root) in caught.value.lines[0]
     pack = open_pack(folder.read(root, classes=["dent"]), tmp_path, on_error="skip")
     assert pack.index["image_id"].tolist() == ["b.png", "c.png"]
     assert pack.left_out == list(caught.value.lines)

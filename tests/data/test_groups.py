@@ -111,6 +111,12 @@ def test_sub_folders_are_part_of_the_path(tmp_path: Path) -> None:
         ("{}/none.csv", "none.csv: no such file; expected a table with the columns image,group"),
         ("{}/columns.csv", "columns.csv row 1: columns image,coil; expected a table with the colu"),
         ("{}/two.csv", "two.csv row 18: image 'coil00_0.png' is in group 'z', and above in 'x'"),
+        ("{}/semi.csv", "semi.csv row 1: 'image;group'; expected commas between the columns"),
+        (
+            "{}/stems.csv",
+            "has no row for 16 of 16 images: coil00_0.png, coil01_0.png, coil02_0.png, …; there is "
+            "'images/coil00_0': correct the name",
+        ),
         ("{}/blank.csv", "blank.csv row 18: image 'a.png', group ''; expected a name of each"),
     ],
 )
@@ -119,6 +125,7 @@ def test_an_image_without_a_group(rule: str, says: str, tmp_path: Path) -> None:
     rows = [f"{name},x" for name in coils(1)]
     tables = {
         "short": ["image,group", *rows[:-1]], "columns": ["image,coil", *rows],
+        "semi": ["image;group"], "stems": ["image,group", *(f"images/{r[:8]},x" for r in rows)],
         "two": ["image,group", *rows, "coil00_0.png,z"], "blank": ["image,group", *rows, "a.png,"],
     }  # fmt: skip
     for name, lines in tables.items():

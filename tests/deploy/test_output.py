@@ -43,7 +43,7 @@ def test_images_are_named_below_what_holds_them_all(images: Path, tmp_path: Path
     assert len(listing.images) == 2
     assert listing.problems == [Unreadable(images / "nowhere", "no such file or folder")]
     [problem] = list_paths([images, tmp_path / "empty"]).problems
-    assert problem.reason == "no images in this folder"
+    assert problem.reason == "no images in this folder; it is empty"
     with pytest.raises(DataError, match="no such file or folder"):
         list_paths([tmp_path / "nowhere"])
 
@@ -287,7 +287,7 @@ def test_pictures_that_are_not_read_are_named(tmp_path: Path) -> None:
     assert links == "links to folders are not followed (1); name the folders"
     for path in tmp_path.glob("a.*"):
         path.unlink()
-    with pytest.raises(DataError, match="no images in this folder") as caught:
+    with pytest.raises(DataError, match=r"folder; it contains .*b\.jp2, ") as caught:
         list_paths([tmp_path])
     assert "1 .heic, 2 .jp2" in str(caught.value)
 
@@ -297,4 +297,28 @@ def test_pictures_of_no_such_style(
 ) -> None:
     line = "predict", run, images, "--out", tmp_path / "out", "--overlay", "glow"
     assert tlunet(*line) == 2
-    assert capsys.readouterr().err == "--overlay glow: expected tint and outline\n"
+    assert capsys.readouterr().err == "--overlay glow: expected tint or outline\n"
+
+
+def test_a_list_of_paths_is_not_an_image(tmp_path: Path) -> None:
+    (tmp_path / "strips.txt").write_text("a.png\n")
+    with pytest.raises(DataError) as caught:
+        list_paths([tmp_path / "strips.txt"])
+    [line] = caught.value.lines
+    assert line.endswith(": not an image; pass a list of paths as standard input: - < strips.txt")
+
+
+def test_a_link_to_a_folder_without_permission_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    Image.new("L", (40, 40)).save(tmp_path / "a.png")
+    (tmp_path / "link").symlink_to(tmp_path.parent)
+    is_dir = Path.is_dir
+    monkeypatch.setattr(Path, "is_dir", lambda p: refuse(p) if p.name == "link" else is_dir(p))
+    assert len(list_paths([tmp_path]).images) == 1
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(DataError, match="no images in this folder; it contains link"):
+        list_paths([tmp_path])

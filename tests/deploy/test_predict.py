@@ -191,6 +191,18 @@ def test_a_list_on_standard_input(
         assert [row.split(",")[0] for row in table[1::4]] == ["d.png", "sub/a.png", "sub/z.png"]
 
 
+def test_a_list_from_windows(
+    run: Path, images: Path, tmp_path: Path, tlunet: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = f"{images / 'd.png'}\r\n"
+    line = "predict", run, "-", "--out", tmp_path / "out"
+    assert tlunet(*line, stdin=listed.encode("utf-8-sig")) == 0
+    capsys.readouterr()
+    assert tlunet(*line, stdin=listed.encode("utf-16")) == 2
+    said = "standard input: UTF-16; expected UTF-8, one path per line\n"
+    assert capsys.readouterr().err == said
+
+
 def test_a_listed_name_that_is_not_utf8_is_passed_over(
     run: Path, images: Path, tmp_path: Path, tlunet: Line, capsys: pytest.CaptureFixture[str]
 ) -> None:

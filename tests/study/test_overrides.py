@@ -40,11 +40,12 @@ def study(folder: Path, text: str) -> tuple[str, ...]:
 @pytest.mark.parametrize("words", [[], ["-m"]])
 def test_a_list_for_a_group_is_refused(group: str, words: list[str]) -> None:
     names = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-    first, second = names[0], names[-1]
+    first, second = names[0], [*names, "other"][1]
     line = refused(*words, f"{group}=[{first},{second}]")
     assert line.startswith(f"{group}=[{first},{second}]: expected one choice")
     assert "several values are separated by commas, with -m: python run.py -m " in line
-    assert refused(*words, f"{group}=[{first}]").startswith(f"{group}=[{first}]: expected one")
+    way_out = f"expected one choice, without brackets: {group}={first}"
+    assert refused(*words, f"{group}=[{first}]") == f"{group}=[{first}]: {way_out}"
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,23 @@ def test_a_list_for_a_group_is_refused(group: str, words: list[str]) -> None:
 def test_a_list_among_several_values_is_refused(word: str) -> None:
     with pytest.raises(ConfigError, match="expected one choice"):
         read("-m", word)
+
+
+@pytest.mark.parametrize("word", ["seed=range(1,1)", "frac=range(0)", "encoder=glob(zzz*)"])
+@pytest.mark.parametrize("sweeper", [[], ["hydra/sweeper=optuna"]])
+def test_a_sweep_without_a_cell_is_refused(word: str, sweeper: list[str]) -> None:
+    assert refused("-m", "init=random,imagenet", word, *sweeper) == (
+        f"{word}: has no values, so there is nothing to run"
+    )
+
+
+def test_a_decimal_comma_is_recognised() -> None:
+    assert refused("frac=0,5").endswith("; one value has a decimal point: frac=0.5")
+    assert "decimal point" not in refused("frac=1,0.5")
+
+
+def test_choices_in_other_brackets_are_a_list() -> None:
+    assert refused("trainer=(cpu,gpu)").startswith("trainer=[cpu,gpu]: expected one choice")
 
 
 @pytest.mark.parametrize("word", ["+encoder=[a,b]", "++encoder=[a,b]", "+encoder@encoder=[a]"])
@@ -195,7 +213,10 @@ def test_a_home_folder_in_a_file_is_refused(key: str, monkeypatch: pytest.Monkey
 
 def test_a_folder_of_studies(tmp_path: Path) -> None:
     assert refused("-cd", str(tmp_path / "no")) == f"-cd {tmp_path}/no: no such folder"
-    assert read("-cd", str(tmp_path))  # only more choices for the groups, perhaps
+    assert refused("-cd", str(tmp_path)).endswith("contains no configuration file (.yaml)")
+    (tmp_path / "loss").mkdir()
+    (tmp_path / "loss/mine.yaml").write_text("_target_: tlunet.model.losses.PaperLoss\n")
+    assert read("-cd", str(tmp_path), "loss=mine")  # more choices for a group
     for name in ("one", "two"):
         (tmp_path / f"{name}.yaml").write_text("defaults: [config, _self_]\n")
     (tmp_path / "claims.yaml").write_text("claims: []\n")
@@ -208,3 +229,25 @@ def test_a_folder_of_studies(tmp_path: Path) -> None:
     assert "no such configuration file" in refused("-cn", "one")
     assert read("-cd", str(tmp_path), "-cn", "one")
     assert read("-cd", str(tmp_path), "-cn", "one.yaml")
+    line = refused("-cd", str(tmp_path.parent), "-cn", f"{tmp_path.name}/one")
+    assert line.endswith(f"without folders; use -cd {tmp_path} -cn one")
+    assert refused("-cn", str(file)).endswith(f"without folders; use -cd {tmp_path} -cn one")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"epochs: 3\n", "-cn mine: {file}: no defaults; an experiment starts with defaults: "),
+        (b"", "-cn mine: {file}: no defaults; an experiment starts with defaults: "),
+        (b"\xff\xfe", "-cn mine: {file}: cannot be read as UTF-8 ("),
+        (b"defaults: [config]\nepochs: [3\n", "{file} line 3: cannot be read as YAML ("),
+        (
+            b"defaults: [config, override encoder: densnet]\n",
+            "encoder=densnet: no such choice, did you mean densenet?; allowed: ",
+        ),
+    ],
+)
+def test_a_study_file_that_is_wrong_is_named(text: bytes, says: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(text)
+    assert refused("-cd", str(tmp_path), "-cn", "mine").startswith(says.format(file=file))

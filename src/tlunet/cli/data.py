@@ -90,6 +90,7 @@ def check(
     with progress() as report:
         findings = examine(source, _size(size), report, fit)
     problems = data_error(findings.problems, limit).lines if findings.problems else ()
+    told = len(problems)
     if findings.records:
         summary = summarise(findings, frac=frac, split=split, duplicates=duplicates, groups=groups)
         for line in summary.lines():
@@ -97,7 +98,8 @@ def check(
         problems = (*problems, *summary.why_unsplit)
     if problems:
         left = f"{len(findings.records)} of {len(source.records)} images are valid"
-        say(f"{len(findings.problems)} problems; {left}")
+        number = len(findings.problems) + len(problems) - told
+        say(f"{number} problem{'s' if number != 1 else ''}; {left}")
         raise DataError(*problems)
     say("no problems found")
 
@@ -212,8 +214,11 @@ def _require_split(split: str, frac: float) -> None:
 
 def _names(classes: str) -> list[str]:
     """Split at commas; a name that contains a comma is in double quotes."""
-    names = next(csv.reader([classes], skipinitialspace=True), [])
-    return [name.strip() for name in names if name.strip()]
+    row = next(csv.reader([classes], skipinitialspace=True), [])
+    names = [name.strip() for name in row if name.strip()]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise ConfigError(f"--classes {classes}: expected distinct names; twice: {twice[0]}")
+    return names
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

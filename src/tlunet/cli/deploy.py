@@ -1,5 +1,6 @@
 """``tlunet <command> RUN``: predict, export, tune and demo a trained network."""
 
+import codecs
 import errno
 import os
 import sys
@@ -156,7 +157,10 @@ def _spelt_out(paths: list[Path]) -> Iterator[Path]:
         if path != Path("-"):
             yield path
             continue
-        for line in sys.stdin.buffer:
+        for number, line in enumerate(sys.stdin.buffer):
+            if number == 0 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise DataError("standard input: UTF-16; expected UTF-8, one path per line")
+            line = line.removeprefix(codecs.BOM_UTF8 if number == 0 else b"")
             names = line.rstrip(b"\r\n").split(b"\0")
             yield from (Path(os.fsdecode(name)) for name in names if name.strip())
 
@@ -192,7 +196,7 @@ def export(
         tlunet predict runs/severstal/resnet-.../model.onnx strips/ --out found
     """
     if kind not in ("onnx", "torch"):
-        raise ConfigError(f"--format {kind}: expected onnx and torch")
+        raise ConfigError(f"--format {kind}: expected onnx or torch")
     require_extra("export", "onnx", "onnxruntime", "onnxscript", what="tlunet export")
     from tlunet.deploy.export import TOLERANCE, output
     from tlunet.deploy.export import export as write

@@ -7,11 +7,13 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from tlunet.data.readers.listing import IMAGE_SUFFIXES, OTHER_PICTURES, list_files
+from tlunet.data.readers.alike import contents
+from tlunet.data.readers.listing import IMAGE_SUFFIXES, OTHER_PICTURES, is_folder_link, list_files
 from tlunet.deploy.stream import Unreadable
 from tlunet.errors import DataError
 
 TABLE = "predictions.csv"  # in an output folder
+LISTS = (".txt", ".csv", ".lst", ".list")  # suffixes of lists of paths, which are not opened
 OUTPUTS = ("masks", "overlays")  # next to it: folders of pictures
 
 
@@ -125,15 +127,20 @@ class _Search:
             if not self._is_output(Path(p.where), folder)
         )
         if not listing.files:
-            self.problems.append(Unreadable(folder, "no images in this folder"))
+            reason = f"no images in this folder; {contents(folder)}"
+            self.problems.append(Unreadable(folder, reason))
         for path in listing.files.values():
             self.add(path, folder)
         seen = [path for path in listing.ignored if not path.name.startswith(".")]
         suffixes = [path.suffix.lower() for path in seen]
         self._others.update(suffix for suffix in suffixes if suffix in OTHER_PICTURES)
-        self._links += sum(path.is_symlink() and path.is_dir() for path in seen)
+        self._links += sum(is_folder_link(path) for path in seen)
 
     def add(self, path: Path, root: Path) -> None:
+        if path.suffix.lower() in LISTS:
+            what = f"not an image; pass a list of paths as standard input: - < {path.name}"
+            self.problems.append(Unreadable(path, what))
+            return
         if self._is_output(path, root):
             return
         try:

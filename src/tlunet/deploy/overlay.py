@@ -18,7 +18,7 @@ LINE, GAP = 18, 6  # pixels: height of a legend line, gap between its entries
 def check_style(style: str | None) -> None:
     """Raise ConfigError unless the style is ``None`` or one of :data:`STYLES`."""
     if style is not None and style not in STYLES:
-        raise ConfigError(f"--overlay {style}: expected {' and '.join(STYLES)}")
+        raise ConfigError(f"--overlay {style}: expected {' or '.join(STYLES)}")
 
 
 def overlay(

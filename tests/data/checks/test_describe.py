@@ -200,6 +200,7 @@ def test_groups_and_near_duplicates_of_the_split(check: Run, root: Path) -> None
     rule = f"^({names[0][:5]})"
     code, out, err = check(root, "--groups", rule)
     assert code == 2
+    assert out.endswith("1 problem; 24 of 24 images are valid\n")
     assert err == (
         f"data.groups={rule}: does not match 23 of 24 images: {', '.join(names[1:4])}, …\n"
     )
@@ -235,6 +236,7 @@ def test_groups_and_near_duplicates_of_the_split(check: Run, root: Path) -> None
         (("--frac", "1e-9"), "frac=1e-09: keeps none of the 18 training images; expected"),
         (("--split", "official"), "the official split has no test images"),
         (("--limit", "0"), "--limit"),
+        (("--classes", "a, b,a"), "--classes a, b,a: expected distinct names; twice: a"),
         (("--kind", "folder", "--classes", "a"), "images: no such folder; expected images/ with"),
     ],
 )

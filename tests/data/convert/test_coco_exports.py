@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from data.convert import exports
 from data.convert.exports import DOT, SIZE, SQUARE, Run, counts, image, mask_of, put
 
 from tlunet.data.convert import coco
@@ -344,3 +345,36 @@ def test_many_objects_need_the_memory_of_one_image(tmp_path: Path) -> None:
         tracemalloc.stop()
         assert peak < 25 * width * height  # bytes
         shutil.rmtree(tmp_path / "out")
+
+
+UNREADABLE: dict[str, tuple[dict[str, Any], str]] = {
+    "an id as text": (
+        {"categories": [{"id": "7", "name": "dent"}]},
+        "categories[0]: id '7', name 'dent'; expected an integer and a name",
+    ),
+    "images without a path": (
+        {"images": [{"id": 1, "video_id": 1}]},
+        "images[0]: file_name: ''; expected the path of an image",
+    ),
+    "a path that is a number": (
+        {"images": [{"id": 1, "file_name": 7}]},
+        "images[0]: file_name: 7; expected the path of an image",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_what_was_given_is_said(kind: str, convert: Run, tmp_path: Path) -> None:
+    changes, said = UNREADABLE[kind]
+    exports.coco(tmp_path, **changes)
+    code, _, err = convert("instances.json", "out", "--from", "coco")
+    assert (code, err) == (2, f"instances.json {said}\n")
+
+
+def test_a_number_of_too_many_digits(convert: Run, tmp_path: Path) -> None:
+    file = exports.coco(tmp_path)
+    file.write_text(file.read_text().replace('"id": 1,', f'"id": {"9" * 5000},'))
+    code, _, err = convert("instances.json", "out", "--from", "coco")
+    assert code == 2
+    assert "cannot be read as JSON (Exceeds the limit (4300 digits)" in err
+    assert "sys." not in err

@@ -46,6 +46,18 @@ ORPHANS: dict[str, tuple[dict[str, str], str]] = {
         {"images/a.png": "", "labels/a.txt": OBJECT, "labels/b.txt": OBJECT},
         "set/labels/b.txt: belongs to no image; add the image or remove this file",
     ),
+    "Label Studio's prefix": (
+        {"images/s0.png": "", "labels/a1b2c3d4-s0.txt": OBJECT},
+        "set/labels/a1b2c3d4-s0.txt: belongs to no image; set/images/s0.png needs set/labels/s0.t",
+    ),
+    "Roboflow's suffix": (
+        {"images/s0.png": "", f"labels/s0_png.rf.{'1f' * 16}.txt": OBJECT},
+        f"set/labels/s0_png.rf.{'1f' * 16}.txt: belongs to no image; set/images/s0.png needs set/",
+    ),
+    "a hash alone": (
+        {"images/a1b2c3d4-.png": "", "labels/A1B2C3D4.txt": OBJECT},
+        "set/labels/A1B2C3D4.txt: belongs to no image; set/images/a1b2c3d4-.png needs set/labels",
+    ),
     "an empty one": (
         {"images/a.png": "", "labels/a.txt": OBJECT, "labels/b.txt": ""},
         "set/labels/b.txt: belongs to no image; add the image or remove this file",
@@ -55,8 +67,10 @@ ORPHANS: dict[str, tuple[dict[str, str], str]] = {
         "set/labels/a.txt: belongs to no image that can be read; convert set/images/a.heic",
     ),
     "no label files": (
-        {"images/a.png": ""},
-        "set/data.yaml: no objects: every image would count as defect-free; 0 label files are emp",
+        {"images/a.png": "", "labels/a.xml": "<annotation/>"},
+        "set/data.yaml: no objects: every image would count as defect-free; 0 label files are empty"
+        ", 1 images have none (expected in labels/, next to images/; set contains data.yaml, "
+        "images/ (1 .png), labels/ (1 .xml))\n",
     ),
     "empty label files": (
         {"images/a.png": "", "labels/a.txt": "\n"},
@@ -177,7 +191,8 @@ TABLES = {
     "train: 3": "train: 3; expected a folder, or a text file",
     "train: {a: images}": "train: {'a': 'images'}; expected a folder, or a text file",
     f"train: {'x' * 400}": "train: 'xxxxx",
-    "nc: 3": "nc: 3, but names has 2 names",
+    "nc: 3": "nc: 3, but names has 2 names; correct one of them",
+    "nc: '3'": "nc: '3', but names has 2 names; correct one of them",
     "kpt_shape: [17, 3]": "kpt_shape: key points have no outline",
     "names: dent": "names: expected the class names",
     "names: [no, yes]": "names: expected the class names, [a, b] or {0: a, 1: b}; False is",
@@ -320,3 +335,11 @@ def test_unpacked_too_deep(convert: Run, tmp_path: Path) -> None:
     put(tmp_path / "set/set", TRAIN | {"data.yaml": NAMES})
     code, _, err = convert("set", "out", "--from", "yolo")
     assert (code, err) == (2, "set: contains no data.yaml; pass set/set\n")
+
+
+@pytest.mark.parametrize("number", ["1", "'1'"])
+def test_the_number_of_classes_may_be_quoted(number: str, convert: Run, tmp_path: Path) -> None:
+    table = f"names: [dent]\nnc: {number}\n"
+    put(tmp_path / "set", {"images/a.png": "", "labels/a.TXT": OBJECT, "data.yaml": table})
+    assert convert("set", "out", "--from", "yolo")[0] == 0
+    assert mask_of(Path("out"), "a.png").any()

@@ -36,7 +36,8 @@ def read_categories(
     for place, category in enumerate(categories):
         number, name = category.get("id"), category.get("name")
         if not is_id(number) or not isinstance(name, str) or not name.strip():
-            raise DataError(f"{file} categories[{place}]: expected an integer id and a name")
+            given = f"id {short(number)}, name {short(name)}"
+            raise DataError(f"{file} categories[{place}]: {given}; expected an integer and a name")
         if number in names:
             raise DataError(f"{file} categories[{place}]: {short(number)} {name!r} appears twice")
         names[number], places[number] = name.strip(), place

@@ -9,11 +9,11 @@ from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
-from tlunet.data.convert.alike import LINK, Alike, contents
 from tlunet.data.convert.categories import is_id, read_categories
 from tlunet.data.convert.labelled import Item, Labelled, Object, grouped, short
 from tlunet.data.convert.segmentation import EXPECTED, read_segmentation
-from tlunet.data.readers.listing import IMAGE_SUFFIXES, Listing, list_files, plain
+from tlunet.data.readers.alike import LINK, Alike, contents
+from tlunet.data.readers.listing import IMAGE_SUFFIXES, Listing, is_folder_link, list_files, plain
 from tlunet.data.source import Problem, require_folder
 from tlunet.errors import DataError, first_line
 
@@ -85,7 +85,8 @@ def _load(file: Path) -> dict[str, Entries]:
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{file}: cannot be read as JSON ({first_line(error)})") from error
+        reason = first_line(error).partition("; use sys.")[0]  # for programmers
+        raise DataError(f"{file}: cannot be read as JSON ({reason})") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in KEYS):
         raise DataError(f"{file}: {LAYOUT}")
     for key in KEYS:
@@ -118,12 +119,14 @@ def _image_folder(file: Path, images: Entries) -> Path:
     best = max(folders, key=lambda folder: sum(_is_file(folder / name) for name in names))
     if any(_is_file(best / name) for name in names):
         return best
-    first = names[0] if names else images[0].get("file_name")
+    if not names:
+        given = short(images[0].get("file_name", ""))
+        raise DataError(f"{file} images[0]: file_name: {given}; expected the path of an image")
     there = [name for folder in (here, above / "images") for name in _listed(folder)]
-    hint = Alike(there).hint(str(first)) or f"; {contents(here)}"
+    hint = Alike(there).hint(names[0]) or f"; {contents(here)}"
     raise DataError(
-        f"{file}: image {short(first, 120)} is neither next to it nor in images/; pass its folder "
-        f"as --images{hint}"
+        f"{file}: image {short(names[0], 120)} is neither next to it nor in images/; pass its "
+        f"folder as --images{hint}"
     )
 
 
@@ -150,7 +153,7 @@ def _images(file: Path, images: Entries, listing: Listing, folder: Path) -> _Ima
     entries = _Images({}, [], set())
     told = {problem.image_id for problem in listing.problems}
     alike = Alike(listing.files)
-    links = {p.name: f"; {p} is {LINK}" for p in listing.ignored if p.is_symlink() and p.is_dir()}
+    links = {p.name: f"; {p} is {LINK}" for p in listing.ignored if is_folder_link(p)}
     places: dict[str, int] = {}
     for place, image in enumerate(images):
         name, number = _name(image), image.get("id")

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tlunet.data.convert.alike import Alike
 from tlunet.data.convert.table import Table
+from tlunet.data.readers.alike import Alike
 from tlunet.data.readers.listing import Listing, list_files, plain
 from tlunet.data.source import Problem
 

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tlunet.data.convert.alike import LINK, contents
 from tlunet.data.convert.label_files import absolute, find_labels, images_at
 from tlunet.data.convert.labelled import short
 from tlunet.data.convert.table import LAYOUT, Table, find_file
-from tlunet.data.readers.listing import IMAGE_SUFFIXES, Listing, list_files, plain
+from tlunet.data.readers.alike import LINK, contents
+from tlunet.data.readers.listing import IMAGE_SUFFIXES, Listing, is_folder_link, list_files, plain
 from tlunet.data.source import Problem, data_error
 from tlunet.errors import DataError, first_line
 
@@ -69,7 +69,7 @@ def select(table: Table) -> Selection:
 def _links(listing: Listing) -> Iterator[Problem]:
     """Find linked folders, whose images would be missing without a word."""
     for path in listing.ignored:
-        if path.is_symlink() and path.is_dir() and not path.name.startswith("."):
+        if is_folder_link(path) and not path.name.startswith("."):
             yield Problem(str(path), "", LINK)
 
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from tlunet.data.convert.alike import contents
 from tlunet.data.convert.labelled import short
+from tlunet.data.readers.alike import contents
 from tlunet.data.source import require_folder
 from tlunet.errors import DataError, first_line
 
@@ -60,8 +60,9 @@ def read_table(source: Path) -> Table:
     if "kpt_shape" in content:
         raise DataError(f"{file}: kpt_shape: key points have no outline; export segmentation")
     names = _names(file, content.get("names"))
-    if content.get("nc", len(names)) != len(names):
-        raise DataError(f"{file}: nc: {short(content['nc'])}, but names has {len(names)} names")
+    if str(content.get("nc", len(names))) != str(len(names)):
+        number = f"nc: {short(content['nc'])}, but names has {len(names)} names"
+        raise DataError(f"{file}: {number}; correct one of them")
     root = _root(file, content.get("path"))
     parts, notes = _parts(file, root, content)
     return Table(file, names, root, parts, notes)

@@ -12,6 +12,7 @@ from tlunet.data.convert.labelled import Item, Labelled, Object, grouped, short
 from tlunet.data.convert.outline import draw_polygons
 from tlunet.data.convert.selection import Selection, select
 from tlunet.data.convert.table import Table, read_table
+from tlunet.data.readers.alike import contents
 from tlunet.data.source import Problem
 from tlunet.errors import first_line
 
@@ -49,7 +50,8 @@ def _no_objects(table: Table, chosen: Selection) -> Problem:
     without = len(chosen.images) - len(chosen.labels)
     what = (
         f"no objects: every image would count as defect-free; {len(chosen.labels)} label files are "
-        f"empty, {without} images have none (expected in labels/, next to images/)"
+        f"empty, {without} images have none (expected in labels/, next to images/; {table.root} "
+        f"{contents(table.root).removeprefix('it ')})"
     )
     return Problem(str(table.file), "", what)
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from tlunet.data.readers.listing import Listing
+from tlunet.data.readers.listing import Listing, is_folder_link
 from tlunet.data.source import require_folder
 from tlunet.errors import DataError
 from tlunet.machine.command_line import override
@@ -72,9 +72,10 @@ def no_images(folder: Path, listing: Listing, parts: Sequence[str], layout: str)
     if listing.problems:
         return DataError(*map(str, listing.problems))
     others = [path for path in listing.ignored if not _is_leftover(path)]
-    links = [path for path in others if path.is_symlink() and path.is_dir()]
-    folders = [path for path in others if path.is_dir() and path not in links]
-    kinds = Counter(path.suffix.lower() or path.name for path in others if not path.is_dir())
+    links = [path for path in others if is_folder_link(path)]
+    folders = [path for path in others if not path.is_symlink() and path.is_dir()]
+    files = [path for path in others if path not in links and path not in folders]
+    kinds = Counter(path.suffix.lower() or path.name for path in files)
     inner = find_parts(folder.parent, parts)
     if len(folders) == 1 and (inner or not kinds):
         set_root = f"set {override('data.root', inner)}" if inner else ""

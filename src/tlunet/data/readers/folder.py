@@ -1,12 +1,13 @@
 """Folders of images and masks: a user's own folder, and NEU-Seg, which is published that way."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tlunet.data.readers.alike import Alike
 from tlunet.data.readers.contents import no_images, require_parts
-from tlunet.data.readers.listing import IMAGE_SUFFIXES, list_files
+from tlunet.data.readers.listing import IMAGE_SUFFIXES, OTHER_PICTURES, Listing, list_files
 from tlunet.data.source import MAX_CLASSES, Problem, Record, Source
 from tlunet.errors import ConfigError
 
@@ -75,6 +76,9 @@ def _read_pairs(
     times = Counter(map(_stem, images.files))
     spoilt = {_stem(problem.image_id) for problem in masks.problems}
 
+    without = [image_id for stem, image_id in image_of.items() if stem not in mask_of]
+    meant = _meant(without, mask_of.keys() - image_of.keys(), masks) if without else {}
+
     problems, records = images.problems, []
     for image_id, path in images.files.items():
         stem = _stem(image_id)
@@ -83,16 +87,41 @@ def _read_pairs(
             what = f"{times[stem]} images have this stem, but a mask belongs to one image"
         elif stem not in mask_of and stem not in spoilt:
             mask = masks_dir / f"{stem}.png"
-            what = f"has no mask {mask}; a defect-free image needs a mask of zeros"
+            hint = meant.get(image_id, "a defect-free image needs a mask of zeros")
+            what = f"has no mask {mask}; {hint}"
         if what:
             problems.append(Problem(str(path), image_id, what))
         records.append(Record(image_id, path, mask=mask_of.get(stem)))
     problems += [p._replace(image_id=image_of.get(_stem(p.image_id), "")) for p in masks.problems]
+    told = " ".join(meant.values())  # one line for an image and the mask that was meant for it
     for stem in sorted(mask_of.keys() - image_of.keys()):
+        if f"{mask_of[stem]}:" in told:
+            continue
         what = f"has no image in {images_dir}; add it or remove the mask"
         problems.append(Problem(str(mask_of[stem]), "", what))
     ignored = (*images.ignored, *masks.ignored)
     return Source(name, root, classes, tuple(records), (), tuple(problems), ignored=ignored)
+
+
+def _meant(images: Sequence[str], stray: Iterable[str], masks: Listing) -> dict[str, str]:
+    """Find masks of other formats or names: image id → what to do about the mask.
+
+    Args:
+        images: ids of the images without a mask.
+        stray: stems of the masks without an image.
+        masks: all files in the folder of the masks.
+    """
+    other = {p.suffix.lower() for p in masks.ignored} & (IMAGE_SUFFIXES | OTHER_PICTURES)
+    pictures = [str(p) for p in masks.ignored if p.suffix.lower() in other]
+    by_stem = {_stem(mask_id): str(path) for mask_id, path in masks.files.items()}
+    foreign, misnamed = Alike(pictures), Alike(by_stem[stem] for stem in stray)
+    meant = {}
+    for image_id in images:
+        if mask := misnamed.find(image_id):
+            meant[image_id] = f"there is {mask}: rename it"
+        elif mask := foreign.find(image_id):
+            meant[image_id] = f"there is {mask}: save it as PNG (a lossy format changes class ids)"
+    return meant
 
 
 def _stem(file_id: str) -> str:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from tlunet.data.readers.alike import Alike
 from tlunet.data.readers.listing import plain
 from tlunet.data.readers.table import numbered_rows
 from tlunet.data.source import Problem, data_error
@@ -44,7 +45,7 @@ def read_groups(rule: str, image_ids: Sequence[str]) -> list[str]:
         what = "has no row for" if _is_table(rule) else "does not match"
         raise DataError(
             f"data.groups={rule}: {what} {len(missing)} of {len(image_ids)} images: "
-            f"{listed(missing)}"
+            f"{listed(missing)}{Alike(names).hint(missing[0])}"
         )
     return [names[image_id] for image_id in image_ids]
 
@@ -73,6 +74,8 @@ def _from_table(table: Path) -> dict[str, str]:
     rows = list(numbered_rows(table, expected))
     row, header = rows.pop(0) if rows else (1, [])
     header = [column.strip() for column in header]
+    if len(header) == 1 and re.search(r"[;\t|]", header[0]):
+        raise DataError(f"{table} row {row}: {header[0]!r}; expected commas between the columns")
     if not {*COLUMNS} <= {*header}:
         raise DataError(f"{table} row {row}: columns {','.join(header) or '(none)'}; {expected}")
     names: dict[str, str] = {}

@@ -75,6 +75,14 @@ def list_files(folder: Path, suffixes: Collection[str], *, deep: bool = True) ->
     return listing._replace(files=dict(sorted(listing.files.items())))
 
 
+def is_folder_link(path: Path) -> bool:
+    """Whether a path is a link to a folder; a target that cannot be accessed is none."""
+    try:
+        return path.is_symlink() and path.is_dir()
+    except OSError:
+        return False
+
+
 def plain(name: str) -> str:
     """Normalise a name for comparison: accents have two encodings, and macOS uses the other one.
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from tlunet.data import rle
-from tlunet.data.source import Record
+from tlunet.data.source import MAX_CLASSES, Record
 from tlunet.errors import DataError, reason_of
 
 # Checked by content, not by suffix. Fewer than Pillow reads: for some formats it starts programs.
@@ -113,7 +113,8 @@ def _read_class_ids(
     with _opened(path, "a mask", ("PNG",)) as file:  # a lossy format would change the ids
         if file.mode not in ("L", "P", "1", "I", "I;16"):
             raise DataError(
-                f"mask of mode {file.mode}; expected one channel of class ids (0 = background)"
+                f"mask of mode {file.mode}; expected one channel of class ids (0 = background): "
+                "save it as 8-bit grey"
             )
         if (size := (file.height, file.width)) != shape:
             raise DataError(
@@ -129,14 +130,12 @@ def _read_class_ids(
             )
         ids = (ids == foreground).astype(np.int64)
     if (top := int(ids.max())) > classes:
-        is_black_and_white = top == 255 and not ((ids > 0) & (ids < 255)).any()
         way_out = ""
-        if is_black_and_white:
-            way_out = (
-                "; if 255 is a single class, set data.foreground=255"
-                if classes == 1
-                else "; masks of 0 and 255 need the class id instead of 255"
-            )
+        if top > MAX_CLASSES and not ((ids > 0) & (ids < top)).any():  # a grey level
+            if classes == 1:
+                way_out = f"; if {top} is a single class, set data.foreground={top}"
+            elif top == 255:
+                way_out = "; masks of 0 and 255 need the class id instead of 255"
         raise DataError(
             f"class id {top}; expected 0 (background) to {classes} (one per name in data.classes)"
             + way_out

@@ -14,7 +14,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.types import IntervalSweep, Override, Transformer
 from omegaconf import DictConfig, OmegaConf
 
-from tlunet.errors import ConfigError
+from tlunet.errors import ConfigError, reason_of
 from tlunet.machine.command_line import shell_word
 from tlunet.study.config.compose import (
     DEFAULT,
@@ -28,6 +28,7 @@ from tlunet.study.config.home import expand_home
 from tlunet.study.config.overrides import (
     parse,
     refuse_new_keys,
+    refuse_no_values,
     refuse_several_values,
     refuse_swept_settings,
     refuse_wrong_choices,
@@ -70,6 +71,7 @@ def read_command(argv: Sequence[str], conf: Path) -> list[DictConfig] | None:
             params = settings.hydra.sweeper.params or {}
             asked = [*parse([f"{k}={v}" for k, v in params.items()], base), *parsed]
             refuse_wrong_choices(asked)
+            refuse_no_values(asked)
             jobs = _search(asked) if is_search(settings) else _grid(asked)
         cells = [compose_cell(name, job, base) for job in jobs]
         known = base if name == DEFAULT else compose_cell(DEFAULT, [])
@@ -196,23 +198,48 @@ def _require_study(args: Namespace, conf: Path) -> None:
         raise ConfigError(f"-cd {folder}: a file; use -cd {folder.parent} -cn {folder.stem}")
     if folder and not folder.is_dir():
         raise ConfigError(f"-cd {folder}: no such folder")
+    if folder and not any(folder.glob("*.yaml")) and not any(folder.glob("*/*.yaml")):
+        raise ConfigError(f"-cd {folder}: contains no configuration file (.yaml)")
     studies = _studies(folder) if folder else []
     if args.config_name:
-        name = args.config_name.removesuffix(".yaml")
-        if not any((where / f"{name}.yaml").is_file() for where in (folder, conf) if where):
-            where = f"in {folder}: {', '.join(studies)}" if studies else "-cd FOLDER adds a folder"
-            raise ConfigError(f"-cn {args.config_name}: no such configuration file; {where}")
+        _require_file(args.config_name.removesuffix(".yaml"), folder, conf, studies)
     elif folder and studies and not (folder / f"{DEFAULT}.yaml").is_file():
         raise ConfigError(
             f"-cd {folder}: add -cn and a configuration file of this folder: {', '.join(studies)}"
         )
 
 
+def _require_file(name: str, folder: Path | None, conf: Path, studies: Sequence[str]) -> None:
+    """Raise ConfigError unless ``-cn`` names a readable file that starts with ``defaults``."""
+    asked = Path(f"{name}.yaml")
+    if len(asked.parts) > 1:
+        places = [where / asked for where in (folder or Path(), Path())]
+        found = next((path for path in places if path.is_file()), None)
+        way_out = f"; use -cd {found.parent} -cn {found.stem}" if found else ""
+        raise ConfigError(f"-cn {name}: expected the name of a file, without folders{way_out}")
+    files = [where / asked for where in (folder, conf) if where and (where / asked).is_file()]
+    if not files:
+        where = f"in {folder}: {', '.join(studies)}" if studies else "-cd FOLDER adds a folder"
+        raise ConfigError(f"-cn {name}: no such configuration file; {where}")
+    try:
+        files[0].read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        what = reason_of(error)
+        raise ConfigError(f"-cn {name}: {files[0]}: cannot be read as UTF-8 ({what})") from None
+    if not _is_primary(files[0]):
+        raise ConfigError(
+            f"-cn {name}: {files[0]}: no defaults; an experiment starts with "
+            "defaults: [config, _self_]"
+        )
+
+
 def _studies(folder: Path) -> list[str]:
     """Names of the primary configurations in a folder; other YAML files have no defaults."""
-    is_primary = re.compile(rb"^defaults *:", re.M)
-    files = sorted(folder.glob("*.yaml"))
-    return [file.stem for file in files if is_primary.search(file.read_bytes())]
+    return [file.stem for file in sorted(folder.glob("*.yaml")) if _is_primary(file)]
+
+
+def _is_primary(file: Path) -> bool:
+    return re.search(rb"^defaults *:", file.read_bytes(), re.M) is not None
 
 
 def config_dir(argv: Sequence[str], conf: Path) -> Path | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import yaml
 from hydra import compose, version
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
@@ -60,11 +61,19 @@ def composing(conf: Path, config_dir: str | None = None) -> Iterator[None]:
         yield
     except UserError:
         raise
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(_bad_yaml(error)) from None
     except Exception as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise ConfigError(f"the command or one of its files cannot be read ({reason})") from error
     finally:
         GlobalHydra.instance().clear()
+
+
+def _bad_yaml(error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark
+    where = f"{mark.name} line {mark.line + 1}" if mark else "a configuration file"
+    return f"{where}: cannot be read as YAML ({error.problem or first_line(error)})"
 
 
 def compose_cell(
@@ -132,11 +141,11 @@ def merged_groups(name: str) -> dict[str, list[str]]:
 
 def list_of_choices(group: str, choices: Sequence[str]) -> str:
     """Describe a list where one choice is expected; Hydra would merge its elements into one."""
-    several = ",".join(dict.fromkeys(choices)) or "a,b"
-    return (
-        f"{group}=[{','.join(choices)}]: expected one choice; several values are separated by "
-        f"commas, with -m: python run.py -m {shell_word(f'{group}={several}')}"
-    )
+    typed = f"{group}=[{','.join(choices)}]: expected one choice"
+    if len(names := list(dict.fromkeys(choices))) == 1:
+        return f"{typed}, without brackets: {group}={names[0]}"
+    several = shell_word(f"{group}={','.join(names) or 'a,b'}")
+    return f"{typed}; several values are separated by commas, with -m: python run.py -m {several}"
 
 
 def _is_base_of_its_group(default: ResultDefault, group: str) -> bool:
@@ -150,6 +159,9 @@ def _explain(error: Exception, base: DictConfig | None) -> str:
         group, _, choice = (error.missing_cfg_file or "").rpartition("/")
         if "," in choice:
             return f"{list_of_choices(group, choice.split(','))}, or in hydra.sweeper.params"
+        if allowed := choices_of(group) if group else []:
+            near = nearest(choice, allowed)
+            return f"{group}={choice}: no such choice{near}; allowed: {', '.join(allowed)}"
         return f"{error.missing_cfg_file}: no such configuration ({first_line(error).rstrip('.')})"
     if match := re.search(r"Could not (?:override|append|delete).*?'([^']+)'", text):
         key = match[1]

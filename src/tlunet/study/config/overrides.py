@@ -6,7 +6,13 @@ from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, QuotedString
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    Glob,
+    IntervalSweep,
+    Override,
+    QuotedString,
+)
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -85,6 +91,8 @@ def _unreadable(word: str, following: Sequence[str], base: DictConfig) -> str:
         meant = _names(value)
     if why_not := refusal(key, meant):
         return f"{word}: cannot be read; expected {why_not}"
+    if choices_of(key) and (choices := _names(value)):
+        return list_of_choices(key, choices)
     typed = override(key, meant)
     if isinstance(meant, list) and re.fullmatch(r"[\d.,\s]*", "".join(meant)):  # numbers
         typed = shell_word(f"{key}=[{','.join(meant)}]")
@@ -170,11 +178,26 @@ def refuse_several_values(parsed: Sequence[Override], base: DictConfig) -> None:
             problems.append(f"{word}: expected a list: {shell_word(f'{key}=[{value}]')}")
             continue
         said = f"{word}: several values need -m: python run.py -m {shell_word(word)}"
+        if re.fullmatch(r"0,\d+", value):
+            said += f"; one value has a decimal point: {key}={value.replace(',', '.')}"
         if key in PATHS:
             said += f"; one value with a comma needs quotes: {override(key, value)}"
         problems.append(said)
     if problems:
         raise ConfigError(*problems)
+
+
+def refuse_no_values(parsed: Sequence[Override]) -> None:
+    """Raise ConfigError for a sweep without a cell, naming the key that has no value."""
+    empty = [
+        str(one.input_line)
+        for one in parsed
+        if one.is_sweep_override()
+        and not isinstance(one.value(), IntervalSweep)
+        and next(one.sweep_string_iterator(), None) is None
+    ]
+    if empty:
+        raise ConfigError(*(f"{word}: has no values, so there is nothing to run" for word in empty))
 
 
 def refuse_new_keys(parsed: Sequence[Override], base: DictConfig) -> None:

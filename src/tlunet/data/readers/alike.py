@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from tlunet.data.readers.listing import IMAGE_SUFFIXES, plain
+from tlunet.data.readers.listing import IMAGE_SUFFIXES, is_folder_link, plain
 
 SHOWN = 6
+#: Label Studio: a1b2c3d4-strip; Roboflow: strip_png.rf.0123456789abcdef; others: strip_mask.
+_ADDED = re.compile(r"^[0-9a-f]{8}-|_[a-z]{3,4}\.rf\.\w+$|[_-](masks?|labels?|gt|seg)$")
 LINK = "a link to a folder: not followed; copy the folder there"
 
 
@@ -36,11 +38,12 @@ class Alike:
 
 
 def _bare(name: str) -> str:
+    """Return what is left of a name without case, folders, suffixes and what tools add to it."""
     path = PurePosixPath(PurePosixPath(plain(name.replace("\\", "/"))).name.casefold())
     path = path.with_suffix("")
     while path.suffix in (".txt", *IMAGE_SUFFIXES):
         path = path.with_suffix("")
-    return re.sub(r"[\W_]+", "", path.name)
+    return re.sub(r"[\W_]+", "", re.sub(_ADDED, "", path.name) or path.name)
 
 
 def contents(folder: Path) -> str:
@@ -59,10 +62,10 @@ def contents(folder: Path) -> str:
 
 
 def _entry(path: Path) -> str:
-    if not path.is_dir():
-        return path.name
-    if path.is_symlink():
+    if is_folder_link(path):
         return f"{path.name}/ ({LINK})"
+    if path.is_symlink() or not path.is_dir():
+        return path.name
     try:
         kinds = Counter("folder" if p.is_dir() else p.suffix or "file" for p in path.iterdir())
     except OSError:
