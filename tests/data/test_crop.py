@@ -1,7 +1,5 @@
 """Random windows of training images."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -28,7 +26,7 @@ def test_half_of_the_windows_are_around_a_defect() -> None:
     cut = crop(SIZE, 3, turns, ROWS, images, bits, None)
     assert cut.images.shape == (400, 32, 64, 2)
     corners = cut.images[:, 0, 0].astype(int)
-    assert (cut.images[:, -1, -1] == corners + [31, 63]).all()
+    assert (cut.images[:, -1, -1] == corners + np.array([31, 63])).all()
     centred = (corners == [50 - 16, 150 - 32]).all(1)
     assert centred.mean() == pytest.approx(0.5, abs=0.08)
     assert (cut.bits[centred][:, 16, 32] == 2).all()
