@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from tlunet.deploy.predict import Predictor
 from tlunet.deploy.tuning.tune import Tuned, check_goal, check_same, tune
-from tlunet.errors import DataError, UserError
+from tlunet.errors import DataError, UserError, first_line
 from tlunet.machine.console import complain, progress, say
 from tlunet.machine.device import Hardware, choose
 from tlunet.machine.files import read_json, write_json
@@ -80,6 +80,9 @@ def tune_if_missing(run: Path) -> None:
         tuned = tune_run(run, machine).tuned
     except UserError as error:
         complain(*(f"{run}: not tuned: {line}" for line in error.lines))
+        return
+    except (OSError, RuntimeError) as error:  # a full disk, out of memory; the run is finished
+        complain(f"{run}: not tuned: {first_line(error)}; tlunet tune {run} tries again")
         return
     own, fitted = (tuned.test[name] for name in (GOAL, f"tuned_{GOAL}"))
     say(f"  tuned on the validation set: test Kaggle-Dice {own:.3f} → {fitted:.3f}")
