@@ -48,7 +48,9 @@ def test_defaults_are_the_papers() -> None:
 def test_every_yaml_composes(group: str, choice: str) -> None:
     needed = {"checkpoint": ["init.path=x"], "folder": ["data.classes=[a]"]}
     [cfg] = read(f"{group}={choice}", *needed.get(choice, []))
-    if cfg[group].get("_target_"):
+    if group == "recipe":
+        assert cfg.recipe == choice
+    elif cfg[group].get("_target_"):
         instantiate(cfg[group])
 
 
@@ -195,6 +197,9 @@ STUDIES = {  # cells per seed
     "neu_seg/baseline": (2, "neu_seg"),
     "neu_seg/steps": (4, "neu_seg"),
     "loss_reading/sweep": (2, "loss_reading"),
+    "recipe/sweep": (6, "recipe"),
+    "recipe/strips": (3, "recipe_strips"),
+    "recipe/ablation": (8, "recipe"),
 }
 
 

@@ -1,9 +1,11 @@
 """Random flips and an optional albumentations pipeline.
 
 Every draw is a function of (seed, epoch, image), so it does not depend on the data path, the number
-of workers, or a resume.
+of workers, or a resume. Where images are drawn several times in an epoch, ``epoch`` is the
+turn of the draw (:mod:`tlunet.data.sampling`).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,14 @@ from tlunet.errors import ConfigError
 _FLIPS, _TRANSFORM = 1, 2  # keys of independent random streams
 
 
+CROP = "[height,width], multiples of 32"
+
+
+def is_crop(value: Sequence[int]) -> bool:
+    """Whether a value is a height and a width that every encoder takes."""
+    return len(value) == 2 and all(isinstance(v, int) and v > 0 and v % 32 == 0 for v in value)
+
+
 class Augment:
     """Augment training images (paper III-A: random horizontal and vertical flips).
 
@@ -24,9 +34,12 @@ class Augment:
         vertical: probability of an up-down flip.
         transform: an ``albumentations.Compose`` for image and mask, applied on the CPU before the
             flips; it must keep the size.
+        crop: (height, width), multiples of 32, of a random window of each training image, cut on
+            the CPU before everything else; half of the windows of an image with a defect are
+            around one. ``None``: whole images.
 
     Raises:
-        ConfigError: a probability is outside [0, 1].
+        ConfigError: a probability is outside [0, 1], or ``crop`` is not a pair of multiples of 32.
 
     Example:
         >>> Augment().draw(seed=0, epoch=3, rows=np.array([7, 1])).shape
@@ -34,13 +47,25 @@ class Augment:
     """
 
     def __init__(
-        self, horizontal: float = 0.5, vertical: float = 0.5, transform: Any | None = None
+        self,
+        horizontal: float = 0.5,
+        vertical: float = 0.5,
+        transform: Any | None = None,
+        crop: Sequence[int] | None = None,
     ) -> None:
         for key, value in {"horizontal": horizontal, "vertical": vertical}.items():
             if not 0 <= value <= 1:
                 raise ConfigError(f"augment.{key}={value}: expected a probability from 0 to 1")
         self.chances = np.array([horizontal, vertical])
         self.transform = transform
+        if crop is not None and not is_crop(crop):
+            raise ConfigError(f"augment.crop={list(crop)}: expected {CROP}")
+        self.crop = None if crop is None else (int(crop[0]), int(crop[1]))
+
+    @property
+    def is_on_cpu(self) -> bool:
+        """Whether images are changed on the CPU, before they are copied to a GPU."""
+        return self.transform is not None or self.crop is not None
 
     def draw(self, seed: int, epoch: int, rows: np.ndarray) -> np.ndarray:
         """Draw the flips of each image: bool (B, 2), left-right and up-down."""

@@ -17,6 +17,7 @@ from tlunet.data.fit import check_fit
 from tlunet.data.grouping.groups import check_grouping, group_images, split_error
 from tlunet.data.pack.pack import open_pack
 from tlunet.data.residency import Resident, fits, make_room, to_device
+from tlunet.data.sampling import balanced_weights
 from tlunet.data.split import make_split
 from tlunet.errors import ConfigError
 from tlunet.machine.console import Progress
@@ -57,6 +58,8 @@ class DefectDataModule(pl.LightningDataModule):
             GPU if it needs less than half of its free memory and leaves :attr:`reserved`).
         on_error: ``stop`` at problems of the data, or ``skip`` the images concerned.
         augment: applied to training images; by default nothing.
+        sampling: ``uniform``: each training image once per epoch; ``balanced``: as many draws, in
+            which images of rare classes are more frequent.
         workers: processes that prepare batches; by default none on a CPU, where they would take
             cores from the network, and none if the pack is on the GPU.
         progress: called with the progress of drawing and packing.
@@ -64,6 +67,7 @@ class DefectDataModule(pl.LightningDataModule):
     Attributes:
         near: near-duplicate group of each row of ``split``, after ``setup``.
         reserved: bytes of GPU memory that training needs in addition to the pack; 0 if unknown.
+        repeat: how often the training images are repeated within an epoch.
         mask_format: memory format of the masks; the loss is faster if it is that of the logits.
 
     Raises:
@@ -99,6 +103,7 @@ class DefectDataModule(pl.LightningDataModule):
         residency: str = "auto",
         on_error: str = "stop",
         augment: Augment | None = None,
+        sampling: str = "uniform",
         workers: int | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -115,6 +120,7 @@ class DefectDataModule(pl.LightningDataModule):
         self.fit = fit
         self.residency, self.on_error, self.workers = residency, on_error, workers
         self.augment = augment or Augment(0, 0)
+        self.sampling, self.repeat = sampling, 1
         self.progress = progress
         self.reserved = 0
         self.mask_format = torch.contiguous_format
@@ -212,12 +218,13 @@ class DefectDataModule(pl.LightningDataModule):
         workers = self._workers(device, augment)
         return DataLoader(
             Batches(self.pack, self.seed, augment, fetch=self._resident is None),
-            sampler=EpochOrder(
+            sampler=self.training_order(self._behind(), self._share())
+            if train
+            else EpochOrder(
                 self.rows[subset],
                 batch_size,
                 self.seed,
-                shuffle=train,
-                start=self._behind() if train else (0, 0),
+                shuffle=False,
                 share=self._share(),
                 loss_size=self.batch_size,
             ),
@@ -226,6 +233,51 @@ class DefectDataModule(pl.LightningDataModule):
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
         )
+
+    def training_order(
+        self, start: tuple[int, int] = (0, 0), share: tuple[int, int] = (0, 1)
+    ) -> EpochOrder:
+        """Return the sampler of the training batches; its length is the steps of an epoch.
+
+        Args:
+            start: (epoch, batches) that a resumed run has already done.
+            share: (rank, number of processes).
+        """
+        rows = self.rows["train"]
+        return EpochOrder(
+            rows,
+            self.batch_size,
+            self.seed,
+            shuffle=True,
+            start=start,
+            share=share,
+            repeat=self.repeat,
+            weights=balanced_weights(self.pack.labels[rows])
+            if self.sampling == "balanced"
+            else None,
+        )
+
+    @property
+    def images_per_epoch(self) -> int:
+        """Training images drawn per epoch; an image counts as often as it is drawn."""
+        return self.repeat * len(self.rows["train"])
+
+    def repeat_for(self, steps: int | None, epochs: int) -> None:
+        """Repeat the images within an epoch as often as some number of steps in all needs.
+
+        Args:
+            steps: optimiser steps of all epochs, at least; ``None``: an epoch is one pass.
+            epochs: number of epochs.
+        """
+        images = epochs * len(self.rows["train"])
+        self.repeat = max(1, -(-(steps or 1) * self.batch_size // max(images, 1)) - 1)
+        while images and steps and epochs * len(self.training_order()) < steps:
+            self.repeat += 1
+
+    @property
+    def train_size(self) -> tuple[int, int]:
+        """(height, width) of a training image: of the crop, if there is one."""
+        return self.augment.crop or self.pack.size
 
     def _share(self) -> tuple[int, int]:
         """(rank, number of processes) of the trainer."""
@@ -249,8 +301,9 @@ class DefectDataModule(pl.LightningDataModule):
         why = None
         if device.type == "cpu":
             why = "there is no GPU"
-        elif self.augment.transform:
-            why = "augment.transform runs on the CPU"
+        elif self.augment.is_on_cpu:
+            name = "transform" if self.augment.transform else "crop"
+            why = f"augment.{name} runs on the CPU"
         if self.residency == "gpu" and why:
             raise ConfigError(f"data.residency=gpu: {why} here; use memmap or auto")
         if self.residency == "memmap" or why:
@@ -262,7 +315,7 @@ class DefectDataModule(pl.LightningDataModule):
             return self.workers
         if device.type == "cpu" or self._resident is not None:
             return 0
-        return min(cores(), DRAWERS if augment and augment.transform else READERS)
+        return min(cores(), DRAWERS if augment and augment.is_on_cpu else READERS)
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """On the device: gather if the pack is there, flip, unpack the bits."""
@@ -273,7 +326,7 @@ class DefectDataModule(pl.LightningDataModule):
             image, bits = (part[batch["index"]] for part in self._resident)
         new = {}
         if "content" in batch:
-            new["padding"] = padding_of(batch["content"], self.pack.size)
+            new["padding"] = padding_of(batch["content"], tuple(image.shape[-2:]))
         if "flip" in batch:
             image, bits = flip(image, batch["flip"]), flip(bits, batch["flip"])
             new = {k: flip(v, batch["flip"]) for k, v in new.items()}
