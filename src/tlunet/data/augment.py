@@ -13,7 +13,7 @@ from torch import Tensor
 from tlunet.data.draws import uniform
 from tlunet.errors import ConfigError
 
-_FLIPS, _TRANSFORM = 1, 2  # keys of independent random streams
+_FLIPS, _TRANSFORM, _REST_FLIPS = 1, 2, 6  # keys of independent random streams
 
 
 class Augment:
@@ -46,6 +46,13 @@ class Augment:
         """Draw the flips of each image: bool (B, 2), left-right and up-down."""
         # One generator per image, so that draws do not depend on the rest of the batch.
         return uniform((_FLIPS, seed, epoch), rows, 2) < self.chances
+
+    def draw_rest(self, seed: int, step: int, rows: np.ndarray) -> np.ndarray:
+        """Draw the flips of the images that are left out, as :meth:`draw`, but for each step.
+
+        An epoch of the labelled images may see one of the others several times.
+        """
+        return uniform((_REST_FLIPS, seed, step), rows, 2) < self.chances
 
     def apply_transform(
         self, seed: int, epoch: int, row: int, image: np.ndarray, bits: np.ndarray

@@ -72,6 +72,7 @@ class Rows(NamedTuple):
     rows: np.ndarray
     counted: int  # rows that count; 0: this process has none and sends a dummy row
     weight: float  # of the loss, so that its mean over processes equals the whole batch's loss
+    rest: "Rows | None" = None  # rows beside them that have no masks, or no annotation
 
 
 class EpochOrder(DistributedSampler[Rows]):
@@ -148,10 +149,26 @@ class EpochOrder(DistributedSampler[Rows]):
 
 
 class Batches(Dataset[dict[str, Any]]):
-    """Rows of the pack as tensors on the host; without ``fetch``, only row numbers and labels."""
+    """Rows of the pack as tensors on the host; without ``fetch``, only row numbers and labels.
 
-    def __init__(self, pack: Pack, seed: int, augment: Augment | None, fetch: bool) -> None:
+    Args:
+        pack: the pack.
+        seed: seed of the flips.
+        augment: of training images; ``None``: no flips either.
+        fetch: whether to read images and masks.
+        rest_labels: whether rows of the rest come with their labels. Their masks are never read.
+    """
+
+    def __init__(
+        self,
+        pack: Pack,
+        seed: int,
+        augment: Augment | None,
+        fetch: bool,
+        rest_labels: bool = False,
+    ) -> None:
         self.pack, self.seed, self.augment, self.fetch = pack, seed, augment, fetch
+        self.rest_labels = rest_labels
         self.ids = pack.index["image_id"].to_numpy()
         self.labels = pack.labels  # (N, M), from the native masks
         self.vanished = self.labels & ~pack.mask_labels  # (N, M), lost when resized
@@ -159,13 +176,11 @@ class Batches(Dataset[dict[str, Any]]):
         self._drawn: tuple[int, np.ndarray] | None = None  # an epoch, and its flips (N, 2)
 
     def __getitem__(self, wanted: Rows) -> dict[str, Any]:
-        epoch, rows, count, weight = wanted
+        epoch, rows, count, weight, rest = wanted
         labels = self.labels[rows]
-        batch: dict[str, Any] = {"index": torch.from_numpy(rows), "id": self.ids[rows].tolist()}
-        if count < len(rows) or weight != 1:
-            batch["count"], batch["weight"] = count, weight
-        if self.content is not None:
-            batch["content"] = torch.from_numpy(self.content[rows])
+        batch = self._places(rows, count, weight) | {"id": self.ids[rows].tolist()}
+        if rest is not None:
+            batch["rest"] = self._rest(rest)
         if self.augment:
             batch["flip"] = torch.from_numpy(self._flips(self.augment, epoch)[rows])
         if self.fetch:
@@ -181,6 +196,27 @@ class Batches(Dataset[dict[str, Any]]):
                 labels = self.vanished[rows] | unpack_labels(class_bits, labels.shape[1])
             batch["image"], batch["bits"] = channels_first(images), torch_bits(bits)
         return batch | {"label": torch.from_numpy(labels)}
+
+    def _places(self, rows: np.ndarray, count: int, weight: float) -> dict[str, Any]:
+        """What a batch has whether or not its rows are annotated."""
+        places: dict[str, Any] = {"index": torch.from_numpy(rows)}
+        if count < len(rows) or weight != 1:
+            places["count"], places["weight"] = count, weight
+        if self.content is not None:
+            places["content"] = torch.from_numpy(self.content[rows])
+        return places
+
+    def _rest(self, wanted: Rows) -> dict[str, Any]:
+        """The second part of a batch: it takes no mask, and no label unless they are allowed."""
+        step, rows, count, weight, _ = wanted
+        rest = self._places(rows, count, weight)
+        if self.augment:
+            rest["flip"] = torch.from_numpy(self.augment.draw_rest(self.seed, step, rows))
+        if self.fetch:
+            rest["image"] = channels_first(self.pack.images[rows])
+        if self.rest_labels:
+            rest["label"] = torch.from_numpy(self.labels[rows])
+        return rest
 
     def _flips(self, augment: Augment, epoch: int) -> np.ndarray:
         """Flips of all images of the pack in an epoch: drawn at once, which takes milliseconds."""

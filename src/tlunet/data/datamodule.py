@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tlunet.data.augment import Augment, flip
@@ -17,6 +18,7 @@ from tlunet.data.fit import check_fit
 from tlunet.data.grouping.groups import check_grouping, group_images, split_error
 from tlunet.data.pack.pack import open_pack
 from tlunet.data.residency import Resident, fits, make_room, to_device
+from tlunet.data.rest import BothOrders, RestStream
 from tlunet.data.split import make_split
 from tlunet.errors import ConfigError
 from tlunet.machine.console import Progress
@@ -34,7 +36,9 @@ class DefectDataModule(pl.LightningDataModule):
     resized, and loses it only if ``augment.transform`` moves the defect out of the image. If
     several processes share the data, a batch may also have ``count``, the number of its images
     that count, and ``weight``, the weight of its loss. If images are padded, it has ``padding``,
-    bool (B, 1, H, W), the pixels that are not part of the image.
+    bool (B, 1, H, W), the pixels that are not part of the image. With ``rest_batch_size`` a
+    training batch has ``rest``, a dict of the same kind of images that ``frac`` leaves out: without
+    ``id`` and ``mask``, with ``label`` only if ``rest_labels``.
 
     Args:
         dataset: the images, :class:`~tlunet.data.dataset.OnDisk` or
@@ -57,11 +61,16 @@ class DefectDataModule(pl.LightningDataModule):
             GPU if it needs less than half of its free memory and leaves :attr:`reserved`).
         on_error: ``stop`` at problems of the data, or ``skip`` the images concerned.
         augment: applied to training images; by default nothing.
+        rest_batch_size: images per training step from those that ``frac`` leaves out, beside the
+            labelled ones; 0: none. Their masks are never read.
+        rest_labels: whether these come with their labels, which are otherwise never read either.
         workers: processes that prepare batches; by default none on a CPU, where they would take
             cores from the network, and none if the pack is on the GPU.
         progress: called with the progress of drawing and packing.
 
     Attributes:
+        rest_rows: rows of the pack that ``frac`` leaves out, without near-duplicates of test images,
+            after ``setup``.
         near: near-duplicate group of each row of ``split``, after ``setup``.
         reserved: bytes of GPU memory that training needs in addition to the pack; 0 if unknown.
         mask_format: memory format of the masks; the loss is faster if it is that of the logits.
@@ -99,6 +108,8 @@ class DefectDataModule(pl.LightningDataModule):
         residency: str = "auto",
         on_error: str = "stop",
         augment: Augment | None = None,
+        rest_batch_size: int = 0,
+        rest_labels: bool = False,
         workers: int | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -115,6 +126,7 @@ class DefectDataModule(pl.LightningDataModule):
         self.fit = fit
         self.residency, self.on_error, self.workers = residency, on_error, workers
         self.augment = augment or Augment(0, 0)
+        self.rest_batch_size, self.rest_labels = rest_batch_size, rest_labels
         self.progress = progress
         self.reserved = 0
         self.mask_format = torch.contiguous_format
@@ -156,6 +168,13 @@ class DefectDataModule(pl.LightningDataModule):
         tested = groups[self.split["subset"] == "test"]
         training = self.split["subset"].isin(["train", "unused"]) & ~groups.isin(tested)
         self.mean, self.std = self.pack.mean_std(chosen[training.to_numpy()])
+        rest = training & (self.split["subset"] == "unused")
+        self.rest_rows = chosen[rest.to_numpy()]
+        if self.rest_batch_size and not len(self.rest_rows):
+            raise ConfigError(
+                f"frac={self.frac}: no training image is left out for rest to learn from; use a "
+                "smaller frac, or rest=none"
+            )
 
     def _make_split(self, chosen: np.ndarray) -> pd.DataFrame:
         index = self.pack.index
@@ -210,22 +229,29 @@ class DefectDataModule(pl.LightningDataModule):
                 make_room(device, self.reserved)
         batch_size = self.batch_size if train else self.eval_batch_size
         workers = self._workers(device, augment)
+        order: dict[str, Any] = {
+            "rows": self.rows[subset],
+            "batch_size": batch_size,
+            "seed": self.seed,
+            "shuffle": train,
+            "start": self._behind() if train else (0, 0),
+            "share": self._share(),
+            "loss_size": self.batch_size,
+        }
+        is_resident = self._resident is not None
         return DataLoader(
-            Batches(self.pack, self.seed, augment, fetch=self._resident is None),
-            sampler=EpochOrder(
-                self.rows[subset],
-                batch_size,
-                self.seed,
-                shuffle=train,
-                start=self._behind() if train else (0, 0),
-                share=self._share(),
-                loss_size=self.batch_size,
-            ),
+            Batches(self.pack, self.seed, augment, not is_resident, rest_labels=self.rest_labels),
+            sampler=self._both(order) if train and self.rest_batch_size else EpochOrder(**order),
             batch_size=None,  # the sampler yields whole batches
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
         )
+
+    def _both(self, order: dict[str, Any]) -> BothOrders:
+        """Return the order of training images and, beside them, of those that are left out."""
+        stream = RestStream(self.rest_rows, self.rest_batch_size, self.seed)
+        return BothOrders(stream, **order)
 
     def _share(self) -> tuple[int, int]:
         """(rank, number of processes) of the trainer."""
@@ -266,17 +292,24 @@ class DefectDataModule(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """On the device: gather if the pack is there, flip, unpack the bits."""
-        if "image" in batch:
-            image, bits = batch["image"], batch["bits"]
-        else:
-            assert self._resident is not None
-            image, bits = (part[batch["index"]] for part in self._resident)
-        new = {}
+        images, masks = self._resident or (None, None)
+        image = batch["image"] if images is None else images[batch["index"]]
+        bits = batch["bits"] if masks is None else masks[batch["index"]]
+        parts = self._viewed(batch, {"image": image, "bits": bits})
+        mask = unpack_bits(parts.pop("bits"), len(self.pack.classes), self.mask_format)
+        kept = {k: v for k, v in batch.items() if k not in ("bits", "flip", "content", "rest")}
+        if "rest" in batch:  # no mask is gathered here
+            rest = batch["rest"]
+            seen = self._viewed(
+                rest, {"image": rest["image"] if images is None else images[rest["index"]]}
+            )
+            kept["rest"] = {k: v for k, v in rest.items() if k not in ("flip", "content")} | seen
+        return kept | parts | {"mask": mask}  # (B, M, H, W)
+
+    def _viewed(self, batch: dict[str, Any], parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Mark the padding, and flip it and the other parts as drawn."""
         if "content" in batch:
-            new["padding"] = padding_of(batch["content"], self.pack.size)
-        if "flip" in batch:
-            image, bits = flip(image, batch["flip"]), flip(bits, batch["flip"])
-            new = {k: flip(v, batch["flip"]) for k, v in new.items()}
-        mask = unpack_bits(bits, len(self.pack.classes), self.mask_format)  # (B, M, H, W)
-        kept = {k: v for k, v in batch.items() if k not in ("bits", "flip", "content")}
-        return kept | new | {"image": image, "mask": mask}
+            parts = parts | {"padding": padding_of(batch["content"], self.pack.size)}
+        if "flip" not in batch:
+            return parts
+        return {name: flip(part, batch["flip"]) for name, part in parts.items()}
