@@ -1,0 +1,224 @@
+"""What is learnt from the training images that ``frac`` leaves out."""
+
+import math
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tlunet.errors import ConfigError
+from tlunet.model.losses import cross_entropy
+from tlunet.model.network import Logits
+from tlunet.model.strong import change_intensity, cutmix_pieces
+
+MEMORY = 0.99  # decay of a class's mean confidence, per step
+UNSURE = 0.5  # confidence of a class that the teacher finds nowhere, and the lowest threshold
+
+
+class Rest(nn.Module):
+    """A way to learn from images without masks, beside the labelled ones of each step.
+
+    A batch's part ``rest`` goes through :meth:`prepare`, which adds targets to its images; these go
+    through the network together with the labelled ones; :meth:`forward` returns their loss.
+
+    Args:
+        weight: of the loss, above 0; 1 is the weight of a labelled image.
+        ramp: fraction of all training steps over which the weight rises, in [0, 1].
+
+    Raises:
+        ConfigError: a value is out of bounds.
+    """
+
+    needs_average = False  # whether it learns from an average of the network's weights
+
+    def __init__(self, weight: float = 1.0, ramp: float = 0.0) -> None:
+        super().__init__()
+        if not weight > 0:
+            raise ConfigError(f"rest.weight={weight}: expected a number above 0")
+        if not 0 <= ramp <= 1:
+            raise ConfigError(f"rest.ramp={ramp}: expected a fraction of the steps from 0 to 1")
+        self.weight, self.ramp = weight, ramp
+
+    def weight_at(self, progress: float) -> float:
+        """Return the weight after a fraction of all training steps.
+
+        It rises as ``exp(−5 (1 − t)²)``, t from 0 to 1 (Laine and Aila 2017, Tarvainen and
+        Valpola 2017).
+
+        >>> [round(Rest(weight=2.0, ramp=0.5).weight_at(p), 3) for p in (0, 0.25, 0.5, 1)]
+        [0.013, 0.573, 2.0, 2.0]
+        """
+        t = min(progress / self.ramp, 1.0) if self.ramp else 1.0
+        return self.weight * math.exp(-5 * (1 - t) ** 2)
+
+    def prepare(self, rest: dict[str, Any], teacher: nn.Module | None) -> dict[str, Any]:
+        """Return the images that the network is to see, and what it is to say of them.
+
+        Args:
+            rest: the part of a batch: ``image`` (B, C, H, W), and more.
+            teacher: the network with averaged weights, if there is one.
+        """
+        raise NotImplementedError
+
+    def forward(self, logits: Logits, targets: dict[str, Any], is_sum: bool) -> Tensor:
+        """Return the loss of the prepared images.
+
+        Args:
+            logits: of these images.
+            targets: from :meth:`prepare`.
+            is_sum: whether the loss of labelled images sums over labels and pixels (eq. 1), or
+                averages: this one is of the same scale.
+        """
+        raise NotImplementedError
+
+
+class Labels(Rest):
+    """Learn from the image labels alone: the first term of eq. (1).
+
+    A mask takes minutes to draw, a label seconds.
+
+    >>> loss = Labels()(Logits(torch.zeros(2, 3, 4, 4), torch.zeros(2, 3)),
+    ...                 {"label": torch.ones(2, 3)}, is_sum=True)
+    >>> round(loss.item() / 3, 4)  # ln 2 per label
+    0.6931
+    """
+
+    def prepare(self, rest: dict[str, Any], teacher: nn.Module | None) -> dict[str, Any]:  # noqa: D102
+        return {"image": rest["image"], "label": rest["label"]}
+
+    def forward(self, logits: Logits, targets: dict[str, Any], is_sum: bool) -> Tensor:  # noqa: D102
+        labels = targets["label"]
+        if is_sum:
+            return cross_entropy(logits.labels, labels) / len(labels)
+        return cross_entropy(logits.labels, labels, mean=True)
+
+
+class MeanTeacher(Rest):
+    """Learn from an average of the network: it predicts on an image, the network on a strong view.
+
+    The average of the weights (Tarvainen and Valpola 2017) predicts masks and labels of the flipped
+    image. The network has to predict the same on a strongly changed version of it (FixMatch, Sohn
+    et al. 2020; UniMatch, Yang et al. 2023): other intensities, and pieces of other images. A
+    probability above τ₊ is a positive pseudo-label, one below τ₋ a negative one; between the two
+    there is none. The loss is the cross-entropy, averaged over the pixels that have a pseudo-label,
+    plus that over labels; beside a loss that sums (eq. 1) each mean is multiplied by its number of
+    terms in an image.
+
+    So that a class which is found late is not left out, τ₊ of class m follows its mean confidence
+    c_m, as in FreeMatch (Wang et al. 2023, eq. 8; there for one class per image):
+
+        τ₊(m) = max(1/2, positive · c_m / max_k c_k)
+
+    c_m is a moving average over steps of the mean probability of the pixels (of the images, for
+    labels) that the teacher gives to the class, i.e. with more than 1/2, and of 1/2 where there are
+    none.
+
+    Args:
+        classes: M.
+        weight: see :class:`Rest`.
+        ramp: see :class:`Rest`.
+        positive: τ₊ of the most confident class, from 0.5 to 1.
+        negative: τ₋, from 0 to 0.5.
+
+    Raises:
+        ConfigError: a value is out of bounds.
+    """
+
+    needs_average = True
+    confidence: Tensor
+
+    def __init__(
+        self,
+        classes: int,
+        weight: float = 1.0,
+        ramp: float = 0.3,
+        positive: float = 0.8,
+        negative: float = 0.1,
+    ) -> None:
+        super().__init__(weight, ramp)
+        if not UNSURE <= positive < 1:
+            raise ConfigError(f"rest.positive={positive}: expected a probability from 0.5 to 1")
+        if not 0 < negative <= UNSURE:
+            raise ConfigError(f"rest.negative={negative}: expected a probability from 0 to 0.5")
+        self.positive, self.negative = positive, negative
+        # Of masks and of labels; part of the checkpoint.
+        self.register_buffer("confidence", torch.full((2, classes), UNSURE))
+
+    def thresholds(self) -> Tensor:
+        """Return τ₊ of each class, (2, M): for masks and for labels."""
+        relative = self.confidence / self.confidence.max(1, keepdim=True).values
+        return (self.positive * relative).clamp(min=UNSURE)
+
+    @torch.no_grad()
+    def prepare(self, rest: dict[str, Any], teacher: nn.Module | None) -> dict[str, Any]:  # noqa: D102
+        assert teacher is not None
+        teacher.eval()  # statistics of all batches, as when it is used
+        logits = teacher(rest["image"])
+        masks, labels = logits.masks.float().sigmoid(), logits.labels.float().sigmoid()
+        if "padding" in rest:
+            masks = masks.masked_fill(rest["padding"], 0.0)
+        self._note(masks, labels)
+        for_masks, for_labels = self.thresholds()
+        is_there, is_absent = labels > for_labels, labels < self.negative
+        piece = cutmix_pieces(len(masks), tuple(masks.shape[-2:]), masks.device)
+        other = torch.randperm(len(masks), device=masks.device)
+        masks = torch.where(piece, masks[other], masks)
+        positive = masks > for_masks.view(-1, 1, 1)
+        kept = positive | (masks < self.negative)
+        if "padding" in rest:
+            kept &= ~torch.where(piece, rest["padding"][other], rest["padding"])
+        mixed = torch.where(piece, rest["image"][other], rest["image"])
+        # A class of either image may be in the part that is gone: its pixels decide.
+        is_seen = (is_there | is_there[other]) & positive.any(-1).any(-1)
+        is_mixed = piece.flatten(1).any(1, keepdim=True)
+        label = torch.where(is_mixed, is_seen, is_there)
+        is_no = torch.where(is_mixed, is_absent & is_absent[other], is_absent)
+        return {
+            "image": change_intensity(mixed),
+            "mask": positive,  # bool (B, M, H, W)
+            "kept": kept,  # bool (B, M, H, W), the pixels with a pseudo-label
+            "label": label,  # bool (B, M)
+            "kept_label": label | is_no,  # bool (B, M)
+        }
+
+    def forward(self, logits: Logits, targets: dict[str, Any], is_sum: bool) -> Tensor:  # noqa: D102
+        over_pixels = kept_cross_entropy(logits.masks, targets["mask"], targets["kept"])
+        over_labels = kept_cross_entropy(logits.labels, targets["label"], targets["kept_label"])
+        if is_sum:
+            return logits.labels[0].numel() * over_labels + logits.masks[0].numel() * over_pixels
+        return over_labels + over_pixels
+
+    def _note(self, masks: Tensor, labels: Tensor) -> None:
+        """Let the mean confidences follow the teacher's probabilities, those of all processes."""
+        found = torch.stack(
+            [
+                torch.stack([(p * (p > UNSURE)).sum(over), (p > UNSURE).float().sum(over)])
+                for p, over in ((masks, (0, 2, 3)), (labels, (0,)))
+            ]
+        )  # (2, 2, M): masks and labels; sums and counts
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(found)
+        sums, counts = found.unbind(1)
+        latest = torch.where(counts > 0, sums / counts.clamp(min=1), UNSURE)
+        self.confidence.lerp_(latest, 1 - MEMORY)
+
+
+def kept_cross_entropy(logits: Tensor, targets: Tensor, kept: Tensor) -> Tensor:
+    """Average the binary cross-entropy over the kept terms, in float32; 0 without any.
+
+    Args:
+        logits: any shape.
+        targets: bool, of this shape.
+        kept: bool, of this shape.
+
+    >>> kept = torch.tensor([True, True, False])
+    >>> loss = kept_cross_entropy(torch.tensor([0.0, 0.0, 9.0]), torch.zeros(3).bool(), kept)
+    >>> round(loss.item(), 4), kept_cross_entropy(torch.zeros(3), kept, kept & False).item()
+    (0.6931, 0.0)
+    """
+    terms = F.binary_cross_entropy_with_logits(
+        logits.float(), targets.float(), kept.float(), reduction="sum"
+    )
+    return terms / kept.sum().clamp(min=1)
