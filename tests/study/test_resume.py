@@ -70,7 +70,7 @@ def train(
     data.prepare_data()
     data.setup()
     torch.manual_seed(0)
-    task = DefectTask(TLUNet(encoder, 4, data.mean, data.std), batch_size=2)
+    task = DefectTask(TLUNet(encoder, 4, data.mean, data.std), batch_size=2, ema=0.9)
     steps, seen, stopping = Steps(), Seen(), Stopping()
     history = History(folder / "history.csv", steps=steps)
     checkpoints = Checkpoints(folder, stopping=stopping)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tlunet.data.batches import pack_bits
 from tlunet.data.source import MAX_CLASSES
 from tlunet.errors import DataError, first_line
+from tlunet.model.averaging import WeightAverage, averaged
 from tlunet.model.losses import PaperLoss
 from tlunet.model.metrics import DefectMetrics, MeanLoss, predicted_masks
 from tlunet.model.network import Logits, TLUNet
@@ -37,6 +38,11 @@ class DefectTask(pl.LightningModule):
         classes: names of the classes, kept with the weights.
         batch_size: number of images per loss value in validation and test, where batches may be
             larger; by default the whole batch.
+        ema: decay of an exponential moving average of the weights, which is then validated, tested
+            and kept in checkpoints next to the weights; by default none.
+
+    Attributes:
+        average: the averaged network, or ``None``.
 
     Example:
         >>> task = DefectTask(TLUNet("resnet18", classes=4))
@@ -54,6 +60,7 @@ class DefectTask(pl.LightningModule):
         threshold: float = 0.5,
         classes: Sequence[str] = (),
         batch_size: int | None = None,
+        ema: float | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(
@@ -66,18 +73,24 @@ class DefectTask(pl.LightningModule):
             }
         )
         self.network = network
+        self.average = None if ema is None else WeightAverage(network, ema)
         self.loss = loss or PaperLoss()
         self._knows_padding = "padding" in inspect.signature(self.loss.forward).parameters
         self.batch_size = batch_size
-        self._compiled: tuple[Callable[[Tensor], Logits], set[int]] | None = None
+        self._compiled: tuple[Callable[[nn.Module, Tensor], Logits], set[int]] | None = None
         # Accumulated on the device and read once per epoch: steps do not synchronise.
         self.train_loss, self.val_loss, self.test_loss = MeanLoss(), MeanLoss(), MeanLoss()
         self.val_metrics = DefectMetrics(threshold)
         self.test_metrics = DefectMetrics(threshold)
 
+    @property
+    def evaluated(self) -> TLUNet:
+        """The network that is validated, tested and kept: the averaged one if there is one."""
+        return self.network if self.average is None else self.average.module
+
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities of masks (B, M, H, W) and labels (B, M) for images (B, 1 or 3, H, W)."""
-        logits = self.network(image)
+        logits = self.evaluated(image)
         return logits.masks.float().sigmoid(), logits.labels.float().sigmoid()
 
     def compile_for(self, *batch_sizes: int, backend: str = "inductor") -> None:
@@ -86,13 +99,15 @@ class DefectTask(pl.LightningModule):
         Code is compiled once per size, mode and encoder and shared within a process.
         """
         torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
-        compiled = torch.compile(self.network.forward, dynamic=False, backend=backend)
+        compiled = torch.compile(TLUNet.forward, dynamic=False, backend=backend)
         self._compiled = compiled, set(batch_sizes)
 
     def _logits(self, image: Tensor) -> Logits:
+        network = self.network if self.training else self.evaluated
         if self._compiled and len(image) in self._compiled[1]:
-            return self._compiled[0](image)
-        return self.network(image)
+            return self._compiled[0](network, image)
+        logits: Logits = network(image)
+        return logits
 
     def _outputs(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
         """Logits and targets, as a loss takes them; no class is found in the padding."""
@@ -106,6 +121,13 @@ class DefectTask(pl.LightningModule):
         loss: Tensor = self.loss(*self._outputs(batch), *self._padding(batch))
         self.train_loss.update(loss, batch.get("count", len(batch["id"])))
         return loss * batch["weight"] if "weight" in batch else loss
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Take an optimiser step and include its weights in the average, if there is one."""
+        done = self.trainer.global_step
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            self.average.update_after(done, self.network)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:  # noqa: D102
         self._evaluate(batch, "val")
@@ -178,7 +200,7 @@ class DefectTask(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam, 5e-4, β = (0.99, 0.99) (paper III-B), in one fused kernel."""
         return torch.optim.Adam(
-            self.parameters(),
+            self.network.parameters(),
             lr=self.hparams["lr"],
             betas=tuple(self.hparams["betas"]),
             fused=self.device.type != "mps",
@@ -193,7 +215,7 @@ def without_padding(logits: Logits, padding: Tensor) -> Logits:
 def load_network(checkpoint: Path) -> TLUNet:
     """Load the trained network of a run's ``best.ckpt`` on the CPU, in evaluation mode.
 
-    No code in the file is executed (``weights_only=True``).
+    If its weights were averaged, this is the averaged network, the one that was validated. No code in the file is executed (``weights_only=True``).
 
     Args:
         checkpoint: the file, or a run folder with a ``best.ckpt``.
@@ -208,8 +230,8 @@ def load_network(checkpoint: Path) -> TLUNet:
         if not 1 <= spec["classes"] <= MAX_CLASSES:
             raise ValueError(f"{spec['classes']} classes")
         network = TLUNet(**spec)
-        prefix = "network."
-        weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items()}
+        prefix, state = "network.", content["state_dict"]
+        weights = averaged(state) or {k.removeprefix(prefix): v for k, v in state.items()}
         network.load_state_dict(weights)
     except FileNotFoundError:
         raise DataError(

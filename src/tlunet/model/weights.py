@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tlunet.errors import WeightsError
+from tlunet.model.averaging import averaged
 from tlunet.model.names import canonical, timm_names
 
 PICKLES = (".pth", ".pt", ".ckpt", ".bin")
@@ -50,6 +51,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     `.safetensors` contains only tensors. The other formats are pickles, which can run arbitrary
     code when loaded; they are loaded by `torch.load(weights_only=True)`, which runs none.
+    Of one of our checkpoints with averaged weights, those are returned.
     The usual wrappers are unpacked: `{"state_dict": …}`, `{"model_state_dict": …}`, `{"model": …}`.
 
     Args:
@@ -121,7 +123,7 @@ def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             kind = type(tensor).__name__
             raise WeightsError(f"{path}: {name!r} is a {kind}, expected named tensors only")
-    return dict(content)
+    return averaged(content) or dict(content)
 
 
 def load_encoder(encoder: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> Loaded:

@@ -82,6 +82,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "budget": (_is_one_of("epochs", "steps"), "epochs, steps"),
     "batch_size": (_is_int(1), "a whole number, 1 or more"),
     "threshold": (_is_number(lambda v: 0 < v < 1), "a probability between 0 and 1"),
+    "ema": (_or_null(_is_number(lambda v: 0 < v < 1)), "a number between 0 and 1, or null"),
     "checkpoint_minutes": (
         _or_null(_is_number(lambda v: 0 <= v <= 1e6)),
         "minutes, 0 or more, or null",

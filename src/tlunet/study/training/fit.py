@@ -107,6 +107,7 @@ def _make_task(cell: Cell, free: int | None) -> DefectTask:
         threshold=config["threshold"],
         classes=data.pack.classes,
         batch_size=config["batch_size"],
+        ema=config.get("ema"),
     )
     if cell.hardware.compile:
         task.compile_for(data.batch_size, data.eval_batch_size)

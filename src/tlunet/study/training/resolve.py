@@ -123,6 +123,8 @@ def name_cell(
         science["arch"] = arch
     if config.get("budget") == "steps":
         science["budget"] = "steps"
+    if config.get("ema") is not None:
+        science["ema"] = config["ema"]
     if machine.processes > 1:  # batch normalisation and sums differ
         science["processes"] = machine.processes
     config["data"] |= {"name": data.dataset.name, "root": str(data.dataset.root)}
