@@ -1,6 +1,7 @@
 """What is learnt from the training images that ``frac`` leaves out."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from tlunet.model.losses import cross_entropy
 from tlunet.model.network import Logits
 from tlunet.model.strong import change_intensity, cutmix_pieces
 
+Teacher = Callable[[Tensor], Logits]
 MEMORY = 0.99  # decay of a class's mean confidence, per step
 UNSURE = 0.5  # confidence of a class that the teacher finds nowhere, and the lowest threshold
 
@@ -53,12 +55,12 @@ class Rest(nn.Module):
         t = min(progress / self.ramp, 1.0) if self.ramp else 1.0
         return self.weight * math.exp(-5 * (1 - t) ** 2)
 
-    def prepare(self, rest: dict[str, Any], teacher: nn.Module | None) -> dict[str, Any]:
+    def prepare(self, rest: dict[str, Any], teacher: Teacher | None) -> dict[str, Any]:
         """Return the images that the network is to see, and what it is to say of them.
 
         Args:
             rest: the part of a batch: ``image`` (B, C, H, W), and more.
-            teacher: the network with averaged weights, if there is one.
+            teacher: the network with averaged weights in evaluation mode, if there is one.
         """
         raise NotImplementedError
 
@@ -85,7 +87,7 @@ class Labels(Rest):
     0.6931
     """
 
-    def prepare(self, rest: dict[str, Any], teacher: nn.Module | None) -> dict[str, Any]:  # noqa: D102
+    def prepare(self, rest: dict[str, Any], teacher: Teacher | None) -> dict[str, Any]:  # noqa: D102
         return {"image": rest["image"], "label": rest["label"]}
 
     def forward(self, logits: Logits, targets: dict[str, Any], is_sum: bool) -> Tensor:  # noqa: D102
@@ -152,9 +154,8 @@ class MeanTeacher(Rest):
         return (self.positive * relative).clamp(min=UNSURE)
 
     @torch.no_grad()
-    def prepare(self, rest: dict[str, Any], teacher: nn.Module | None) -> dict[str, Any]:  # noqa: D102
+    def prepare(self, rest: dict[str, Any], teacher: Teacher | None) -> dict[str, Any]:  # noqa: D102
         assert teacher is not None
-        teacher.eval()  # statistics of all batches, as when it is used
         logits = teacher(rest["image"])
         masks, labels = logits.masks.float().sigmoid(), logits.labels.float().sigmoid()
         if "padding" in rest:
@@ -222,3 +223,22 @@ def kept_cross_entropy(logits: Tensor, targets: Tensor, kept: Tensor) -> Tensor:
         logits.float(), targets.float(), kept.float(), reduction="sum"
     )
     return terms / kept.sum().clamp(min=1)
+
+
+def make_rest(name: str, classes: int, **values: float) -> Rest:
+    """Create a way to learn from images without masks.
+
+    Args:
+        name: ``labels`` or ``mean_teacher``.
+        classes: M.
+        **values: ``weight`` and the others that its constructor takes.
+
+    Raises:
+        ConfigError: there is none of this name, or a value is out of bounds.
+    """
+    match name:
+        case "labels":
+            return Labels(**values)
+        case "mean_teacher":
+            return MeanTeacher(classes, **values)
+    raise ConfigError(f"rest.name={name}: expected labels, mean_teacher")

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 #: Keys of config.yaml that belong to Hydra.
 _HYDRAS = ("defaults", "hydra")
+_HEADER = "# @package _global_\n"  # of a file that sets keys of other groups as well
 _LINE = re.compile(
     r"(?P<indent> *)(?P<key>\w+):(?: +(?P<value>[^#\n]*?))? *(?:# *(?P<comment>.*))?"
 )
@@ -43,7 +44,8 @@ def read_keys(text: str) -> list[Key]:
 
 def describe_choice(file: Path) -> str:
     """Return the first comment of a group's file, without an example command."""
-    _, _, comment = file.read_text(encoding="utf-8").partition("#")
+    text = file.read_text(encoding="utf-8").removeprefix(_HEADER)
+    _, _, comment = text.partition("#")
     first = comment.partition("\n")[0].strip().rstrip(".")
     return re.split(r":  +python ", first)[0]
 

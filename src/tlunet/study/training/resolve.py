@@ -19,7 +19,7 @@ from tlunet.model.encoder import register_encoder
 from tlunet.model.init import checkpoint_source, imagenet_source
 from tlunet.model.network import TRUSTED, check_batch_of_one, check_encoder, encoder_label
 from tlunet.runs.cell import VERSION, Cell, Start, digest_of
-from tlunet.runs.data import datamodule
+from tlunet.runs.data import datamodule, learnt_from_rest
 from tlunet.study.config.instantiate import instantiate
 from tlunet.study.training.starting_weights import SyntheticPretraining
 
@@ -125,6 +125,8 @@ def name_cell(
         science["budget"] = "steps"
     if config.get("ema") is not None:
         science["ema"] = config["ema"]
+    if rest := learnt_from_rest(config):
+        science["rest"] = rest
     if machine.processes > 1:  # batch normalisation and sums differ
         science["processes"] = machine.processes
     config["data"] |= {"name": data.dataset.name, "root": str(data.dataset.root)}
