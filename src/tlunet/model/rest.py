@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tlunet.errors import ConfigError
 from tlunet.model.losses import cross_entropy
 from tlunet.model.network import Logits
-from tlunet.model.strong import change_intensity, cutmix_pieces
+from tlunet.model.strong import CutMix, change_intensity
 
 Teacher = Callable[[Tensor], Logits]
 MEMORY = 0.99  # decay of a class's mean confidence, per step
@@ -158,30 +158,20 @@ class MeanTeacher(Rest):
         assert teacher is not None
         logits = teacher(rest["image"])
         masks, labels = logits.masks.float().sigmoid(), logits.labels.float().sigmoid()
-        if "padding" in rest:
-            masks = masks.masked_fill(rest["padding"], 0.0)
-        self._note(masks, labels)
+        padding = rest.get("padding", torch.zeros_like(masks[:, :1], dtype=torch.bool))
+        self._note(masks.masked_fill(padding, 0.0), labels)
         for_masks, for_labels = self.thresholds()
-        is_there, is_absent = labels > for_labels, labels < self.negative
-        piece = cutmix_pieces(len(masks), tuple(masks.shape[-2:]), masks.device)
-        other = torch.randperm(len(masks), device=masks.device)
-        masks = torch.where(piece, masks[other], masks)
+        mix = CutMix(len(masks), (masks.shape[-2], masks.shape[-1]), masks.device)
+        masks = mix(masks)
         positive = masks > for_masks.view(-1, 1, 1)
-        kept = positive | (masks < self.negative)
-        if "padding" in rest:
-            kept &= ~torch.where(piece, rest["padding"][other], rest["padding"])
-        mixed = torch.where(piece, rest["image"][other], rest["image"])
-        # A class of either image may be in the part that is gone: its pixels decide.
-        is_seen = (is_there | is_there[other]) & positive.any(-1).any(-1)
-        is_mixed = piece.flatten(1).any(1, keepdim=True)
-        label = torch.where(is_mixed, is_seen, is_there)
-        is_no = torch.where(is_mixed, is_absent & is_absent[other], is_absent)
+        label, no_label = mix.labels(labels > for_labels, labels < self.negative, positive)
         return {
-            "image": change_intensity(mixed),
+            "image": change_intensity(mix(rest["image"])),
             "mask": positive,  # bool (B, M, H, W)
-            "kept": kept,  # bool (B, M, H, W), the pixels with a pseudo-label
+            # bool (B, M, H, W), the pixels with a pseudo-label
+            "kept": (positive | (masks < self.negative)) & ~mix(padding),
             "label": label,  # bool (B, M)
-            "kept_label": label | is_no,  # bool (B, M)
+            "kept_label": label | no_label,  # bool (B, M)
         }
 
     def forward(self, logits: Logits, targets: dict[str, Any], is_sum: bool) -> Tensor:  # noqa: D102

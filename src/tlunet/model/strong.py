@@ -45,12 +45,56 @@ def _drawn(x: Tensor, low: float, high: float, neutral: float, chance: float = C
     return torch.where(is_used < chance, low + (high - low) * value, neutral)
 
 
-def cutmix_pieces(images: int, size: tuple[int, int], device: torch.device) -> Tensor:
-    """Draw the piece of each image that another one replaces (CutMix, Yun et al. 2019).
+class CutMix:
+    """Replace a piece of some images by that of others (Yun et al. 2019); drawn when created.
 
-    Returns:
-        bool (B, 1, H, W), a rectangle in about half of the images, empty in the others.
+    Args:
+        images: B.
+        size: (H, W).
+        device: the device of the images.
+
+    Attributes:
+        piece: bool (B, 1, H, W), a rectangle in about half of the images, empty in the others.
+        other: (B,), the image that each piece comes from.
+
+    Example:
+        >>> mix = CutMix(2, (32, 64), torch.device("cpu"))
+        >>> mix(torch.rand(2, 3, 32, 64)).shape
+        torch.Size([2, 3, 32, 64])
     """
+
+    def __init__(self, images: int, size: tuple[int, int], device: torch.device) -> None:
+        self.piece = draw_pieces(images, size, device)
+        self.other = torch.randperm(images, device=device)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Mix images or masks (B, C, H, W)."""
+        return torch.where(self.piece, x[self.other], x)
+
+    def labels(
+        self, is_there: Tensor, is_absent: Tensor, masks: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return which classes are in the mixed images, and which are not, bool (B, M).
+
+        A class of either image may be in the part that is gone. It is in the mixed one if the masks
+        say so, and not if it is in neither; otherwise it is not known.
+
+        Args:
+            is_there: bool (B, M), classes of the images.
+            is_absent: bool (B, M), classes that they do not have.
+            masks: bool (B, M, H, W), of the mixed images.
+        """
+        is_mixed = self.piece.flatten(1).any(1, keepdim=True)  # (B, 1)
+        is_seen = (is_there | is_there[self.other]) & masks.flatten(2).any(2)
+        is_in_none = is_absent & is_absent[self.other]
+        return (
+            torch.where(is_mixed, is_seen, is_there),
+            torch.where(is_mixed, is_in_none, is_absent),
+        )
+
+
+def draw_pieces(images: int, size: tuple[int, int], device: torch.device) -> Tensor:
+    """Draw the piece of each image that is replaced, as :attr:`CutMix.piece`."""
     area, shape, top, left, is_used = torch.rand(5, images, device=device)
     side = (AREAS[0] + (AREAS[1] - AREAS[0]) * area).sqrt()
     ratio = (SHAPES[0] * (SHAPES[1] / SHAPES[0]) ** shape).sqrt()

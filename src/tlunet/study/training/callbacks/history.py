@@ -82,9 +82,13 @@ class History(Callback):
             self.training_seconds = time.perf_counter() - self.started
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
+        # The losses are logged after the callbacks.
         known = {**trainer.callback_metrics, "train_loss": pl_module.train_loss.compute()}  # type: ignore[operator, union-attr]
-        by_class = [name for name in known if "/" in name or name == "rest_loss"]
+        by_class = [name for name in known if "/" in name]
         row: dict[str, Any] = dict.fromkeys((*COLUMNS, *by_class))
+        if getattr(pl_module, "rest", None) is not None:
+            known["rest_loss"] = pl_module.rest_loss.compute()  # type: ignore[operator, union-attr]
+            row["rest_loss"] = None
         for name in row:
             if name in known and not math.isnan(value := float(known[name])):
                 row[name] = value
