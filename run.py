@@ -29,7 +29,11 @@ ROOT = Path(__file__).parent
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def job(cfg: DictConfig) -> float | None:
     """Run one cell; never raises, so that a sweep continues (the run folder holds the state)."""
-    return run_job(cfg)
+    if not cfg.tune:
+        return run_job(cfg)
+    from tlunet.deploy.tuning.run import tune_if_missing  # late: slow to import
+
+    return run_job(cfg, tune_if_missing)
 
 
 def main() -> int:

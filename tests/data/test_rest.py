@@ -32,12 +32,12 @@ def orders(number: int, **kwargs: object) -> list[BothOrders]:
 
 def test_every_row_comes_once_before_any_comes_again() -> None:
     stream = RestStream(np.arange(50, 57), 3, 1)
-    drawn = np.concatenate([stream.at(step) for step in range(14)])
+    drawn = np.concatenate([stream.at(step).rows for step in range(14)])
     for turn in drawn.reshape(6, 7):
         assert sorted(turn) == list(range(50, 57))
     assert len({tuple(turn) for turn in drawn.reshape(6, 7)}) > 1
-    assert np.array_equal(RestStream(np.arange(50, 57), 3, 1).at(9), drawn[27:30])
-    assert not np.array_equal(RestStream(np.arange(50, 57), 3, 2).at(9), drawn[27:30])
+    assert np.array_equal(RestStream(np.arange(50, 57), 3, 1).at(9).rows, drawn[27:30])
+    assert not np.array_equal(RestStream(np.arange(50, 57), 3, 2).at(9).rows, drawn[27:30])
 
 
 def test_it_does_not_change_the_labelled_rows_and_resumes_in_the_middle() -> None:
@@ -78,14 +78,14 @@ def test_images_are_flipped_and_carry_nothing_of_their_annotation(
     assert sorted(data.rest_rows) == np.flatnonzero(left_out).tolist()
     seen: Counter[int] = Counter()
     for epoch in range(2):
-        batches = list(data.batches("train", epoch))
-        for k, batch in enumerate(batches):
-            rest, step = batch["rest"], epoch * len(batches) + k
+        for batch in data.batches("train", epoch):
+            rest = batch["rest"]
             assert set(rest) == {"image", "index"}
             rows = rest["index"].numpy()
+            turns = np.array([seen[row] for row in rows.tolist()])
             seen.update(rows.tolist())
             original = torch.from_numpy(data.pack.images[rows]).unsqueeze(1)
-            flips = torch.from_numpy(data.augment.draw_rest(data.seed, step, rows))
+            flips = torch.from_numpy(data.augment.draw_rest(data.seed, turns, rows))
             assert torch.equal(rest["image"], flip(original, flips))
     assert set(seen) <= set(data.rest_rows)
     assert max(seen.values()) - min(seen[row] for row in data.rest_rows.tolist()) <= 1
@@ -110,6 +110,15 @@ def test_the_labelled_part_is_the_same_with_and_without(strips: Path, tmp_path: 
         assert a["id"] == b["id"]
         assert torch.equal(a["image"], b["image"])
         assert torch.equal(a["mask"], b["mask"])
+
+
+def test_crops_are_cut_without_a_look_at_masks(strips: Path, tmp_path: Path) -> None:
+    data = module(strips, tmp_path, augment=Augment(0, 0, crop=(32, 32)))
+    [first, *_] = data.batches("train")
+    assert first["rest"]["image"].shape == (3, 1, 32, 32)
+    data.pack.masks = np.full_like(data.pack.masks, 15)
+    [again, *_] = data.batches("train")
+    assert torch.equal(first["rest"]["image"], again["rest"]["image"])
 
 
 def test_nothing_left_out_is_told_in_one_line(strips: Path, tmp_path: Path) -> None:

@@ -197,7 +197,9 @@ def test_it_resumes_exactly(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_learn_from_it_together(run_py: Run, tiny: tuple[str, ...], tmp_path: Path) -> None:
+def test_two_processes_learn_from_it_together(
+    run_py: Run, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
     line = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", FAST[0], *tiny,
             "batch_size=6", "frac=0.5", "rest=mean_teacher", "rest.batch_size=5")  # fmt: skip
     done = run_py(*line, cwd=tmp_path)

@@ -233,43 +233,19 @@ def tune(
         tlunet predict runs/severstal/resnet-... strips/ --out found --tuned
     """
     check_options(device, precision)
-    from tlunet.deploy.predict import Predictor
     from tlunet.deploy.tuning.gains import show
-    from tlunet.deploy.tuning.tune import check_goal, check_same
-    from tlunet.deploy.tuning.tune import tune as fit
-    from tlunet.machine.console import console, progress, say
-    from tlunet.machine.files import read_json, write_json
-    from tlunet.runs.data import open_data
-    from tlunet.runs.folder import check_finished, read_meta
+    from tlunet.deploy.tuning.run import tune_run
+    from tlunet.deploy.tuning.tune import check_goal
+    from tlunet.machine.console import console, say
+    from tlunet.runs.folder import read_meta
 
     check_goal(goal)
-    if not run.is_dir():
-        raise DataError(f"{run}: no such folder; expected a finished run")
-    check_finished(run)
-    meta, known = read_meta(run), read_json(run / "metrics.json")
-    if not known:
-        raise DataError(f"{run / 'metrics.json'}: no such file; expected a finished run")
-    machine = choose_machine(device, meta["precision"] if precision == "auto" else precision)
-    predictor = Predictor.load(run, device=machine.device, precision=machine.precision)
-    with progress() as report:
-        data = open_data(run, report)
-        data.eval_batch_size = machine.eval_batch_size(data.batch_size)
-        done = dict.fromkeys(("val", "test"), 0)
-
-        def tell(part: str, images: int) -> None:
-            done[part] += images
-            report(f"{part} set, four views", done[part], len(data.rows[part]))
-
-        tested = data.split["subset"] == "test"
-        groups = data.split.loc[tested, "group"].to_numpy()
-        tuned = fit(predictor, data.batches, meta["size"], groups, goal, tell)
-    is_same_machine = (machine.accelerator, machine.precision) == (
-        meta.get("accelerator"), meta.get("precision"),
-    )  # fmt: skip
-    apart = check_same(tuned.test, known, is_same_machine)
-    write_json(run / "tuned.json", tuned.as_dict() | {"digest": meta.get("digest")})
-    console.print(show(tuned, predictor.classes))
-    say(f"At the run's threshold, scores match metrics.json (largest difference {apart:.1e}).")
+    if precision == "auto" and run.is_dir():
+        precision = read_meta(run)["precision"]
+    done = tune_run(run, choose_machine(device, precision), goal)
+    console.print(show(done.tuned, done.classes))
+    apart = f"{done.difference:.1e}"
+    say(f"At the run's threshold, scores match metrics.json (largest difference {apart}).")
     say(f"{run / 'tuned.json'}: used by tlunet predict … --tuned, included by tlunet export.")
 
 

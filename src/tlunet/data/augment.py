@@ -1,9 +1,11 @@
 """Random flips and an optional albumentations pipeline.
 
-Every draw is a function of (seed, epoch, image), so it does not depend on the data path, the number
-of workers, or a resume.
+Every draw is a function of (seed, turn, image), so it does not depend on the data path, the number
+of workers, or a resume. A turn is an epoch, unless images are drawn several times in one
+(:mod:`tlunet.data.sampling`).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,15 @@ from torch import Tensor
 from tlunet.data.draws import uniform
 from tlunet.errors import ConfigError
 
-_FLIPS, _TRANSFORM, _REST_FLIPS = 1, 2, 6  # keys of independent random streams
+_FLIPS, _TRANSFORM, _REST_FLIPS = 1, 2, 8  # keys of independent random streams
+
+
+CROP = "[height,width], multiples of 32"
+
+
+def is_crop(value: Sequence[int]) -> bool:
+    """Whether a value is a height and a width that every encoder takes."""
+    return len(value) == 2 and all(isinstance(v, int) and v > 0 and v % 32 == 0 for v in value)
 
 
 class Augment:
@@ -24,38 +34,54 @@ class Augment:
         vertical: probability of an up-down flip.
         transform: an ``albumentations.Compose`` for image and mask, applied on the CPU before the
             flips; it must keep the size.
+        crop: (height, width), multiples of 32, of a random window of each training image, cut on
+            the CPU before everything else; half of the windows of an image with a defect are
+            around one. ``None``: whole images.
 
     Raises:
-        ConfigError: a probability is outside [0, 1].
+        ConfigError: a probability is outside [0, 1], or ``crop`` is not a pair of multiples of 32.
 
     Example:
-        >>> Augment().draw(seed=0, epoch=3, rows=np.array([7, 1])).shape
+        >>> Augment().draw(seed=0, turn=3, rows=np.array([7, 1])).shape
         (2, 2)
     """
 
     def __init__(
-        self, horizontal: float = 0.5, vertical: float = 0.5, transform: Any | None = None
+        self,
+        horizontal: float = 0.5,
+        vertical: float = 0.5,
+        transform: Any | None = None,
+        crop: Sequence[int] | None = None,
     ) -> None:
         for key, value in {"horizontal": horizontal, "vertical": vertical}.items():
             if not 0 <= value <= 1:
                 raise ConfigError(f"augment.{key}={value}: expected a probability from 0 to 1")
         self.chances = np.array([horizontal, vertical])
         self.transform = transform
+        if crop is not None and not is_crop(crop):
+            raise ConfigError(f"augment.crop={list(crop)}: expected {CROP}")
+        self.crop = None if crop is None else (int(crop[0]), int(crop[1]))
 
-    def draw(self, seed: int, epoch: int, rows: np.ndarray) -> np.ndarray:
+    @property
+    def is_on_cpu(self) -> bool:
+        """Whether images are changed on the CPU, before they are copied to a GPU."""
+        return self.transform is not None or self.crop is not None
+
+    def draw(self, seed: int, turn: int, rows: np.ndarray) -> np.ndarray:
         """Draw the flips of each image: bool (B, 2), left-right and up-down."""
         # One generator per image, so that draws do not depend on the rest of the batch.
-        return uniform((_FLIPS, seed, epoch), rows, 2) < self.chances
+        return uniform((_FLIPS, seed, turn), rows, 2) < self.chances
 
-    def draw_rest(self, seed: int, step: int, rows: np.ndarray) -> np.ndarray:
-        """Draw the flips of the images that are left out, as :meth:`draw`, but for each step.
-
-        An epoch of the labelled images may see one of the others several times.
-        """
-        return uniform((_REST_FLIPS, seed, step), rows, 2) < self.chances
+    def draw_rest(self, seed: int, turns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Draw the flips of images that are left out, each in its own turn, as :meth:`draw`."""
+        flips = np.empty((len(rows), 2), bool)
+        for turn in np.unique(turns).tolist():
+            own = turns == turn
+            flips[own] = uniform((_REST_FLIPS, seed, turn), rows[own], 2) < self.chances
+        return flips
 
     def apply_transform(
-        self, seed: int, epoch: int, row: int, image: np.ndarray, bits: np.ndarray
+        self, seed: int, turn: int, row: int, image: np.ndarray, bits: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Apply the albumentations pipeline to one image (H, W[, 3]) and its bit field (H, W).
 
@@ -65,7 +91,7 @@ class Augment:
         assert self.transform is not None
         if bits.dtype != np.uint8:
             raise ConfigError("augment.transform: supports at most 8 classes")
-        words = np.random.SeedSequence((_TRANSFORM, seed, epoch, row)).generate_state(1)
+        words = np.random.SeedSequence((_TRANSFORM, seed, turn, row)).generate_state(1)
         self.transform.set_random_seed(int(words[0]))
         out = self.transform(image=np.ascontiguousarray(image), mask=np.ascontiguousarray(bits))
         if out["image"].shape != image.shape or out["mask"].shape != bits.shape:

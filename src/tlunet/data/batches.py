@@ -11,12 +11,14 @@ from torch.utils.data.distributed import DistributedSampler
 
 from tlunet.data.augment import Augment
 from tlunet.data.bits import unpack_labels
+from tlunet.data.crop import crop
 from tlunet.data.pack.pack import Pack
+from tlunet.data.sampling import Sampled, sample
 
 #: Bytes per pixel of a pack's bit field → type on a device: besides uint8, torch has few operations
 #: on unsigned integers.
 _TYPES = {1: "uint8", 2: "int32", 4: "int64"}
-ORDER = 0  # key of a random stream, independent of those in tlunet.data.augment
+KEPT = 16  # turns whose flips are kept, besides those of the batch
 
 
 def unpack_bits(
@@ -66,10 +68,10 @@ def pack_bits(masks: Tensor) -> Tensor:
 
 
 class Rows(NamedTuple):
-    """One batch as the sampler requests it: rows of the pack in one epoch."""
+    """One batch as the sampler requests it: rows of the pack."""
 
-    epoch: int
     rows: np.ndarray
+    turns: np.ndarray  # of each row, for its augmentation
     counted: int  # rows that count; 0: this process has none and sends a dummy row
     weight: float  # of the loss, so that its mean over processes equals the whole batch's loss
     rest: "Rows | None" = None  # rows beside them that have no masks, or no annotation
@@ -91,6 +93,8 @@ class EpochOrder(DistributedSampler[Rows]):
         start: (epoch, batches) that a resumed run has already done; that epoch continues there.
         share: (rank, number of processes).
         loss_size: rows per block in evaluation; by default ``batch_size``.
+        repeat: how often the rows are repeated within an epoch of training.
+        weights: relative frequency of each row in training; ``None``: all the same.
     """
 
     def __init__(
@@ -102,14 +106,18 @@ class EpochOrder(DistributedSampler[Rows]):
         start: tuple[int, int] = (0, 0),
         share: tuple[int, int] = (0, 1),
         loss_size: int | None = None,
+        repeat: int = 1,
+        weights: np.ndarray | None = None,
     ) -> None:
+        self.repeat, self.weights = repeat, weights
         self.everything, self.rows, self.seed, self.shuffle = rows, rows, seed, shuffle
         self.start, self.epoch, self.share = start, start[0], share
         if not shuffle:
             self.rows = self._own(rows, loss_size or batch_size)
-        count = -(-len(self.rows) // batch_size)
+        self.drawn = len(self.rows) * (repeat if shuffle else 1)  # per epoch
+        count = -(-self.drawn // batch_size)
         # Batch normalisation needs two or more images: a last single one joins the batch before it.
-        if shuffle and count > 1 and len(rows) % batch_size == 1:
+        if shuffle and count > 1 and self.drawn % batch_size == 1:
             count -= 1
         self.cuts = [batch_size * b for b in range(1, count)]
 
@@ -122,7 +130,7 @@ class EpochOrder(DistributedSampler[Rows]):
     @property
     def smallest(self) -> int:
         """Rows of the smallest batch of a process; a dummy row counts."""
-        sizes = np.diff([0, *self.cuts, len(self.rows)])
+        sizes = np.diff([0, *self.cuts, self.drawn])
         return max(1, int(sizes.min()) // self.share[1])
 
     def set_epoch(self, epoch: int) -> None:
@@ -133,15 +141,25 @@ class EpochOrder(DistributedSampler[Rows]):
         return len(self.cuts) + 1
 
     def __iter__(self) -> Iterator[Rows]:
-        rows = self.rows
         rank, number = self.share
-        if self.shuffle:
-            rows = np.random.default_rng((ORDER, self.seed, self.epoch)).permutation(rows)
+        drawn = self._draw()
         done = self.start[1] if self.epoch == self.start[0] else 0
-        for batch in np.split(rows, self.cuts)[done:]:
-            own = batch[rank::number] if self.shuffle else batch
-            weight = len(own) * number / len(batch) if self.shuffle else 1.0
-            yield Rows(self.epoch, own if len(own) else self._company(batch), len(own), weight)
+        batches = zip(*(np.split(part, self.cuts)[done:] for part in drawn), strict=True)
+        for batch, turns in batches:
+            own, weight = slice(None), 1.0
+            if self.shuffle:
+                own = slice(rank, None, number)
+                weight = len(batch[own]) * number / len(batch)
+            count = len(batch[own])
+            if not count:
+                batch = self._company(batch)
+                turns, own = np.full(1, self.epoch), slice(None)
+            yield Rows(batch[own], turns[own], count, weight)
+
+    def _draw(self) -> Sampled:
+        if self.shuffle:
+            return sample(self.rows, self.seed, self.epoch, self.repeat, self.weights)
+        return Sampled(self.rows, np.full(len(self.rows), self.epoch))
 
     def _company(self, batch: np.ndarray) -> np.ndarray:
         """Return a dummy row for a process without rows, so that collectives stay in step."""
@@ -173,28 +191,36 @@ class Batches(Dataset[dict[str, Any]]):
         self.labels = pack.labels  # (N, M), from the native masks
         self.vanished = self.labels & ~pack.mask_labels  # (N, M), lost when resized
         self.content = pack.content if pack.fit == "pad" else None
-        self._drawn: tuple[int, np.ndarray] | None = None  # an epoch, and its flips (N, 2)
+        self._drawn: dict[int, np.ndarray] = {}  # flips (N, 2) of the latest turns
 
     def __getitem__(self, wanted: Rows) -> dict[str, Any]:
-        epoch, rows, count, weight, rest = wanted
+        rows, turns, count, weight, rest = wanted
         labels = self.labels[rows]
         batch = self._places(rows, count, weight) | {"id": self.ids[rows].tolist()}
         if rest is not None:
             batch["rest"] = self._rest(rest)
         if self.augment:
-            batch["flip"] = torch.from_numpy(self._flips(self.augment, epoch)[rows])
+            batch["flip"] = torch.from_numpy(self._flips(self.augment, rows, turns))
+        content = None if self.content is None else self.content[rows]
         if self.fetch:
             images, bits = self.pack.images[rows], self.pack.masks[rows]
+            if self.augment and self.augment.crop:
+                images, bits, content = crop(
+                    self.augment.crop, self.seed, turns, rows, images, bits, content
+                )
             if self.augment and self.augment.transform:
                 for k, row in enumerate(rows):
-                    region = (k, *self.pack.region(row))
+                    region = _region(k, content)
                     images[region], bits[region] = self.augment.apply_transform(
-                        self.seed, epoch, int(row), images[region], bits[region]
+                        self.seed, int(turns[k]), int(row), images[region], bits[region]
                     )
+            if self.augment and (self.augment.crop or self.augment.transform):
                 # An image whose defect was moved out of the frame loses the label.
                 class_bits = np.bitwise_or.reduce(bits.reshape(len(rows), -1), axis=1)
                 labels = self.vanished[rows] | unpack_labels(class_bits, labels.shape[1])
             batch["image"], batch["bits"] = channels_first(images), torch_bits(bits)
+        if content is not None:
+            batch["content"] = torch.from_numpy(content)
         return batch | {"label": torch.from_numpy(labels)}
 
     def _places(self, rows: np.ndarray, count: int, weight: float) -> dict[str, Any]:
@@ -202,27 +228,48 @@ class Batches(Dataset[dict[str, Any]]):
         places: dict[str, Any] = {"index": torch.from_numpy(rows)}
         if count < len(rows) or weight != 1:
             places["count"], places["weight"] = count, weight
-        if self.content is not None:
-            places["content"] = torch.from_numpy(self.content[rows])
         return places
 
     def _rest(self, wanted: Rows) -> dict[str, Any]:
         """The second part of a batch: it takes no mask, and no label unless they are allowed."""
-        step, rows, count, weight, _ = wanted
+        rows, turns, count, weight, _ = wanted
         rest = self._places(rows, count, weight)
         if self.augment:
-            rest["flip"] = torch.from_numpy(self.augment.draw_rest(self.seed, step, rows))
+            rest["flip"] = torch.from_numpy(self.augment.draw_rest(self.seed, turns, rows))
+        content = None if self.content is None else self.content[rows]
         if self.fetch:
-            rest["image"] = channels_first(self.pack.images[rows])
+            images = self.pack.images[rows]
+            if self.augment and self.augment.crop:
+                unknown = np.zeros(images.shape[:3], np.uint8)
+                images, _, content = crop(
+                    self.augment.crop, self.seed, turns, rows, images, unknown, content
+                )
+            rest["image"] = channels_first(images)
+        if content is not None:
+            rest["content"] = torch.from_numpy(content)
         if self.rest_labels:
             rest["label"] = torch.from_numpy(self.labels[rows])
         return rest
 
-    def _flips(self, augment: Augment, epoch: int) -> np.ndarray:
-        """Flips of all images of the pack in an epoch: drawn at once, which takes milliseconds."""
-        if self._drawn is None or self._drawn[0] != epoch:
-            self._drawn = epoch, augment.draw(self.seed, epoch, np.arange(len(self.labels)))
-        return self._drawn[1]
+    def _flips(self, augment: Augment, rows: np.ndarray, turns: np.ndarray) -> np.ndarray:
+        """Flips of a batch; those of a turn are drawn at once for all images: milliseconds."""
+        flips = np.empty((len(rows), 2), bool)
+        wanted = np.unique(turns).tolist()
+        for turn in wanted:
+            if turn not in self._drawn:
+                self._drawn[turn] = augment.draw(self.seed, turn, np.arange(len(self.labels)))
+            flips[turns == turn] = self._drawn[turn][rows[turns == turn]]
+        for old in list(self._drawn)[: -(len(wanted) + KEPT)]:
+            del self._drawn[old]
+        return flips
+
+
+def _region(k: int, content: np.ndarray | None) -> tuple[int | slice, ...]:
+    """Where the k-th image of a batch is, without its padding."""
+    if content is None:
+        return (k,)
+    height, width = content[k]
+    return k, slice(height), slice(width)
 
 
 def channels_first(images: np.ndarray) -> Tensor:

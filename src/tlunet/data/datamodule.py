@@ -19,6 +19,7 @@ from tlunet.data.grouping.groups import check_grouping, group_images, split_erro
 from tlunet.data.pack.pack import open_pack
 from tlunet.data.residency import Resident, fits, make_room, to_device
 from tlunet.data.rest import BothOrders, RestStream
+from tlunet.data.sampling import balanced_weights
 from tlunet.data.split import make_split
 from tlunet.errors import ConfigError
 from tlunet.machine.console import Progress
@@ -61,6 +62,8 @@ class DefectDataModule(pl.LightningDataModule):
             GPU if it needs less than half of its free memory and leaves :attr:`reserved`).
         on_error: ``stop`` at problems of the data, or ``skip`` the images concerned.
         augment: applied to training images; by default nothing.
+        sampling: ``uniform``: each training image once per epoch; ``balanced``: as many draws, in
+            which images of rare classes are more frequent.
         rest_batch_size: images per training step from those that ``frac`` leaves out, beside the
             labelled ones; 0: none. Their masks are never read.
         rest_labels: whether these come with their labels, which are otherwise never read either.
@@ -73,6 +76,7 @@ class DefectDataModule(pl.LightningDataModule):
             after ``setup``.
         near: near-duplicate group of each row of ``split``, after ``setup``.
         reserved: bytes of GPU memory that training needs in addition to the pack; 0 if unknown.
+        repeat: how often the training images are repeated within an epoch.
         mask_format: memory format of the masks; the loss is faster if it is that of the logits.
 
     Raises:
@@ -108,6 +112,7 @@ class DefectDataModule(pl.LightningDataModule):
         residency: str = "auto",
         on_error: str = "stop",
         augment: Augment | None = None,
+        sampling: str = "uniform",
         rest_batch_size: int = 0,
         rest_labels: bool = False,
         workers: int | None = None,
@@ -127,6 +132,7 @@ class DefectDataModule(pl.LightningDataModule):
         self.residency, self.on_error, self.workers = residency, on_error, workers
         self.augment = augment or Augment(0, 0)
         self.rest_batch_size, self.rest_labels = rest_batch_size, rest_labels
+        self.sampling, self.repeat = sampling, 1
         self.progress = progress
         self.reserved = 0
         self.mask_format = torch.contiguous_format
@@ -229,29 +235,72 @@ class DefectDataModule(pl.LightningDataModule):
                 make_room(device, self.reserved)
         batch_size = self.batch_size if train else self.eval_batch_size
         workers = self._workers(device, augment)
-        order: dict[str, Any] = {
-            "rows": self.rows[subset],
-            "batch_size": batch_size,
-            "seed": self.seed,
-            "shuffle": train,
-            "start": self._behind() if train else (0, 0),
-            "share": self._share(),
-            "loss_size": self.batch_size,
-        }
-        is_resident = self._resident is not None
         return DataLoader(
-            Batches(self.pack, self.seed, augment, not is_resident, rest_labels=self.rest_labels),
-            sampler=self._both(order) if train and self.rest_batch_size else EpochOrder(**order),
+            Batches(
+                self.pack, self.seed, augment, self._resident is None, rest_labels=self.rest_labels
+            ),
+            sampler=self.training_order(self._behind(), self._share())
+            if train
+            else EpochOrder(
+                self.rows[subset],
+                batch_size,
+                self.seed,
+                shuffle=False,
+                share=self._share(),
+                loss_size=self.batch_size,
+            ),
             batch_size=None,  # the sampler yields whole batches
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
         )
 
-    def _both(self, order: dict[str, Any]) -> BothOrders:
-        """Return the order of training images and, beside them, of those that are left out."""
-        stream = RestStream(self.rest_rows, self.rest_batch_size, self.seed)
-        return BothOrders(stream, **order)
+    def training_order(
+        self, start: tuple[int, int] = (0, 0), share: tuple[int, int] = (0, 1)
+    ) -> EpochOrder:
+        """Return the sampler of the training batches; its length is the steps of an epoch.
+
+        Args:
+            start: (epoch, batches) that a resumed run has already done.
+            share: (rank, number of processes).
+        """
+        rows = self.rows["train"]
+        is_balanced = self.sampling == "balanced"
+        order: dict[str, Any] = {
+            "rows": rows,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "shuffle": True,
+            "start": start,
+            "share": share,
+            "repeat": self.repeat,
+            "weights": balanced_weights(self.pack.labels[rows]) if is_balanced else None,
+        }
+        if not self.rest_batch_size:
+            return EpochOrder(**order)
+        return BothOrders(RestStream(self.rest_rows, self.rest_batch_size, self.seed), **order)
+
+    @property
+    def images_per_epoch(self) -> int:
+        """Training images drawn per epoch; an image counts as often as it is drawn."""
+        return self.repeat * len(self.rows["train"])
+
+    def repeat_for(self, steps: int | None, epochs: int) -> None:
+        """Repeat the images within an epoch as often as some number of steps in all needs.
+
+        Args:
+            steps: optimiser steps of all epochs, at least; ``None``: an epoch is one pass.
+            epochs: number of epochs.
+        """
+        images = epochs * len(self.rows["train"])
+        self.repeat = max(1, -(-(steps or 1) * self.batch_size // max(images, 1)) - 1)
+        while images and steps and epochs * len(self.training_order()) < steps:
+            self.repeat += 1
+
+    @property
+    def train_size(self) -> tuple[int, int]:
+        """(height, width) of a training image: of the crop, if there is one."""
+        return self.augment.crop or self.pack.size
 
     def _share(self) -> tuple[int, int]:
         """(rank, number of processes) of the trainer."""
@@ -275,8 +324,9 @@ class DefectDataModule(pl.LightningDataModule):
         why = None
         if device.type == "cpu":
             why = "there is no GPU"
-        elif self.augment.transform:
-            why = "augment.transform runs on the CPU"
+        elif self.augment.is_on_cpu:
+            name = "transform" if self.augment.transform else "crop"
+            why = f"augment.{name} runs on the CPU"
         if self.residency == "gpu" and why:
             raise ConfigError(f"data.residency=gpu: {why} here; use memmap or auto")
         if self.residency == "memmap" or why:
@@ -288,7 +338,7 @@ class DefectDataModule(pl.LightningDataModule):
             return self.workers
         if device.type == "cpu" or self._resident is not None:
             return 0
-        return min(cores(), DRAWERS if augment and augment.transform else READERS)
+        return min(cores(), DRAWERS if augment and augment.is_on_cpu else READERS)
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """On the device: gather if the pack is there, flip, unpack the bits."""
@@ -309,7 +359,8 @@ class DefectDataModule(pl.LightningDataModule):
     def _viewed(self, batch: dict[str, Any], parts: dict[str, Tensor]) -> dict[str, Tensor]:
         """Mark the padding, and flip it and the other parts as drawn."""
         if "content" in batch:
-            parts = parts | {"padding": padding_of(batch["content"], self.pack.size)}
+            size = (parts["image"].shape[-2], parts["image"].shape[-1])
+            parts = parts | {"padding": padding_of(batch["content"], size)}
         if "flip" not in batch:
             return parts
         return {name: flip(part, batch["flip"]) for name, part in parts.items()}

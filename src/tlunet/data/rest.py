@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlunet.data.batches import EpochOrder, Rows
+from tlunet.data.sampling import Sampled
 
-_ORDER = 5  # key of a random stream, independent of those in batches, augment and draws
+_ORDER = 9  # key of a random stream, independent of those in sampling, crop and augment
 
 
 class RestStream:
@@ -28,8 +29,11 @@ class RestStream:
 
     Example:
         >>> stream = RestStream(np.array([7, 8, 9]), batch_size=2, seed=0)
-        >>> sorted(np.concatenate([stream.at(step) for step in (0, 1, 2)]).tolist())
+        >>> drawn = [stream.at(step) for step in (0, 1, 2)]
+        >>> sorted(np.concatenate([rows for rows, _ in drawn]).tolist())
         [7, 7, 8, 8, 9, 9]
+        >>> np.concatenate([turns for _, turns in drawn])
+        array([0, 0, 0, 1, 1, 1])
     """
 
     def __init__(self, rows: NDArray[np.int64], batch_size: int, seed: int) -> None:
@@ -38,13 +42,13 @@ class RestStream:
         self.rows, self.batch_size, self.seed = rows, batch_size, seed
         self._known: dict[int, NDArray[np.int64]] = {}  # the latest permutations
 
-    def at(self, step: int) -> NDArray[np.int64]:
-        """Return the rows of a step, counted from the start of training."""
+    def at(self, step: int) -> Sampled:
+        """Return the rows of a step, counted from the start of training, and their turns."""
         places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         turns, within = np.divmod(places, len(self.rows))
         self._known = {k: self._turn(k) for k in np.unique(turns).tolist()}
         pairs = zip(turns.tolist(), within.tolist(), strict=True)
-        return np.array([self._known[turn][place] for turn, place in pairs], np.int64)
+        return Sampled(np.array([self._known[turn][place] for turn, place in pairs]), turns)
 
     def _turn(self, number: int) -> NDArray[np.int64]:
         if number in self._known:
@@ -72,9 +76,11 @@ class BothOrders(EpochOrder):
             yield labelled._replace(rest=self._own_rest(step))
 
     def _own_rest(self, step: int) -> Rows:
-        """Return this process's rest; its "epoch" is the step, which its flips are drawn by."""
-        batch = self.stream.at(step)
+        """Return this process's rest of a step; without one, a dummy row that does not count."""
+        rows, turns = self.stream.at(step)
         rank, number = self.share
-        own = batch[rank::number]
-        weight = len(own) * number / len(batch)
-        return Rows(step, own if len(own) else batch[:1], len(own), weight)
+        own = slice(rank, None, number)
+        count = len(rows[own])
+        if not count:
+            own = slice(1)
+        return Rows(rows[own], turns[own], count, count * number / len(rows))

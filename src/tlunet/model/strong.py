@@ -71,9 +71,7 @@ class CutMix:
         """Mix images or masks (B, C, H, W)."""
         return torch.where(self.piece, x[self.other], x)
 
-    def labels(
-        self, is_there: Tensor, is_absent: Tensor, masks: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def labels(self, is_there: Tensor, is_absent: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Return which classes are in the mixed images, and which are not, bool (B, M).
 
         A class of either image may be in the part that is gone. It is in the mixed one if the masks

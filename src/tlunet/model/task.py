@@ -16,7 +16,9 @@ from tlunet.model.averaging import WeightAverage, averaged
 from tlunet.model.losses import PaperLoss
 from tlunet.model.metrics import DefectMetrics, MeanLoss, predicted_masks
 from tlunet.model.network import Logits, TLUNet
+from tlunet.model.optimizer import make_optimizer
 from tlunet.model.rest import Rest
+from tlunet.model.schedule import make_schedule
 from tlunet.model.weights import read_plain, wanted_code
 
 NEVER = -1e4  # logit of a padded pixel: its probability and its loss are exactly 0
@@ -33,12 +35,18 @@ class DefectTask(pl.LightningModule):
     Args:
         network: the joint U-Net.
         loss: called with mask logits, label logits, masks, labels; by default eq. (1).
-        lr: Adam's learning rate.
+        lr: learning rate, the largest of a schedule.
         betas: Adam's (β₁, β₂).
         threshold: a pixel or label is positive where its probability is above it.
         classes: names of the classes, kept with the weights.
         batch_size: number of images per loss value in validation and test, where batches may be
             larger; by default the whole batch.
+        optimizer: ``adam`` or ``adamw``.
+        weight_decay: of the optimiser; biases and normalisation layers do not decay.
+        clip: largest L2 norm of the gradient over all weights; by default unlimited.
+        schedule: of the learning rate, one of :data:`~tlunet.model.schedule.SCHEDULES`.
+        warmup: fraction of the steps in which the learning rate rises.
+        steps: optimiser steps of a whole training, needed for a schedule or a warm-up.
         ema: decay of an exponential moving average of the weights, which is then validated, tested
             and kept in checkpoints next to the weights; by default none.
         rest: how to learn from a batch's part ``rest``, images without masks; by default not. Its
@@ -66,6 +74,12 @@ class DefectTask(pl.LightningModule):
         threshold: float = 0.5,
         classes: Sequence[str] = (),
         batch_size: int | None = None,
+        optimizer: str = "adam",
+        weight_decay: float = 0.0,
+        clip: float | None = None,
+        schedule: str = "constant",
+        warmup: float = 0.0,
+        steps: int | None = None,
         ema: float | None = None,
         rest: Rest | None = None,
     ) -> None:
@@ -87,7 +101,9 @@ class DefectTask(pl.LightningModule):
         self.rest = rest
         self._knows_padding = "padding" in inspect.signature(self.loss.forward).parameters
         self.batch_size = batch_size
-        self._compiled: tuple[Callable[[nn.Module, Tensor], Logits], set[int]] | None = None
+        self.optimizer, self.weight_decay, self.clip = optimizer, weight_decay, clip
+        self.schedule, self.warmup, self.steps = schedule, warmup, steps
+        self._compiled: tuple[Callable[[Any, Tensor], Logits], set[int]] | None = None
         # Accumulated on the device and read once per epoch: steps do not synchronise.
         self.train_loss, self.val_loss, self.test_loss = MeanLoss(), MeanLoss(), MeanLoss()
         self.rest_loss = MeanLoss()
@@ -95,7 +111,7 @@ class DefectTask(pl.LightningModule):
         self.test_metrics = DefectMetrics(threshold)
 
     @property
-    def evaluated(self) -> TLUNet:
+    def evaluated(self) -> nn.Module:
         """The network that is validated, tested and kept: the averaged one if there is one."""
         return self.network if self.average is None else self.average.module
 
@@ -116,7 +132,7 @@ class DefectTask(pl.LightningModule):
     def _logits(self, image: Tensor) -> Logits:
         return self._run(self.network if self.training else self.evaluated, image)
 
-    def _run(self, network: TLUNet, image: Tensor) -> Logits:
+    def _run(self, network: nn.Module, image: Tensor) -> Logits:
         if self._compiled and len(image) in self._compiled[1]:
             return self._compiled[0](network, image)
         logits: Logits = network(image)
@@ -128,9 +144,7 @@ class DefectTask(pl.LightningModule):
             logits = without_padding(logits, batch["padding"])
         return *logits, batch["mask"], batch["label"]
 
-    def training_step(
-        self, batch: dict[str, Any], batch_idx: int
-    ) -> Tensor | dict[str, Tensor]:
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor | dict[str, Tensor]:
         """The loss of one batch; if it has a rest, also ``train_loss``, that of the others."""
         rest = self._prepared(batch)
         if rest is None:
@@ -148,6 +162,13 @@ class DefectTask(pl.LightningModule):
         self.train_loss.update(loss, batch.get("count", len(batch["id"])))
         return loss * batch["weight"] if "weight" in batch else loss
 
+    def configure_gradient_clipping(  # noqa: D102
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        # Lightning's own clipping refuses fused optimisers under mixed precision.
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
+
     def _prepared(self, batch: dict[str, Any]) -> dict[str, Any] | None:
         """The images without masks and their targets, if they are learnt from."""
         if self.rest is None or "rest" not in batch:
@@ -164,7 +185,7 @@ class DefectTask(pl.LightningModule):
         assert self.rest is not None
         loss: Tensor = self.rest(logits, targets, getattr(self.loss, "is_sum", False))
         self.rest_loss.update(loss, rest.get("count", len(rest["index"])))
-        steps = int(self.trainer.num_training_batches) * int(self.trainer.max_epochs or 1)
+        steps = self.steps or int(self.trainer.estimated_stepping_batches)
         return loss * (self.rest.weight_at(self.global_step / steps) * rest.get("weight", 1.0))
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -251,14 +272,21 @@ class DefectTask(pl.LightningModule):
         if self.rest is not None:
             self.rest_loss.go_on(**checkpoint["rest_loss"])
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam, 5e-4, β = (0.99, 0.99) (paper III-B), in one fused kernel."""
-        return torch.optim.Adam(
-            self.network.parameters(),
+    def configure_optimizers(self) -> Any:
+        """By default Adam, 5e-4, β = (0.99, 0.99) (paper III-B), in one fused kernel."""
+        optimizer = make_optimizer(
+            self.network,
+            self.optimizer,
             lr=self.hparams["lr"],
-            betas=tuple(self.hparams["betas"]),
+            betas=self.hparams["betas"],
+            weight_decay=self.weight_decay,
             fused=self.device.type != "mps",
         )
+        schedule = make_schedule(optimizer, self.schedule, self.warmup, self.steps or 1)
+        if schedule is None:
+            return optimizer
+        each_step = {"scheduler": schedule, "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": each_step}
 
 
 def without_padding(logits: Logits, padding: Tensor) -> Logits:
@@ -269,7 +297,8 @@ def without_padding(logits: Logits, padding: Tensor) -> Logits:
 def load_network(checkpoint: Path) -> TLUNet:
     """Load the trained network of a run's ``best.ckpt`` on the CPU, in evaluation mode.
 
-    If its weights were averaged, this is the averaged network, the one that was validated. No code in the file is executed (``weights_only=True``).
+    If its weights were averaged, this is the averaged network, the one that was validated. No code
+    in the file is executed (``weights_only=True``).
 
     Args:
         checkpoint: the file, or a run folder with a ``best.ckpt``.

@@ -1,13 +1,16 @@
 """A run's settings, written as on the command line."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+PAPER = "paper"  # the recipe of runs from before there were recipes
 #: Display name of each setting, and its key in a run's configuration.
 SPOKEN = {
+    "recipe": "recipe",
     "arch": "arch.name", "loss": "loss._target_", "augment": "augment._target_",
     "split": "data.split", "split_seed": "data.split_seed", "subset": "data.subset",
     "size": "data.size", "fit": "data.fit", "duplicates": "data.duplicates",
@@ -15,9 +18,18 @@ SPOKEN = {
     "n": "data.n", "data seed": "data.seed", "balance": "data.balance", "epochs": "epochs",
     "budget": "budget", "batch_size": "batch_size", "threshold": "threshold", "lr": "optimizer.lr",
     "betas": "optimizer.betas", "patience": "early_stopping.patience",
+    "monitor": "early_stopping.monitor",
+    "optimizer": "optimizer.name", "weight_decay": "optimizer.weight_decay",
+    "clip": "optimizer.clip", "schedule": "optimizer.schedule", "warmup": "optimizer.warmup",
+    "ema": "ema", "sampling": "sampling", "steps": "steps", "crop": "augment.crop",
+    "transform": "augment.transform",
 }  # fmt: skip
 #: Defaults for runs from before the key existed.
-BEFORE = {"arch": "unet", "budget": "epochs", "fit": "stretch", "duplicates": "group"}
+BEFORE = {
+    "arch": "unet", "budget": "epochs", "fit": "stretch", "duplicates": "group",
+    "recipe": PAPER, "monitor": "val_loss", "optimizer": "adam", "weight_decay": 0.0,
+    "schedule": "constant", "warmup": 0.0, "sampling": "uniform",
+}  # fmt: skip
 
 #: Defaults of ``rest``; values other than these are shown with its name.
 REST = {"weight": 1.0, "batch_size": None, "positive": 0.8, "negative": 0.1, "ramp": 0.3}
@@ -44,12 +56,45 @@ def _spoken_rest(config: DictConfig | ListConfig) -> str:
 
 
 def spoken(value: Any) -> str:
-    """Format a configuration value; a class is shown by its name only."""
+    """Format a configuration value; a class is shown by its name only, a pipeline by its parts'.
+
+    >>> spoken("tlunet.model.losses.PaperLoss"), spoken(None)
+    ('PaperLoss', 'None')
+    >>> spoken(OmegaConf.create({"transforms": [{"_target_": "albumentations.Affine"}]}))
+    'Affine'
+    """
+    if isinstance(value, DictConfig) and "transforms" in value:
+        return "+".join(str(part.get("_target_")).rpartition(".")[2] for part in value.transforms)
     text = json.dumps(OmegaConf.to_container(value)) if OmegaConf.is_config(value) else str(value)
     return text.rpartition(".")[2] if text.startswith("tlunet.") else text
 
 
 def what_differs(settings: Sequence[dict[str, str]]) -> list[list[str]]:
-    """For each run, the settings that differ between runs, such as ``loss=BalancedLoss``."""
+    """For each run, the settings that differ between runs, such as ``loss=BalancedLoss``.
+
+    If recipes differ, each run is named by its recipe and by what differs within that; of a recipe
+    other than the paper's, only by what most of its settings do not share.
+
+    >>> what_differs([{"recipe": PAPER, "lr": "1"}, {"recipe": "production", "lr": "2"}])
+    [['recipe=paper'], ['recipe=production']]
+    """
     differing = [k for k in settings[0] if len({s[k] for s in settings}) > 1] if settings else []
-    return [[f"{k}={s[k]}" for k in differing] for s in settings]
+    if not differing or {s.get("recipe", PAPER) for s in settings} == {PAPER}:
+        return [[f"{k}={s[k]}" for k in differing] for s in settings]
+    usual = {s["recipe"]: _usual(s["recipe"], settings) for s in settings}
+    return [
+        [f"{k}={v}" for k, v in s.items() if k == "recipe" or usual[s["recipe"]].get(k, v) != v]
+        for s in settings
+    ]
+
+
+def _usual(recipe: str, settings: Sequence[dict[str, str]]) -> dict[str, str]:
+    """Values that need not be named in runs of a recipe; an empty text is no run's value."""
+    distinct = {tuple(s.items()): s for s in settings if s["recipe"] == recipe}.values()
+    usual = {}
+    for key in next(iter(distinct)):
+        counts = Counter(s[key] for s in distinct)
+        [(value, count)] = counts.most_common(1)
+        is_shared = len(counts) == 1 or (recipe != PAPER and 2 * count > len(distinct))
+        usual[key] = value if is_shared else ""
+    return usual

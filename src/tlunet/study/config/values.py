@@ -42,6 +42,10 @@ def _is_size(v: Any) -> bool:
     return is_pair and v[0] * v[1] <= _MOST_PIXELS
 
 
+def _is_crop(v: Any) -> bool:
+    return _is_size(v) and all(x % 32 == 0 for x in v)
+
+
 def _or_null(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda v: v is None or test(v)
 
@@ -82,6 +86,9 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "budget": (_is_one_of("epochs", "steps"), "epochs, steps"),
     "batch_size": (_is_int(1), "a whole number, 1 or more"),
     "threshold": (_is_number(lambda v: 0 < v < 1), "a probability between 0 and 1"),
+    "steps": (_or_null(_is_int(1)), "a whole number of optimiser steps, or null"),
+    "sampling": (_is_one_of("uniform", "balanced"), "uniform, balanced"),
+    "tune": (_is_bool, "true or false"),
     "ema": (_or_null(_is_number(lambda v: 0 < v < 1)), "a number between 0 and 1, or null"),
     "checkpoint_minutes": (
         _or_null(_is_number(lambda v: 0 <= v <= 1e6)),
@@ -91,8 +98,17 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "encoder.name": (_is_text, "an encoder name, e.g. resnet18 or tu-convnext_tiny"),
     "encoder._target_": (_or_null(_is_text), "the import path of a class, or null"),
     "arch.name": (_is_text, "a decoder, as unet"),
+    "optimizer.name": (_is_one_of("adam", "adamw"), "adam, adamw"),
     "optimizer.lr": (_is_number(lambda v: v > 0), "a number above 0"),
     "optimizer.betas": (_are_betas, "two numbers in [0, 1), e.g. [0.99,0.99]"),
+    "optimizer.weight_decay": (_is_number(lambda v: 0 <= v < 1), "a number in [0, 1)"),
+    "optimizer.clip": (_or_null(_is_number(lambda v: v > 0)), "a number above 0, or null"),
+    "optimizer.schedule": (
+        _is_one_of("constant", "cosine", "one_cycle"),
+        "constant, cosine, one_cycle",
+    ),
+    "optimizer.warmup": (_is_number(lambda v: 0 <= v < 1), "a fraction in [0, 1)"),
+    "early_stopping.monitor": (_is_one_of("val_loss", "val_dice"), "val_loss, val_dice"),
     "early_stopping.patience": (_or_null(_is_int(1)), "a whole number of epochs, or null"),
     "paths.runs": (_is_path, "a folder"),
     "paths.data": (_is_path, "a folder"),
@@ -139,6 +155,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "rest.ramp": (_is_number(lambda v: 0 <= v <= 1), "a fraction of the steps from 0 to 1"),
     "augment._target_": (_is_text, "a class, e.g. tlunet.data.augment.Augment"),
+    "augment.crop": (_or_null(_is_crop), "[height,width], multiples of 32, or null"),
     "trainer.accelerator": (_is_one_of("auto", "cuda", "mps", "cpu"), "auto, cuda, mps, cpu"),
     "trainer.precision": (
         _is_one_of("auto", "bf16-mixed", "32-true"),
@@ -171,7 +188,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 #: Keys that name a file or folder.
 PATHS = ("data.root", "init.path", "paths.runs", "paths.data", "hydra.run.dir", "hydra.sweep.dir")
 #: Keys whose value is a list.
-LISTS = ("optimizer.betas", "data.classes", "data.size", "init.size")
+LISTS = ("optimizer.betas", "data.classes", "data.size", "init.size", "augment.crop")
 #: Keys with nested keys; they cannot take a single value.
 _GROUPS = tuple(dict.fromkeys(key.partition(".")[0] for key in _RULES if "." in key))
 
@@ -252,6 +269,11 @@ def _check_rest(cfg: DictConfig) -> list[str]:
     if cfg.frac == 1:
         lines.append(
             f"rest={name}: nothing is left out at frac={cfg.frac}; use frac below 1, or rest=none"
+        )
+    if name == "labels" and OmegaConf.select(cfg, "augment.crop") is not None:
+        lines.append(
+            "rest=labels: the label of an image need not hold for a crop of it; use "
+            "augment.crop=null, or rest=mean_teacher"
         )
     if name == "mean_teacher" and cfg.ema is None:
         lines.append("rest=mean_teacher: ema is not set; expected a decay, such as ema=0.99")

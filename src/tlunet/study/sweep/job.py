@@ -3,9 +3,10 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from threading import Event
 from types import FrameType
 
@@ -18,6 +19,7 @@ from tlunet.runs.cell import POSITION
 from tlunet.study.sweep.launcher import CELLS, LEFT_OUT, STARTED_BY
 from tlunet.study.training.signals import Stopped
 
+Then = Callable[[Path], None]
 _is_over = Event()  # in a worker: whether Ctrl+C was received
 
 
@@ -38,8 +40,12 @@ def own_gpus(cells: Sequence[DictConfig]) -> Iterator[None]:
         yield
 
 
-def run_job(cfg: DictConfig) -> float | None:
+def run_job(cfg: DictConfig, then: Then | None = None) -> float | None:
     """Run one Hydra job in the process that its launcher chose.
+
+    Args:
+        cfg: the configuration of one cell.
+        then: called with the folder of the finished cell.
 
     Returns:
         Same as :func:`tlunet.study.training.run.run_cell`.
@@ -56,14 +62,14 @@ def run_job(cfg: DictConfig) -> float | None:
 
     target = str(hydra.launcher._target_)
     if target.endswith(".BasicLauncher") or os.environ.get(STARTED_BY) == str(os.getpid()):
-        return run_cell(cfg)
+        return run_cell(cfg, then)
     os.environ["TTY_COMPATIBLE"] = "0"  # no live lines: several workers share the terminal
     if share := os.environ.get("OMP_NUM_THREADS"):
         cfg.trainer.threads = cfg.trainer.threads or int(share)  # this cell's part of the cores
     if target.endswith(".JoblibLauncher"):
-        return _run_in_pool(cfg)
+        return _run_in_pool(cfg, then)
     try:
-        return run_cell(cfg)
+        return run_cell(cfg, then)
     except Stopped:
         if target.endswith(".RayLauncher"):  # Ray retries a task that dies, not one that raises
             os._exit(1)
@@ -80,7 +86,7 @@ def _position(number: int, cells: int) -> str:
     return f"[{number + 1:>{digits}}/{cells}]" if cells else f"[{number + 1}]"
 
 
-def _run_in_pool(cfg: DictConfig) -> float | None:
+def _run_in_pool(cfg: DictConfig, then: Then | None) -> float | None:
     """Run a cell in a joblib worker; raising there would take the other workers down with it.
 
     The cell's folder records why it ended.
@@ -91,7 +97,7 @@ def _run_in_pool(cfg: DictConfig) -> float | None:
         return None
     try:
         with own_gpus([cfg]):
-            return run_cell(cfg)
+            return run_cell(cfg, then)
     except Stopped as stop:
         if stop.signum == signal.SIGINT:
             _is_over.set()

@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from functools import cache
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -106,16 +107,26 @@ def _make_task(cell: Cell, free: int | None) -> DefectTask:
         instantiate(config["loss"]),
         lr=config["optimizer"]["lr"],
         betas=config["optimizer"]["betas"],
+        **_training_options(cell),
         threshold=config["threshold"],
         classes=data.pack.classes,
         batch_size=config["batch_size"],
-        ema=config.get("ema"),
         rest=_make_rest(cell),
     )
     if cell.hardware.compile:
         beside = data.rest_batch_size
         task.compile_for(data.batch_size + beside, data.eval_batch_size, *filter(None, [beside]))
     return task
+
+
+def _training_options(cell: Cell) -> dict[str, Any]:
+    """Optimiser, schedule and averaging; runs of earlier versions lack these keys."""
+    optimizer = cell.config["optimizer"]
+    names = ("weight_decay", "clip", "schedule", "warmup")
+    options = {name: optimizer[name] for name in names if name in optimizer}
+    steps = cell.epochs * len(cell.data.training_order())
+    name = optimizer.get("name", "adam")
+    return options | {"optimizer": name, "steps": steps, "ema": cell.config.get("ema")}
 
 
 def _make_rest(cell: Cell) -> Rest | None:
@@ -137,8 +148,11 @@ def _train(
     bar = Progress(cell.title, cell.epochs)
     steps = Steps()
     history = History(folder / "history.csv", on_row=bar.show, steps=steps)
-    early = EarlyStopping("val_loss", patience=cell.patience) if cell.patience else None
-    checkpoints = Checkpoints(folder, early, stopping, cell.config["checkpoint_minutes"])
+    monitor = cell.config["early_stopping"].get("monitor", "val_loss")
+    mode = "max" if monitor == "val_dice" else "min"
+    early = EarlyStopping(monitor, patience=cell.patience, mode=mode) if cell.patience else None
+    minutes = cell.config["checkpoint_minutes"]
+    checkpoints = Checkpoints(folder, early, stopping, minutes, monitor)
     callbacks: list[Callback] = [
         bar,
         Reseed(),
@@ -161,7 +175,7 @@ def _train(
 
 
 def _test(task: DefectTask, trainer: pl.Trainer, cell: Cell) -> None:
-    """Test the epoch with the lowest validation loss and save per-image results."""
+    """Test the best epoch and save per-image results."""
     trainer.strategy.barrier()  # wait until the checkpoint is written
     best = torch.load(cell.folder / "best.ckpt", map_location="cpu", weights_only=True)
     task.load_state_dict(best["state_dict"])

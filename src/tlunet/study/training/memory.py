@@ -52,7 +52,7 @@ def step_bytes(cell: Cell, batch_size: int) -> int:
     encoder, arch = cell.config["encoder"]["name"], cell.config["arch"]["name"]
     pack, machine = cell.data.pack, cell.hardware
     share = -(-batch_size // (machine.nodes if machine.accelerator == "cpu" else machine.processes))
-    kept = _kept_bytes(encoder, len(pack.classes), arch, share, tuple(pack.size))
+    kept = _kept_bytes(encoder, len(pack.classes), arch, share, tuple(cell.data.train_size))
     if cell.hardware.precision == "bf16-mixed":
         kept //= 2
     return 3 * kept // 2  # activations and their gradients coexist for a while

@@ -7,7 +7,6 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from tlunet.data.batches import EpochOrder
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.split import fingerprint
 from tlunet.data.synthetic.generate import CLASS_NAMES
@@ -18,10 +17,21 @@ from tlunet.machine.device import Hardware
 from tlunet.model.encoder import register_encoder
 from tlunet.model.init import checkpoint_source, imagenet_source
 from tlunet.model.network import TRUSTED, check_batch_of_one, check_encoder, encoder_label
-from tlunet.runs.cell import VERSION, Cell, Start, digest_of
+from tlunet.runs.cell import VERSION, Cell, Start, digest_of, epochs_for
 from tlunet.runs.data import datamodule, learnt_from_rest
 from tlunet.study.config.instantiate import instantiate
 from tlunet.study.training.starting_weights import SyntheticPretraining
+
+#: Keys added to a section after runs had been recorded, with the value that changes nothing: only
+#: another one is part of the digest.
+_LATER: dict[str, dict[str, Any]] = {
+    "": {"steps": None, "sampling": "uniform", "ema": None},
+    "optimizer": {
+        "name": "adam", "weight_decay": 0.0, "clip": None, "schedule": "constant", "warmup": 0.0,
+    },
+    "early_stopping": {"monitor": "val_loss"},
+    "augment": {"crop": None},
+}  # fmt: skip
 
 
 def resolve(cfg: DictConfig, progress: Progress | None = None) -> Cell:
@@ -58,10 +68,12 @@ def _check_network(config: dict[str, Any], machine: Hardware, data: DefectDataMo
     """Raise ConfigError if the network cannot be trained on images and batches of this size."""
     encoder, arch, classes = config["encoder"]["name"], config["arch"]["name"], data.pack.classes
     check_encoder(encoder, len(classes), data.pack.size, arch)
+    if data.augment.crop:
+        check_encoder(encoder, len(classes), data.augment.crop, arch, key="augment.crop")
     # Processes on GPUs normalise the whole batch together.
     share = (0, machine.processes if machine.accelerator == "cpu" else 1)
-    if EpochOrder(data.rows["train"], config["batch_size"], 0, True, share=share).smallest == 1:
-        check_batch_of_one(encoder, len(classes), data.pack.size, arch)
+    if data.training_order(share=share).smallest == 1:
+        check_batch_of_one(encoder, len(classes), data.train_size, arch)
 
 
 def find_start(config: dict[str, Any]) -> Start | None:
@@ -113,7 +125,8 @@ def name_cell(
         "start": start.identity if start else str(missing),
         "frac": frac,
         **{k: config[k] for k in ("seed", "epochs", "batch_size", "threshold")},
-        **{k: config[k] for k in ("optimizer", "early_stopping", "loss", "augment")},
+        **{k: _science_of(k, config[k]) for k in ("optimizer", "early_stopping", "augment")},
+        "loss": config["loss"],
         "data": data.pack.fingerprint,
         "split": split_fingerprint,
         "precision": machine.precision,
@@ -123,10 +136,9 @@ def name_cell(
         science["arch"] = arch
     if config.get("budget") == "steps":
         science["budget"] = "steps"
-    if config.get("ema") is not None:
-        science["ema"] = config["ema"]
     if rest := learnt_from_rest(config):
         science["rest"] = rest
+    science |= _science_of("", {k: config[k] for k in _LATER[""] if k in config})
     if machine.processes > 1:  # batch normalisation and sums differ
         science["processes"] = machine.processes
     config["data"] |= {"name": data.dataset.name, "root": str(data.dataset.root)}
@@ -150,6 +162,12 @@ def name_cell(
     )
 
 
+def _science_of(section: str, values: dict[str, Any]) -> dict[str, Any]:
+    """A section of the configuration without later keys at their defaults."""
+    later = _LATER[section]
+    return {k: v for k, v in values.items() if k not in later or v != later[k]}
+
+
 def run_prefix(config: dict[str, Any]) -> str:
     """The name of a run folder up to its digest, which depends on the data."""
     label = encoder_label(config["encoder"].get("_target_") or config["encoder"]["name"])
@@ -171,7 +189,9 @@ def _choose_hardware(config: dict[str, Any]) -> Hardware:
 def _prepare_data(
     config: dict[str, Any], machine: Hardware, progress: Progress | None
 ) -> DefectDataModule:
-    data = datamodule(config, instantiate(config["augment"]), progress)
+    augment = instantiate(_science_of("augment", config["augment"]))
+    data = datamodule(config, augment, progress)
+    data.sampling = config.get("sampling", "uniform")
     data.eval_batch_size = machine.eval_batch_size(config["batch_size"])
     data.mask_format = machine.mask_format
     try:
@@ -182,7 +202,29 @@ def _prepare_data(
             f"{where}: {reason_of(error)}; paths.data sets the folder for packs, strips and weights"
         ) from error
     data.setup()
+    epochs = epochs_for(config["epochs"], float(config["frac"]), config.get("budget"))
+    data.repeat_for(config.get("steps"), epochs)
+    _check_crop(data)
+    _check_monitor(config, data)
     return data
+
+
+def _check_crop(data: DefectDataModule) -> None:
+    crop, size = data.augment.crop, data.pack.size
+    if crop and (crop[0] > size[0] or crop[1] > size[1]):
+        raise ConfigError(
+            f"augment.crop=[{crop[0]},{crop[1]}]: larger than the images, {size[0]}×{size[1]}; use "
+            "a smaller crop, or null for whole images"
+        )
+
+
+def _check_monitor(config: dict[str, Any], data: DefectDataModule) -> None:
+    monitor = config["early_stopping"].get("monitor")
+    if monitor == "val_dice" and not data.pack.mask_labels[data.rows["val"]].any():
+        raise ConfigError(
+            "early_stopping.monitor=val_dice: the validation set has no defects, so it has no "
+            "Dice; use val_loss"
+        )
 
 
 def _check_writable(runs: Path) -> None:

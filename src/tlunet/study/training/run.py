@@ -3,6 +3,8 @@
 import errno
 import pickle
 import traceback
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,14 +26,18 @@ from tlunet.study.training.signals import Stopped, Stopping, heed_signals
 from tlunet.study.training.starting_weights import starting_weights
 
 
-def run_cell(cfg: DictConfig) -> float | None:
+def run_cell(cfg: DictConfig, then: Callable[[Path], None] | None = None) -> float | None:
     """Run one cell: prepare, train, test and save the results. Raises only on a signal.
 
     The cell's folder records how it ended (``status.json``). A finished cell is skipped; an
     interrupted one resumes from its last checkpoint.
 
+    Args:
+        cfg: the composed configuration.
+        then: called with the folder of a finished cell, also of one that was finished before.
+
     Returns:
-        The lowest validation loss; ``None`` if the cell did not finish.
+        The validation loss of the best epoch; ``None`` if the cell did not finish.
 
     Raises:
         Stopped: a signal arrived.
@@ -51,34 +57,43 @@ def run_cell(cfg: DictConfig) -> float | None:
         complain(f"{path_of(error, cfg.paths.runs)}: {reason_of(error)}")
         return None
     with lock(cell.folder) as is_mine, heed_signals() as stopping:
-        is_over = state_of(cell.folder) == "finished" and not cell.config["force"]
-        if not is_mine or is_over:
-            processes.broadcast(False)
-        if not is_mine:
-            say(f"– {cell.title}: already running in another process ({cell.folder})")
-            return None
-        if is_over:
-            say(f"✓ {cell.title}: already finished ({cell.folder})")
-            return read_json(cell.folder / "meta.json")["best_val_loss"]
-        try:
-            if not console.is_terminal:  # its live line would say it
-                say(f"  {cell.title}  → {cell.folder}")
-            _begin(cell)
-            if cell.hardware.processes > 1 and not is_given:
-                processes.launch(work, cell.config, cell.hardware, stopping)
-            else:
-                train_and_test(cell, stopping)
-            meta = read_json(cell.folder / "meta.json")
-            lines = _summary(cell, meta)
-            set_state(cell.folder, "finished")
-            for line in lines:
-                say(line)
-            return meta["best_val_loss"]
-        except Stopped as stop:
-            _fail(cell, f"{stop}; run the same command to resume from the last checkpoint")
-            raise
-        except Exception as error:  # one cell's failure must not end the sweep
-            _fail(cell, explain(error, cell))
+        loss = _run(cell, is_mine, is_given, stopping)
+        if loss is not None and then:
+            then(cell.folder)
+        return loss
+
+
+def _run(cell: Cell, is_mine: bool, is_given: bool, stopping: Stopping) -> float | None:
+    """Run a locked cell unless it is finished or another process runs it; its validation loss."""
+    is_over = state_of(cell.folder) == "finished" and not cell.config["force"]
+    if not is_mine or is_over:
+        processes.broadcast(False)
+    if not is_mine:
+        say(f"– {cell.title}: already running in another process ({cell.folder})")
+        return None
+    if is_over:
+        say(f"✓ {cell.title}: already finished ({cell.folder})")
+        return read_json(cell.folder / "meta.json")["best_val_loss"]
+    try:
+        if not console.is_terminal:  # its live line would say it
+            say(f"  {cell.title}  → {cell.folder}")
+        _begin(cell)
+        if cell.hardware.processes > 1 and not is_given:
+            processes.launch(work, cell.config, cell.hardware, stopping)
+        else:
+            train_and_test(cell, stopping)
+        meta = read_json(cell.folder / "meta.json")
+        lines = _summary(cell, meta)
+        set_state(cell.folder, "finished")
+        for line in lines:
+            say(line)
+        return meta["best_val_loss"]
+    except Stopped as stop:
+        _fail(cell, f"{stop}; run the same command to resume from the last checkpoint")
+        raise
+    except Exception as error:  # one cell's failure must not end the sweep
+        _fail(cell, explain(error, cell))
+
     return None
 
 

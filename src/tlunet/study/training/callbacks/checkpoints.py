@@ -16,7 +16,7 @@ from tlunet.study.training.signals import Stopped, Stopping
 
 
 class Checkpoints(Checkpoint):
-    """Writes ``best.ckpt``, the weights of lowest ``val_loss``, and ``last.ckpt``, everything.
+    """Writes ``best.ckpt``, the weights of the best epoch, and ``last.ckpt``, everything.
 
     ``last.ckpt`` is written at the end of each epoch, every few minutes within an epoch, and on a
     signal: a resumed run continues with the next batch.
@@ -30,6 +30,8 @@ class Checkpoints(Checkpoint):
         folder: the run folder.
         early: the early stopping to respect after a resume, if any.
         stopping: records signals.
+        monitor: what the best epoch has: the lowest ``val_loss``, or the highest ``val_dice``, with
+            the lower loss among equals.
         minutes: between two checkpoints within an epoch; ``None``: only at its end.
     """
 
@@ -39,21 +41,26 @@ class Checkpoints(Checkpoint):
         early: EarlyStopping | None = None,
         stopping: Stopping | None = None,
         minutes: float | None = None,
+        monitor: str = "val_loss",
     ) -> None:
         self.folder = folder
         self.early = early
         self.stopping = stopping or Stopping()
         self.seconds = math.inf if minutes is None else 60 * minutes
         self.saved = time.monotonic()
-        self.best_loss: float | None = None
+        self.monitor = monitor
+        self.best_loss: float | None = None  # of the best epoch
+        self.best_dice: float | None = None  # likewise, if it is monitored
         self.best_epoch: int | None = None
 
     def state_dict(self) -> dict[str, Any]:  # noqa: D102
-        return {"best_loss": self.best_loss, "best_epoch": self.best_epoch}
+        best = {"best_loss": self.best_loss, "best_epoch": self.best_epoch}
+        return best if self.monitor == "val_loss" else best | {"best_dice": self.best_dice}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # noqa: D102
         self.best_loss = state_dict["best_loss"]
         self.best_epoch = state_dict["best_epoch"]
+        self.best_dice = state_dict.get("best_dice")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
         # Stopped early, then killed before the test: a resumed run must not train any further.
@@ -99,12 +106,22 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
         loss = _check("val_loss", trainer.callback_metrics["val_loss"], trainer.current_epoch)
-        is_best = self.best_loss is None or loss < self.best_loss
-        if is_best:
-            self.best_loss, self.best_epoch = loss, trainer.current_epoch
+        dice = None
+        if self.monitor == "val_dice":
+            dice = float(trainer.callback_metrics["val_dice"])
+        if self._is_best(loss, dice):
+            self.best_loss, self.best_dice = loss, dice
+            self.best_epoch = trainer.current_epoch
             trainer.save_checkpoint(self.folder / "best.ckpt", weights_only=True)
         self._save_last(trainer)
         self._stop_if(*processes.any_rank(bool(self.stopping.requested)))
+
+    def _is_best(self, loss: float, dice: float | None) -> bool:
+        if self.best_loss is None:
+            return True
+        if dice is None or self.best_dice is None:
+            return loss < self.best_loss
+        return (dice, -loss) > (self.best_dice, -self.best_loss)
 
 
 def _check(name: str, loss: torch.Tensor, epoch: int) -> float:

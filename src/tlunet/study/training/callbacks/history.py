@@ -105,7 +105,7 @@ class History(Callback):
         began = sum(r["seconds"] for r in self.rows)
         row["seconds"] = time.perf_counter() - self.started
         training = self.training_seconds or row["seconds"]
-        images = len(trainer.datamodule.rows["train"])  # type: ignore[attr-defined]
+        images = trainer.datamodule.images_per_epoch  # type: ignore[attr-defined]
         steps = int(trainer.num_training_batches)
         row["images_per_second"] = images / training
         row["step"] = (trainer.current_epoch + 1) * steps

@@ -39,7 +39,7 @@ class Steps(Callback):
     A point is ``epoch, step, samples, elapsed_seconds, train_loss_step, gradient_norm_step``.
     ``step`` and ``samples`` count from the start of training and include the step itself. The loss
     is that of the whole batch, for any number of processes. The norm is the L2 norm of the gradient
-    over all parameters, as passed to Adam. Both stay on the device until the epoch ends, so no step
+    over all parameters, before clipping. Both stay on the device until the epoch ends, so no step
     waits for them. As steps are not timed individually, the epoch's seconds are spread evenly.
 
     The checkpoint stores everything, so a resumed run has the same points.
@@ -119,7 +119,7 @@ class Steps(Callback):
 def samples(trainer: pl.Trainer, batches: int) -> int:
     """Count the training images seen up to the given number of batches of this epoch."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    images = len(data.rows["train"])
+    images: int = data.images_per_epoch
     is_over = batches >= int(trainer.num_training_batches)
     within = images if is_over else batches * data.batch_size
     return trainer.current_epoch * images + within
