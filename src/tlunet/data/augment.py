@@ -1,8 +1,8 @@
 """Random flips and an optional albumentations pipeline.
 
-Every draw is a function of (seed, turn, image), so it does not depend on the data path, the number
-of workers, or a resume. A turn is an epoch, unless images are drawn several times in one
-(:mod:`tlunet.data.sampling`).
+Every draw is a function of (seed, epoch, image), so it does not depend on the data path, the number
+of workers, or a resume. Where images are drawn several times in an epoch, ``epoch`` is the
+turn of the draw (:mod:`tlunet.data.sampling`).
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ class Augment:
         ConfigError: a probability is outside [0, 1], or ``crop`` is not a pair of multiples of 32.
 
     Example:
-        >>> Augment().draw(seed=0, turn=3, rows=np.array([7, 1])).shape
+        >>> Augment().draw(seed=0, epoch=3, rows=np.array([7, 1])).shape
         (2, 2)
     """
 
@@ -67,10 +67,10 @@ class Augment:
         """Whether images are changed on the CPU, before they are copied to a GPU."""
         return self.transform is not None or self.crop is not None
 
-    def draw(self, seed: int, turn: int, rows: np.ndarray) -> np.ndarray:
+    def draw(self, seed: int, epoch: int, rows: np.ndarray) -> np.ndarray:
         """Draw the flips of each image: bool (B, 2), left-right and up-down."""
         # One generator per image, so that draws do not depend on the rest of the batch.
-        return uniform((_FLIPS, seed, turn), rows, 2) < self.chances
+        return uniform((_FLIPS, seed, epoch), rows, 2) < self.chances
 
     def draw_rest(self, seed: int, turns: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Draw the flips of images that are left out, each in its own turn, as :meth:`draw`."""
@@ -81,7 +81,7 @@ class Augment:
         return flips
 
     def apply_transform(
-        self, seed: int, turn: int, row: int, image: np.ndarray, bits: np.ndarray
+        self, seed: int, epoch: int, row: int, image: np.ndarray, bits: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Apply the albumentations pipeline to one image (H, W[, 3]) and its bit field (H, W).
 
@@ -91,7 +91,7 @@ class Augment:
         assert self.transform is not None
         if bits.dtype != np.uint8:
             raise ConfigError("augment.transform: supports at most 8 classes")
-        words = np.random.SeedSequence((_TRANSFORM, seed, turn, row)).generate_state(1)
+        words = np.random.SeedSequence((_TRANSFORM, seed, epoch, row)).generate_state(1)
         self.transform.set_random_seed(int(words[0]))
         out = self.transform(image=np.ascontiguousarray(image), mask=np.ascontiguousarray(bits))
         if out["image"].shape != image.shape or out["mask"].shape != bits.shape:
