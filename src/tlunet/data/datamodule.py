@@ -72,8 +72,8 @@ class DefectDataModule(pl.LightningDataModule):
         progress: called with the progress of drawing and packing.
 
     Attributes:
-        rest_rows: rows of the pack that ``frac`` leaves out, without near-duplicates of test images,
-            after ``setup``.
+        rest_rows: rows of the pack that ``frac`` leaves out, after ``setup``, without near-duplicates
+            of test images.
         near: near-duplicate group of each row of ``split``, after ``setup``.
         reserved: bytes of GPU memory that training needs in addition to the pack; 0 if unknown.
         repeat: how often the training images are repeated within an epoch.
