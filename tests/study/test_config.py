@@ -195,6 +195,10 @@ STUDIES = {  # cells per seed
     "neu_seg/baseline": (2, "neu_seg"),
     "neu_seg/steps": (4, "neu_seg"),
     "loss_reading/sweep": (2, "loss_reading"),
+    "few_labels/sweep": (6, "few_labels"),
+    "few_labels/fewer": (6, "few_labels"),
+    "few_labels/full": (2, "few_labels"),
+    "few_labels/copy_paste": (2, "copy_paste"),
 }
 
 

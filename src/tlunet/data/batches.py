@@ -208,13 +208,13 @@ class Batches(Dataset[dict[str, Any]]):
                 images, bits, content = crop(
                     self.augment.crop, self.seed, turns, rows, images, bits, content
                 )
-            if self.augment and self.augment.transform:
+            if self.augment and self.augment.is_changing:
                 for k, row in enumerate(rows):
                     region = _region(k, content)
-                    images[region], bits[region] = self.augment.apply_transform(
+                    images[region], bits[region] = self.augment.change(
                         self.seed, int(turns[k]), int(row), images[region], bits[region]
                     )
-            if self.augment and (self.augment.crop or self.augment.transform):
+            if self.augment and self.augment.is_on_cpu:
                 # An image whose defect was moved out of the frame loses the label.
                 class_bits = np.bitwise_or.reduce(bits.reshape(len(rows), -1), axis=1)
                 labels = self.vanished[rows] | unpack_labels(class_bits, labels.shape[1])

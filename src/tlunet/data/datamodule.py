@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from tlunet.data.augment import Augment, flip
 from tlunet.data.batches import Batches, EpochOrder, padding_of, unpack_bits
+from tlunet.data.copy_paste import CopyPaste
 from tlunet.data.dataset import DataSet, Strips
 from tlunet.data.fit import check_fit
 from tlunet.data.grouping.groups import check_grouping, group_images, split_error
@@ -72,8 +73,8 @@ class DefectDataModule(pl.LightningDataModule):
         progress: called with the progress of drawing and packing.
 
     Attributes:
-        rest_rows: rows of the pack that ``frac`` leaves out, after ``setup``, without near-duplicates
-            of test images.
+        rest_rows: rows of the pack that ``frac`` leaves out, after ``setup``, without
+            near-duplicates of test images.
         near: near-duplicate group of each row of ``split``, after ``setup``.
         reserved: bytes of GPU memory that training needs in addition to the pack; 0 if unknown.
         repeat: how often the training images are repeated within an epoch.
@@ -227,6 +228,8 @@ class DefectDataModule(pl.LightningDataModule):
 
     def _loader(self, subset: str, train: bool) -> DataLoader[Any]:
         augment = self.augment if train else None
+        if augment:
+            augment.learn_from(self.pack, self.rows["train"])
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         if self._resident is None:
             if self.lives_on(device):
@@ -327,6 +330,8 @@ class DefectDataModule(pl.LightningDataModule):
         elif self.augment.is_on_cpu:
             name = "transform" if self.augment.transform else "crop"
             why = f"augment.{name} runs on the CPU"
+            if isinstance(self.augment, CopyPaste):
+                why = "augment=copy_paste runs on the CPU"
         if self.residency == "gpu" and why:
             raise ConfigError(f"data.residency=gpu: {why} here; use memmap or auto")
         if self.residency == "memmap" or why:

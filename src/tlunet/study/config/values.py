@@ -155,6 +155,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "rest.ramp": (_is_number(lambda v: 0 <= v <= 1), "a fraction of the steps from 0 to 1"),
     "augment._target_": (_is_text, "a class, e.g. tlunet.data.augment.Augment"),
+    "augment.paste": (_is_number(lambda v: 0 <= v <= 1), "a probability from 0 to 1"),
     "augment.crop": (_or_null(_is_crop), "[height,width], multiples of 32, or null"),
     "trainer.accelerator": (_is_one_of("auto", "cuda", "mps", "cpu"), "auto, cuda, mps, cpu"),
     "trainer.precision": (
