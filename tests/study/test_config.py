@@ -47,8 +47,11 @@ def test_defaults_are_the_papers() -> None:
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_yaml_composes(group: str, choice: str) -> None:
     needed = {"checkpoint": ["init.path=x"], "folder": ["data.classes=[a]"]}
+    needed |= dict.fromkeys(("labels", "mean_teacher"), ["frac=0.5"])
     [cfg] = read(f"{group}={choice}", *needed.get(choice, []))
-    if cfg[group].get("_target_"):
+    if group == "recipe":
+        assert cfg.recipe == choice
+    elif cfg[group].get("_target_"):
         instantiate(cfg[group])
 
 
@@ -199,6 +202,9 @@ STUDIES = {  # cells per seed
     "few_labels/fewer": (6, "few_labels"),
     "few_labels/full": (2, "few_labels"),
     "few_labels/copy_paste": (2, "copy_paste"),
+    "recipe/sweep": (6, "recipe"),
+    "recipe/strips": (3, "recipe_strips"),
+    "recipe/ablation": (8, "recipe"),
 }
 
 

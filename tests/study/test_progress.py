@@ -94,3 +94,33 @@ def test_hours() -> None:
     assert [clock(s) for s in (0, 59.6, 3599, 3600, 90_061)] == [
         "0:00", "1:00", "59:59", "1:00:00", "25:01:01",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seconds", "epoch", "line"),
+    [
+        (0.6, 0, "about 1.2 min per epoch, 18 min in all"),
+        (0.01, 0, ""),
+        (0.6, 1, ""),
+    ],
+)
+def test_the_time_of_training_is_told_once(
+    seconds: float,
+    epoch: int,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+    data = SimpleNamespace(rows={"val": range(480)}, batch_size=16)  # a third of 30 steps
+    trainer = SimpleNamespace(
+        num_training_batches=110, global_step=0, is_global_zero=True, current_epoch=epoch,
+        datamodule=data,
+    )  # fmt: skip
+    bar = Progress(TITLE, 15)
+    bar.on_train_start(trainer, None)
+    for step in range(50):
+        now[0] += seconds if step else 30  # the first step is slower
+        bar.on_train_batch_end(trainer)
+    assert capsys.readouterr().out.strip() == line

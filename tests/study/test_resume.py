@@ -62,18 +62,27 @@ class Seen(Callback):
 def train(
     folder: Path, cache: Path, encoder: str, workers: int = 0, **strike: int
 ) -> tuple[DefectTask, list[dict[str, Any]], list[tuple[str, ...]]]:
-    """Train two epochs (6 + 2 validation batches), or the rest; return rows, points and batches."""
+    """Train two epochs (6 + 2 validation batches), or the rest; return rows, points and batches.
+
+    With everything that has a state or depends on the step: averaged weights, a schedule, clipping,
+    rare classes drawn more often, images
+    repeated within an epoch.
+    """
     data = DefectDataModule(
-        Strips(cache / "synthetic", n=32), cache, batch_size=4, eval_batch_size=2, seed=5,
-        augment=Augment(), workers=workers,
+        Strips(cache / "synthetic", n=32), cache, batch_size=8, eval_batch_size=2, seed=5,
+        augment=Augment(), sampling="balanced", workers=workers,
     )  # fmt: skip
     data.prepare_data()
     data.setup()
+    data.repeat = 2
     torch.manual_seed(0)
-    task = DefectTask(TLUNet(encoder, 4, data.mean, data.std), batch_size=2, ema=0.9)
+    task = DefectTask(
+        TLUNet(encoder, 4, data.mean, data.std), batch_size=2, ema=0.9, optimizer="adamw",
+        weight_decay=0.01, clip=1.0, schedule="one_cycle", warmup=0.2, steps=12,
+    )  # fmt: skip
     steps, seen, stopping = Steps(), Seen(), Stopping()
     history = History(folder / "history.csv", steps=steps)
-    checkpoints = Checkpoints(folder, stopping=stopping)
+    checkpoints = Checkpoints(folder, stopping=stopping, monitor="val_dice")
     ours = [Reseed(), RewindValidation(), steps, history, checkpoints]
     callbacks = [Strike(stopping, **strike), seen, *ours]
     trainer = make_trainer(CPU, epochs=2, callbacks=callbacks, profiler=steps.waiting)

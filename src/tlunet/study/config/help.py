@@ -32,6 +32,8 @@ Examples
       python run.py data=severstal "data.root='steel (1)'"
   A study from its file:
       python run.py -cd experiments/neu_seg -cn sweep
+  A network to use, rather than the paper's protocol:
+      python run.py recipe=production data=folder data.root=my_steel 'data.classes=[scratch,dent]'
   Search for the settings with the lowest validation loss (Optuna):
       python run.py -m hydra/sweeper=optuna
   Run the cells of a sweep on several GPUs or a cluster (docs/clusters.md):

@@ -44,7 +44,11 @@ def read_keys(text: str) -> list[Key]:
 
 def describe_choice(file: Path) -> str:
     """Return the first comment of a group's file, without an example command."""
+<<<<<<< HEAD
     text = file.read_text(encoding="utf-8").removeprefix(_HEADER)
+=======
+    text = file.read_text(encoding="utf-8").removeprefix("# @package _global_\n")
+>>>>>>> h19
     _, _, comment = text.partition("#")
     first = comment.partition("\n")[0].strip().rstrip(".")
     return re.split(r":  +python ", first)[0]

@@ -51,3 +51,14 @@ def clock(seconds: float) -> str:
     """
     minutes, s = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{s:02}" if minutes >= 60 else f"{minutes}:{s:02}"
+
+
+def duration(seconds: float) -> str:
+    """Format an estimate of a time in the unit that suits it.
+
+    >>> duration(8.4), duration(72), duration(1080), duration(9000)
+    ('8 s', '1.2 min', '18 min', '2.5 h')
+    """
+    unit, size = ("h", 3600) if seconds >= 5400 else ("min", 60) if seconds >= 60 else ("s", 1)
+    amount = seconds / size
+    return f"{amount:.0f} {unit}" if amount >= 10 or unit == "s" else f"{amount:.1f} {unit}"

@@ -8,14 +8,19 @@ from pytorch_lightning.callbacks import Callback
 
 from tlunet.machine.console import LiveLine, console, say
 from tlunet.study.training import processes
-from tlunet.study.training.lines import clock, fitted, score
+from tlunet.study.training.lines import clock, duration, fitted, score
+
+TIMED = 20  # steps after which the time of training is estimated
+WORTH_TELLING = 60.0  # seconds: a shorter training is over before it is read
+EVALUATION = 1 / 3  # of a training step: the forward pass of as many images
 
 
 class Progress(Callback):
     """Show one line that is updated with every step in a terminal, else one line per epoch.
 
     For example ``[3/8] densenet · ImageNet · 100% · seed 0  epoch 4/10  val Dice 0.420  ETA 2:10``.
-    ETA is the maximum remaining time of training: early stopping may end it sooner.
+    ETA is the maximum remaining time of training: early stopping may end it sooner. After the first
+    :data:`TIMED` steps of the first epoch, one line says how long training will take.
 
     Args:
         title: title of the cell.
@@ -31,7 +36,7 @@ class Progress(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
         self.per_epoch = int(trainer.num_training_batches)
         self.resumed_at = self.done = trainer.global_step  # steps
-        self.began = time.perf_counter()
+        self.began = self.second_step = time.perf_counter()
         if trainer.is_global_zero:
             self.live.start(fitted(self.title))
 
@@ -40,6 +45,20 @@ class Progress(Callback):
         step = (self.done - 1) % self.per_epoch + 1
         fact = self.fact or f"step {step}/{self.per_epoch}"
         self.live.update(self._line(trainer.current_epoch, fact.ljust(len("val Dice 0.420"))))
+        timed = self.done - self.resumed_at
+        if timed == 1:  # slower than all others
+            self.second_step = time.perf_counter()
+        elif timed == TIMED and trainer.current_epoch == 0 and trainer.is_global_zero:
+            self._tell_budget(trainer, (time.perf_counter() - self.second_step) / (timed - 1))
+
+    def _tell_budget(self, trainer: pl.Trainer, seconds: float) -> None:
+        """Say how long training takes, from the seconds of a step; validation is estimated."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        validation = EVALUATION * len(data.rows["val"]) / data.batch_size
+        epoch = seconds * (self.per_epoch + validation)
+        whole = epoch * self.epochs
+        if whole >= WORTH_TELLING:
+            say(f"  about {duration(epoch)} per epoch, {duration(whole)} in all")
 
     def show(self, row: dict[str, Any]) -> None:
         """Show one epoch's row of :class:`History`."""
