@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 #: Keys of config.yaml that belong to Hydra.
 _HYDRAS = ("defaults", "hydra")
-_HEADER = "# @package _global_\n"  # of a file that sets keys of other groups as well
 _LINE = re.compile(
     r"(?P<indent> *)(?P<key>\w+):(?: +(?P<value>[^#\n]*?))? *(?:# *(?P<comment>.*))?"
 )
@@ -44,11 +43,7 @@ def read_keys(text: str) -> list[Key]:
 
 def describe_choice(file: Path) -> str:
     """Return the first comment of a group's file, without an example command."""
-<<<<<<< HEAD
-    text = file.read_text(encoding="utf-8").removeprefix(_HEADER)
-=======
     text = file.read_text(encoding="utf-8").removeprefix("# @package _global_\n")
->>>>>>> h19
     _, _, comment = text.partition("#")
     first = comment.partition("\n")[0].strip().rstrip(".")
     return re.split(r":  +python ", first)[0]
