@@ -6,6 +6,8 @@ r"""Make the pictures of the README and the site from run folders.
     python docs/pictures.py demo runs/hero
     python docs/pictures.py terminal runs/synthetic
     PYTHONPATH=tests/fakes python docs/pictures.py wandb runs/panels
+    python docs/pictures.py mean_teacher runs/rest/<cell>
+    python docs/pictures.py copy_paste runs/synthetic/<cell>
 
 `runs/hero` has two cells, trained on strips drawn at 128×800:
 
@@ -17,6 +19,10 @@ and so does `runs/panels`, logged offline:
 
     python run.py -m data=synthetic data.n=64 epochs=4 study=panels \
         encoder=efficientnet_lite0 init=random,imagenet logger.mode=offline
+`runs/rest` has a cell that learns from images without masks:
+
+    python run.py data=synthetic 'data.size=[64,128]' encoder=efficientnet_lite0 init=imagenet \
+        frac=0.25 epochs=5 steps=120 ema=0.95 rest=mean_teacher study=rest
 """
 
 import io
@@ -25,25 +31,31 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.patches import Patch
 from PIL import Image
 from playwright.sync_api import Error, Page, sync_playwright
 from rich.console import Console
 from rich.text import Text
 
-from tlunet.data.drawing import draw
+from tlunet.data.bits import class_masks
+from tlunet.data.copy_paste import CopyPaste
+from tlunet.data.drawing import draw, enlarged, enlarged_image
 from tlunet.deploy.predict import Predictor
+from tlunet.model.rest import MeanTeacher
+from tlunet.model.task import load_network
 from tlunet.report.analysis.blocks import Key, collect
 from tlunet.report.analysis.comparisons import Resampled
 from tlunet.report.figures.images.pictures import open_pictures
 from tlunet.report.figures.style import COLOURS
+from tlunet.runs.data import open_data
 
 DOCS = Path(__file__).parent
 ROWS = ("strip", "truth", "random weights", "ImageNet weights")
@@ -212,6 +224,83 @@ def _example(files: list[Path], runs: list[Any], place: int) -> Iterator[tuple[s
             masks = np.stack([ids == m + 1 for m in range(4)])
             title = f"{run.config['grid_init']}, {shown['captions'][place]}"
             yield ("truth" if layer == "truth" else title), draw(image, masks)
+def mean_teacher(run: Path) -> None:
+    """Draw what the network is to learn from images without masks: a part of one batch.
+
+    Args:
+        run: a run with `rest=mean_teacher`.
+    """
+    data = open_data(run)
+    state = torch.load(run / "best.ckpt", weights_only=True)["state_dict"]
+    strategy = MeanTeacher(len(data.pack.classes))
+    strategy.confidence.copy_(state["rest.confidence"])
+    rest = next(data.batches("train"))["rest"]
+    torch.manual_seed(2)
+    teacher = load_network(run)
+    with torch.no_grad():
+        probability = teacher(rest["image"]).masks.sigmoid()
+    targets = strategy.prepare(rest, teacher)
+    columns = {
+        "flipped image": [(image, None, None) for image in rest["image"]],
+        "teacher: probability > 1/2": zip(rest["image"], probability > 0.5, strict=False),
+        "strong view: the student's image": [(image, None) for image in targets["image"]],
+        "pseudo-labels; grey: left out": zip(
+            targets["image"], targets["mask"], ~targets["kept"].all(1), strict=True
+        ),
+    }
+    _sheet(columns, data.pack.classes, DOCS / "mean_teacher.png")
+
+
+def copy_paste(run: Path) -> None:
+    """Draw training images before and after a defect was pasted into them.
+
+    Args:
+        run: any run.
+    """
+    data = open_data(run)
+    rows = data.rows["train"]
+    augment = CopyPaste(0, 0, 1.0)
+    augment.learn_from(data.pack, rows)
+    before, after = [], []
+    for row in rows[:7].tolist():
+        image, bits = np.array(data.pack.images[row]), np.array(data.pack.masks[row])
+        for part, (pixels, field) in (
+            (before, (image, bits)),
+            (after, augment.change(0, 0, row, image, bits)),
+        ):
+            masks = class_masks(field, len(data.pack.classes))
+            part.append((torch.from_numpy(pixels)[None], torch.from_numpy(masks)))
+    columns = {
+        "training image": [(image, None) for image, _ in before],
+        "its masks": before,
+        "with a pasted defect": [(image, None) for image, _ in after],
+        "masks that follow": after,
+    }
+    _sheet(columns, data.pack.classes, DOCS / "copy_paste.png")
+
+
+def _sheet(columns: dict[str, Iterable[Any]], classes: Sequence[str], file: Path) -> None:
+    """Draw a grid of grey images (1, H, W), their masks (M, H, W), and pixels (H, W) to hatch."""
+    figure, axes = plt.subplots(7, len(columns), figsize=(11, 10.5))
+    for column, (title, parts) in zip(axes.T, columns.items(), strict=True):
+        column[0].set_title(title, fontsize=10)
+        for ax, (image, masks, *unsure) in zip(column, parts, strict=False):
+            pixels = enlarged_image(image[0].clamp(0, 255).numpy().astype(np.uint8), 4)
+            if masks is not None:
+                pixels = draw(pixels, enlarged(masks.numpy(), 4))
+            ax.imshow(pixels, cmap="gray", vmin=0, vmax=255)
+            if unsure and unsure[0] is not None:
+                left_out = enlarged(unsure[0].numpy(), 4).astype(float)
+                ax.imshow(left_out, cmap="gray_r", alpha=0.55 * left_out, vmin=0, vmax=2)
+            ax.axis("off")
+    figure.legend(
+        handles=[Patch(color=COLOURS[m], label=label) for m, label in enumerate(classes)],
+        loc="lower center", ncols=len(classes), frameon=False, fontsize=10,
+    )  # fmt: skip
+    figure.subplots_adjust(0.01, 0.05, 0.99, 0.96, hspace=0.06, wspace=0.03)
+    figure.savefig(file, dpi=90)
+    with Image.open(file) as picture:
+        picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=128).save(file, optimize=True)
 
 
 def _shrink(file: Path) -> None:
@@ -231,5 +320,7 @@ def _browser() -> Iterator[Page]:
 if __name__ == "__main__":
     makers = {
         "hero": hero, "thumbnails": thumbnails, "demo": demo, "terminal": terminal, "wandb": wandb
+        "hero": hero, "thumbnails": thumbnails, "demo": demo, "terminal": terminal,
+        "mean_teacher": mean_teacher, "copy_paste": copy_paste,
     }  # fmt: skip
     makers[sys.argv[1]](*map(Path, sys.argv[2:]))

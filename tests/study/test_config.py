@@ -47,6 +47,7 @@ def test_defaults_are_the_papers() -> None:
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_yaml_composes(group: str, choice: str) -> None:
     needed = {"checkpoint": ["init.path=x"], "folder": ["data.classes=[a]"]}
+    needed |= dict.fromkeys(("labels", "mean_teacher"), ["frac=0.5"])
     [cfg] = read(f"{group}={choice}", *needed.get(choice, []))
     if group == "recipe":
         assert cfg.recipe == choice
@@ -197,6 +198,10 @@ STUDIES = {  # cells per seed
     "neu_seg/baseline": (2, "neu_seg"),
     "neu_seg/steps": (4, "neu_seg"),
     "loss_reading/sweep": (2, "loss_reading"),
+    "few_labels/sweep": (6, "few_labels"),
+    "few_labels/fewer": (6, "few_labels"),
+    "few_labels/full": (2, "few_labels"),
+    "few_labels/copy_paste": (2, "copy_paste"),
     "recipe/sweep": (6, "recipe"),
     "recipe/strips": (3, "recipe_strips"),
     "recipe/ablation": (8, "recipe"),

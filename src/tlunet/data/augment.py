@@ -6,7 +6,7 @@ turn of the draw (:mod:`tlunet.data.sampling`).
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,7 +15,10 @@ from torch import Tensor
 from tlunet.data.draws import uniform
 from tlunet.errors import ConfigError
 
-_FLIPS, _TRANSFORM = 1, 2  # keys of independent random streams
+if TYPE_CHECKING:
+    from tlunet.data.pack.pack import Pack
+
+_FLIPS, _TRANSFORM, _REST_FLIPS = 1, 2, 8  # keys of independent random streams
 
 
 CROP = "[height,width], multiples of 32"
@@ -65,12 +68,41 @@ class Augment:
     @property
     def is_on_cpu(self) -> bool:
         """Whether images are changed on the CPU, before they are copied to a GPU."""
-        return self.transform is not None or self.crop is not None
+        return self.is_changing or self.crop is not None
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether :meth:`change` may change an image."""
+        return self.transform is not None
+
+    def learn_from(self, pack: "Pack", rows: np.ndarray) -> None:
+        """Look at the training images before the first batch; here: nothing to learn.
+
+        Args:
+            pack: the images.
+            rows: the training images in use.
+        """
 
     def draw(self, seed: int, epoch: int, rows: np.ndarray) -> np.ndarray:
         """Draw the flips of each image: bool (B, 2), left-right and up-down."""
         # One generator per image, so that draws do not depend on the rest of the batch.
         return uniform((_FLIPS, seed, epoch), rows, 2) < self.chances
+
+    def draw_rest(self, seed: int, turns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Draw the flips of images that are left out, each in its own turn, as :meth:`draw`."""
+        flips = np.empty((len(rows), 2), bool)
+        for turn in np.unique(turns).tolist():
+            own = turns == turn
+            flips[own] = uniform((_REST_FLIPS, seed, turn), rows[own], 2) < self.chances
+        return flips
+
+    def change(
+        self, seed: int, turn: int, row: int, image: np.ndarray, bits: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Change one image (H, W[, 3]) and its bit field (H, W) on the CPU, before the flips."""
+        if self.transform is None:
+            return image, bits
+        return self.apply_transform(seed, turn, row, image, bits)
 
     def apply_transform(
         self, seed: int, epoch: int, row: int, image: np.ndarray, bits: np.ndarray

@@ -74,6 +74,7 @@ class Rows(NamedTuple):
     turns: np.ndarray  # of each row, for its augmentation
     counted: int  # rows that count; 0: this process has none and sends a dummy row
     weight: float  # of the loss, so that its mean over processes equals the whole batch's loss
+    rest: "Rows | None" = None  # rows beside them that have no masks, or no annotation
 
 
 class EpochOrder(DistributedSampler[Rows]):
@@ -166,10 +167,26 @@ class EpochOrder(DistributedSampler[Rows]):
 
 
 class Batches(Dataset[dict[str, Any]]):
-    """Rows of the pack as tensors on the host; without ``fetch``, only row numbers and labels."""
+    """Rows of the pack as tensors on the host; without ``fetch``, only row numbers and labels.
 
-    def __init__(self, pack: Pack, seed: int, augment: Augment | None, fetch: bool) -> None:
+    Args:
+        pack: the pack.
+        seed: seed of the flips.
+        augment: of training images; ``None``: no flips either.
+        fetch: whether to read images and masks.
+        rest_labels: whether rows of the rest come with their labels. Their masks are never read.
+    """
+
+    def __init__(
+        self,
+        pack: Pack,
+        seed: int,
+        augment: Augment | None,
+        fetch: bool,
+        rest_labels: bool = False,
+    ) -> None:
         self.pack, self.seed, self.augment, self.fetch = pack, seed, augment, fetch
+        self.rest_labels = rest_labels
         self.ids = pack.index["image_id"].to_numpy()
         self.labels = pack.labels  # (N, M), from the native masks
         self.vanished = self.labels & ~pack.mask_labels  # (N, M), lost when resized
@@ -177,11 +194,11 @@ class Batches(Dataset[dict[str, Any]]):
         self._drawn: dict[int, np.ndarray] = {}  # flips (N, 2) of the latest turns
 
     def __getitem__(self, wanted: Rows) -> dict[str, Any]:
-        rows, turns, count, weight = wanted
+        rows, turns, count, weight, rest = wanted
         labels = self.labels[rows]
-        batch: dict[str, Any] = {"index": torch.from_numpy(rows), "id": self.ids[rows].tolist()}
-        if count < len(rows) or weight != 1:
-            batch["count"], batch["weight"] = count, weight
+        batch = self._places(rows, count, weight) | {"id": self.ids[rows].tolist()}
+        if rest is not None:
+            batch["rest"] = self._rest(rest)
         if self.augment:
             batch["flip"] = torch.from_numpy(self._flips(self.augment, rows, turns))
         content = None if self.content is None else self.content[rows]
@@ -191,13 +208,13 @@ class Batches(Dataset[dict[str, Any]]):
                 images, bits, content = crop(
                     self.augment.crop, self.seed, turns, rows, images, bits, content
                 )
-            if self.augment and self.augment.transform:
+            if self.augment and self.augment.is_changing:
                 for k, row in enumerate(rows):
                     region = _region(k, content)
-                    images[region], bits[region] = self.augment.apply_transform(
+                    images[region], bits[region] = self.augment.change(
                         self.seed, int(turns[k]), int(row), images[region], bits[region]
                     )
-            if self.augment and (self.augment.crop or self.augment.transform):
+            if self.augment and self.augment.is_on_cpu:
                 # An image whose defect was moved out of the frame loses the label.
                 class_bits = np.bitwise_or.reduce(bits.reshape(len(rows), -1), axis=1)
                 labels = self.vanished[rows] | unpack_labels(class_bits, labels.shape[1])
@@ -205,6 +222,34 @@ class Batches(Dataset[dict[str, Any]]):
         if content is not None:
             batch["content"] = torch.from_numpy(content)
         return batch | {"label": torch.from_numpy(labels)}
+
+    def _places(self, rows: np.ndarray, count: int, weight: float) -> dict[str, Any]:
+        """What a batch has whether or not its rows are annotated."""
+        places: dict[str, Any] = {"index": torch.from_numpy(rows)}
+        if count < len(rows) or weight != 1:
+            places["count"], places["weight"] = count, weight
+        return places
+
+    def _rest(self, wanted: Rows) -> dict[str, Any]:
+        """The second part of a batch: it takes no mask, and no label unless they are allowed."""
+        rows, turns, count, weight, _ = wanted
+        rest = self._places(rows, count, weight)
+        if self.augment:
+            rest["flip"] = torch.from_numpy(self.augment.draw_rest(self.seed, turns, rows))
+        content = None if self.content is None else self.content[rows]
+        if self.fetch:
+            images = self.pack.images[rows]
+            if self.augment and self.augment.crop:
+                unknown = np.zeros(images.shape[:3], np.uint8)
+                images, _, content = crop(
+                    self.augment.crop, self.seed, turns, rows, images, unknown, content
+                )
+            rest["image"] = channels_first(images)
+        if content is not None:
+            rest["content"] = torch.from_numpy(content)
+        if self.rest_labels:
+            rest["label"] = torch.from_numpy(self.labels[rows])
+        return rest
 
     def _flips(self, augment: Augment, rows: np.ndarray, turns: np.ndarray) -> np.ndarray:
         """Flips of a batch; those of a turn are drawn at once for all images: milliseconds."""

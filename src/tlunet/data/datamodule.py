@@ -8,15 +8,18 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tlunet.data.augment import Augment, flip
 from tlunet.data.batches import Batches, EpochOrder, padding_of, unpack_bits
+from tlunet.data.copy_paste import CopyPaste
 from tlunet.data.dataset import DataSet, Strips
 from tlunet.data.fit import check_fit
 from tlunet.data.grouping.groups import check_grouping, group_images, split_error
 from tlunet.data.pack.pack import open_pack
 from tlunet.data.residency import Resident, fits, make_room, to_device
+from tlunet.data.rest import BothOrders, RestStream
 from tlunet.data.sampling import balanced_weights
 from tlunet.data.split import make_split
 from tlunet.errors import ConfigError
@@ -35,7 +38,9 @@ class DefectDataModule(pl.LightningDataModule):
     resized, and loses it only if ``augment.transform`` moves the defect out of the image. If
     several processes share the data, a batch may also have ``count``, the number of its images
     that count, and ``weight``, the weight of its loss. If images are padded, it has ``padding``,
-    bool (B, 1, H, W), the pixels that are not part of the image.
+    bool (B, 1, H, W), the pixels that are not part of the image. With ``rest_batch_size`` a
+    training batch has ``rest``, a dict of the same kind of images that ``frac`` leaves out: without
+    ``id`` and ``mask``, with ``label`` only if ``rest_labels``.
 
     Args:
         dataset: the images, :class:`~tlunet.data.dataset.OnDisk` or
@@ -60,11 +65,16 @@ class DefectDataModule(pl.LightningDataModule):
         augment: applied to training images; by default nothing.
         sampling: ``uniform``: each training image once per epoch; ``balanced``: as many draws, in
             which images of rare classes are more frequent.
+        rest_batch_size: images per training step from those that ``frac`` leaves out, beside the
+            labelled ones; 0: none. Their masks are never read.
+        rest_labels: whether these come with their labels, which are otherwise never read either.
         workers: processes that prepare batches; by default none on a CPU, where they would take
             cores from the network, and none if the pack is on the GPU.
         progress: called with the progress of drawing and packing.
 
     Attributes:
+        rest_rows: rows of the pack that ``frac`` leaves out, after ``setup``, without
+            near-duplicates of test images.
         near: near-duplicate group of each row of ``split``, after ``setup``.
         reserved: bytes of GPU memory that training needs in addition to the pack; 0 if unknown.
         repeat: how often the training images are repeated within an epoch.
@@ -104,6 +114,8 @@ class DefectDataModule(pl.LightningDataModule):
         on_error: str = "stop",
         augment: Augment | None = None,
         sampling: str = "uniform",
+        rest_batch_size: int = 0,
+        rest_labels: bool = False,
         workers: int | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -120,6 +132,7 @@ class DefectDataModule(pl.LightningDataModule):
         self.fit = fit
         self.residency, self.on_error, self.workers = residency, on_error, workers
         self.augment = augment or Augment(0, 0)
+        self.rest_batch_size, self.rest_labels = rest_batch_size, rest_labels
         self.sampling, self.repeat = sampling, 1
         self.progress = progress
         self.reserved = 0
@@ -162,6 +175,13 @@ class DefectDataModule(pl.LightningDataModule):
         tested = groups[self.split["subset"] == "test"]
         training = self.split["subset"].isin(["train", "unused"]) & ~groups.isin(tested)
         self.mean, self.std = self.pack.mean_std(chosen[training.to_numpy()])
+        rest = training & (self.split["subset"] == "unused")
+        self.rest_rows = chosen[rest.to_numpy()]
+        if self.rest_batch_size and not len(self.rest_rows):
+            raise ConfigError(
+                f"frac={self.frac}: no training image is left out for rest to learn from; use a "
+                "smaller frac, or rest=none"
+            )
 
     def _make_split(self, chosen: np.ndarray) -> pd.DataFrame:
         index = self.pack.index
@@ -208,6 +228,8 @@ class DefectDataModule(pl.LightningDataModule):
 
     def _loader(self, subset: str, train: bool) -> DataLoader[Any]:
         augment = self.augment if train else None
+        if augment:
+            augment.learn_from(self.pack, self.rows["train"])
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         if self._resident is None:
             if self.lives_on(device):
@@ -217,7 +239,9 @@ class DefectDataModule(pl.LightningDataModule):
         batch_size = self.batch_size if train else self.eval_batch_size
         workers = self._workers(device, augment)
         return DataLoader(
-            Batches(self.pack, self.seed, augment, fetch=self._resident is None),
+            Batches(
+                self.pack, self.seed, augment, self._resident is None, rest_labels=self.rest_labels
+            ),
             sampler=self.training_order(self._behind(), self._share())
             if train
             else EpochOrder(
@@ -244,18 +268,20 @@ class DefectDataModule(pl.LightningDataModule):
             share: (rank, number of processes).
         """
         rows = self.rows["train"]
-        return EpochOrder(
-            rows,
-            self.batch_size,
-            self.seed,
-            shuffle=True,
-            start=start,
-            share=share,
-            repeat=self.repeat,
-            weights=balanced_weights(self.pack.labels[rows])
-            if self.sampling == "balanced"
-            else None,
-        )
+        is_balanced = self.sampling == "balanced"
+        order: dict[str, Any] = {
+            "rows": rows,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "shuffle": True,
+            "start": start,
+            "share": share,
+            "repeat": self.repeat,
+            "weights": balanced_weights(self.pack.labels[rows]) if is_balanced else None,
+        }
+        if not self.rest_batch_size:
+            return EpochOrder(**order)
+        return BothOrders(RestStream(self.rest_rows, self.rest_batch_size, self.seed), **order)
 
     @property
     def images_per_epoch(self) -> int:
@@ -304,6 +330,8 @@ class DefectDataModule(pl.LightningDataModule):
         elif self.augment.is_on_cpu:
             name = "transform" if self.augment.transform else "crop"
             why = f"augment.{name} runs on the CPU"
+            if isinstance(self.augment, CopyPaste):
+                why = "augment=copy_paste runs on the CPU"
         if self.residency == "gpu" and why:
             raise ConfigError(f"data.residency=gpu: {why} here; use memmap or auto")
         if self.residency == "memmap" or why:
@@ -319,17 +347,25 @@ class DefectDataModule(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """On the device: gather if the pack is there, flip, unpack the bits."""
-        if "image" in batch:
-            image, bits = batch["image"], batch["bits"]
-        else:
-            assert self._resident is not None
-            image, bits = (part[batch["index"]] for part in self._resident)
-        new = {}
+        images, masks = self._resident or (None, None)
+        image = batch["image"] if images is None else images[batch["index"]]
+        bits = batch["bits"] if masks is None else masks[batch["index"]]
+        parts = self._viewed(batch, {"image": image, "bits": bits})
+        mask = unpack_bits(parts.pop("bits"), len(self.pack.classes), self.mask_format)
+        kept = {k: v for k, v in batch.items() if k not in ("bits", "flip", "content", "rest")}
+        if "rest" in batch:  # no mask is gathered here
+            rest = batch["rest"]
+            seen = self._viewed(
+                rest, {"image": rest["image"] if images is None else images[rest["index"]]}
+            )
+            kept["rest"] = {k: v for k, v in rest.items() if k not in ("flip", "content")} | seen
+        return kept | parts | {"mask": mask}  # (B, M, H, W)
+
+    def _viewed(self, batch: dict[str, Any], parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Mark the padding, and flip it and the other parts as drawn."""
         if "content" in batch:
-            new["padding"] = padding_of(batch["content"], tuple(image.shape[-2:]))
-        if "flip" in batch:
-            image, bits = flip(image, batch["flip"]), flip(bits, batch["flip"])
-            new = {k: flip(v, batch["flip"]) for k, v in new.items()}
-        mask = unpack_bits(bits, len(self.pack.classes), self.mask_format)  # (B, M, H, W)
-        kept = {k: v for k, v in batch.items() if k not in ("bits", "flip", "content")}
-        return kept | new | {"image": image, "mask": mask}
+            size = (parts["image"].shape[-2], parts["image"].shape[-1])
+            parts = parts | {"padding": padding_of(batch["content"], size)}
+        if "flip" not in batch:
+            return parts
+        return {name: flip(part, batch["flip"]) for name, part in parts.items()}

@@ -39,6 +39,8 @@ class PaperLoss(nn.Module):
     0.6931
     """
 
+    is_sum = True  # over labels and pixels; the others are means
+
     def forward(  # noqa: D102
         self, masks_logits: Tensor, labels_logits: Tensor, masks: Tensor, labels: Tensor
     ) -> Tensor:

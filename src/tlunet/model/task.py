@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from tlunet.data.batches import pack_bits
 from tlunet.data.source import MAX_CLASSES
-from tlunet.errors import DataError, first_line
+from tlunet.errors import ConfigError, DataError, first_line
 from tlunet.model.averaging import WeightAverage, averaged
 from tlunet.model.losses import PaperLoss
 from tlunet.model.metrics import DefectMetrics, MeanLoss, predicted_masks
 from tlunet.model.network import Logits, TLUNet
 from tlunet.model.optimizer import make_optimizer
+from tlunet.model.rest import Rest
 from tlunet.model.schedule import make_schedule
 from tlunet.model.weights import read_plain, wanted_code
 
@@ -48,6 +49,11 @@ class DefectTask(pl.LightningModule):
         steps: optimiser steps of a whole training, needed for a schedule or a warm-up.
         ema: decay of an exponential moving average of the weights, which is then validated, tested
             and kept in checkpoints next to the weights; by default none.
+        rest: how to learn from a batch's part ``rest``, images without masks; by default not. Its
+            loss is logged as ``rest_loss`` and is not part of ``train_loss``.
+
+    Raises:
+        ConfigError: ``rest`` needs ``ema``, and it is not set.
 
     Attributes:
         average: the averaged network, or ``None``.
@@ -75,8 +81,11 @@ class DefectTask(pl.LightningModule):
         warmup: float = 0.0,
         steps: int | None = None,
         ema: float | None = None,
+        rest: Rest | None = None,
     ) -> None:
         super().__init__()
+        if rest is not None and rest.needs_average and ema is None:
+            raise ConfigError("ema: not set; rest=mean_teacher needs a decay, such as ema=0.99")
         self.save_hyperparameters(
             {
                 "network": network.spec,
@@ -89,6 +98,7 @@ class DefectTask(pl.LightningModule):
         self.network = network
         self.average = None if ema is None else WeightAverage(network, ema)
         self.loss = loss or PaperLoss()
+        self.rest = rest
         self._knows_padding = "padding" in inspect.signature(self.loss.forward).parameters
         self.batch_size = batch_size
         self.optimizer, self.weight_decay, self.clip = optimizer, weight_decay, clip
@@ -96,6 +106,7 @@ class DefectTask(pl.LightningModule):
         self._compiled: tuple[Callable[[Any, Tensor], Logits], set[int]] | None = None
         # Accumulated on the device and read once per epoch: steps do not synchronise.
         self.train_loss, self.val_loss, self.test_loss = MeanLoss(), MeanLoss(), MeanLoss()
+        self.rest_loss = MeanLoss()
         self.val_metrics = DefectMetrics(threshold)
         self.test_metrics = DefectMetrics(threshold)
 
@@ -119,22 +130,35 @@ class DefectTask(pl.LightningModule):
         self._compiled = compiled, set(batch_sizes)
 
     def _logits(self, image: Tensor) -> Logits:
-        network = self.network if self.training else self.evaluated
+        return self._run(self.network if self.training else self.evaluated, image)
+
+    def _run(self, network: nn.Module, image: Tensor) -> Logits:
         if self._compiled and len(image) in self._compiled[1]:
             return self._compiled[0](network, image)
         logits: Logits = network(image)
         return logits
 
-    def _outputs(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
+    def _targets(self, logits: Logits, batch: dict[str, Any]) -> tuple[Tensor, ...]:
         """Logits and targets, as a loss takes them; no class is found in the padding."""
-        logits = self._logits(batch["image"])
         if "padding" in batch:
             logits = without_padding(logits, batch["padding"])
         return *logits, batch["mask"], batch["label"]
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """The loss of one batch."""
-        loss: Tensor = self.loss(*self._outputs(batch), *self._padding(batch))
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor | dict[str, Tensor]:
+        """The loss of one batch; if it has a rest, also ``train_loss``, that of the others."""
+        rest = self._prepared(batch)
+        if rest is None:
+            return self._supervised(self._logits(batch["image"]), batch)
+        B = len(batch["image"])
+        logits = self._logits(torch.cat([batch["image"].float(), rest["image"].float()]))
+        loss = self._supervised(Logits(*(part[:B] for part in logits)), batch)
+        others = Logits(*(part[B:] for part in logits))
+        whole = loss + self._rest_loss(others, rest, batch["rest"])
+        return {"loss": whole, "train_loss": loss.detach()}
+
+    def _supervised(self, logits: Logits, batch: dict[str, Any]) -> Tensor:
+        """The loss of the images with masks."""
+        loss: Tensor = self.loss(*self._targets(logits, batch), *self._padding(batch))
         self.train_loss.update(loss, batch.get("count", len(batch["id"])))
         return loss * batch["weight"] if "weight" in batch else loss
 
@@ -144,6 +168,25 @@ class DefectTask(pl.LightningModule):
         # Lightning's own clipping refuses fused optimisers under mixed precision.
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
+
+    def _prepared(self, batch: dict[str, Any]) -> dict[str, Any] | None:
+        """The images without masks and their targets, if they are learnt from."""
+        if self.rest is None or "rest" not in batch:
+            return None
+        return self.rest.prepare(batch["rest"], self._teach if self.average is not None else None)
+
+    def _teach(self, image: Tensor) -> Logits:
+        assert self.average is not None
+        self.average.eval()  # running statistics, as when it is used
+        return self._run(self.average.module, image)
+
+    def _rest_loss(self, logits: Logits, targets: dict[str, Any], rest: dict[str, Any]) -> Tensor:
+        """The weighted loss of the images without masks."""
+        assert self.rest is not None
+        loss: Tensor = self.rest(logits, targets, getattr(self.loss, "is_sum", False))
+        self.rest_loss.update(loss, rest.get("count", len(rest["index"])))
+        steps = self.steps or int(self.trainer.estimated_stepping_batches)
+        return loss * (self.rest.weight_at(self.global_step / steps) * rest.get("weight", 1.0))
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Take an optimiser step and include its weights in the average, if there is one."""
@@ -162,7 +205,9 @@ class DefectTask(pl.LightningModule):
 
     def _evaluate(self, batch: dict[str, Any], stage: str) -> Tensor:
         """Count one batch and return its mask logits."""
-        masks_logits, labels_logits, masks, labels = outputs = self._outputs(batch)
+        masks_logits, labels_logits, masks, labels = outputs = self._targets(
+            self._logits(batch["image"]), batch
+        )
         counts = batch.get("count", 1) > 0
         for part in self._parts(*outputs, *self._padding(batch)):
             self._mean_loss(stage).update(self.loss(*part), len(part[0]) * counts)
@@ -180,9 +225,12 @@ class DefectTask(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:  # noqa: D102
         self.train_loss.reset()  # not at the end, where callbacks read it
+        self.rest_loss.reset()
 
     def on_train_epoch_end(self) -> None:  # noqa: D102
         self.log("train_loss", self.train_loss.compute())
+        if self.rest is not None:
+            self.log("rest_loss", self.rest_loss.compute())
 
     def on_validation_epoch_end(self) -> None:  # noqa: D102
         self._log_scores("val")
@@ -214,11 +262,15 @@ class DefectTask(pl.LightningModule):
         return self.val_metrics if stage == "val" else self.test_metrics
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the training loss so far, so that a resumed epoch covers all its batches."""
+        """Save the training losses so far, so that a resumed epoch covers all its batches."""
         checkpoint["train_loss"] = self.train_loss.so_far()
+        if self.rest is not None:
+            checkpoint["rest_loss"] = self.rest_loss.so_far()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
         self.train_loss.go_on(**checkpoint["train_loss"])
+        if self.rest is not None:
+            self.rest_loss.go_on(**checkpoint["rest_loss"])
 
     def configure_optimizers(self) -> Any:
         """By default Adam, 5e-4, β = (0.99, 0.99) (paper III-B), in one fused kernel."""

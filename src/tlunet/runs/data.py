@@ -96,6 +96,7 @@ def datamodule(
     from tlunet.data.dataset import find_dataset
 
     cache, wanted = config["paths"]["data"], dict(config["data"])
+    rest = learnt_from_rest(config)
     which = {key: wanted.pop(key) for key in _DATASET if key in wanted}  # some are newer
     return DefectDataModule(
         find_dataset(cache=cache, **which),
@@ -104,6 +105,34 @@ def datamodule(
         batch_size=config["batch_size"],
         seed=config["seed"],
         augment=augment,
+        rest_batch_size=rest.get("batch_size", 0),
+        rest_labels=rest.get("name") == "labels",
         progress=progress,
         **wanted,
     )
+
+
+def learnt_from_rest(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what a configuration says about the images that ``frac`` leaves out.
+
+    Args:
+        config: plain values; of earlier versions too, which lack the key.
+
+    Returns:
+        The name and the values that it uses, with the batch size filled in; empty for ``none``.
+
+    >>> rest = {"name": "labels", "weight": 1.0, "batch_size": None, "ramp": 0.3}
+    >>> learnt_from_rest({"rest": rest, "batch_size": 16})
+    {'name': 'labels', 'weight': 1.0, 'batch_size': 16}
+    """
+    rest = config.get("rest") or {"name": "none"}
+    if rest["name"] == "none":
+        return {}
+    used = ("name", "weight", *(("positive", "negative", "ramp") if _is_guessed(rest) else ()))
+    size = rest["batch_size"] or config["batch_size"]
+    return {key: rest[key] for key in used} | {"batch_size": size}
+
+
+def _is_guessed(rest: dict[str, Any]) -> bool:
+    """Whether the targets of the images are guessed, by a teacher with thresholds."""
+    return bool(rest["name"] == "mean_teacher")

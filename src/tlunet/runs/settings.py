@@ -31,6 +31,9 @@ BEFORE = {
     "schedule": "constant", "warmup": 0.0, "sampling": "uniform",
 }  # fmt: skip
 
+#: Defaults of ``rest``; values other than these are shown with its name.
+REST = {"weight": 1.0, "batch_size": None, "positive": 0.8, "negative": 0.1, "ramp": 0.3}
+
 
 def read_settings(config: DictConfig | ListConfig) -> dict[str, str]:
     """Read a run's settings other than encoder, initialisation, fraction and seed.
@@ -41,7 +44,15 @@ def read_settings(config: DictConfig | ListConfig) -> dict[str, str]:
     return {
         name: spoken(OmegaConf.select(config, at, default=BEFORE.get(name)))
         for name, at in SPOKEN.items()
-    }
+    } | {"rest": _spoken_rest(config)}
+
+
+def _spoken_rest(config: DictConfig | ListConfig) -> str:
+    """Name what is learnt from the images that ``frac`` leaves out, and values not at default."""
+    name = OmegaConf.select(config, "rest.name", default="none")
+    values = {key: OmegaConf.select(config, f"rest.{key}", default=REST[key]) for key in REST}
+    changed = [f"{key}={value}" for key, value in values.items() if value != REST[key]]
+    return str(name) if name == "none" else ", ".join([str(name), *changed])
 
 
 def spoken(value: Any) -> str:

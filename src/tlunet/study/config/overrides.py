@@ -28,6 +28,7 @@ _MEANT = {
     "init": dict.fromkeys(("null", "none", "false", "scratch"), "random"),
     "logger": dict.fromkeys(("null", "none", "false"), "csv"),
     "augment": dict.fromkeys(("null", "false", "off"), "none"),
+    "rest": dict.fromkeys(("null", "false", "off"), "none"),
     "trainer": {"cuda": "gpu", "mps": "auto"},
     "encoder": {"resnet18": "resnet", "densenet121": "densenet"},
 }

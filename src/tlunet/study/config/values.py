@@ -142,7 +142,20 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "init.epochs": (_is_int(1), "a whole number, 1 or more"),
     "init.seed": (_is_int(0), "a whole number, 0 or more, below 2^31"),
     "loss._target_": (_is_text, "a class, e.g. tlunet.model.losses.PaperLoss"),
+    "rest.name": (_is_one_of("none", "labels", "mean_teacher"), "none, labels, mean_teacher"),
+    "rest.weight": (_is_number(lambda v: v > 0), "a number above 0"),
+    "rest.batch_size": (_or_null(_is_int(1)), "a whole number, 1 or more, or null for batch_size"),
+    "rest.positive": (
+        _is_number(lambda v: 0.5 <= v < 1),
+        "a probability, 0.5 or more and below 1",
+    ),
+    "rest.negative": (
+        _is_number(lambda v: 0 < v <= 0.5),
+        "a probability above 0 and at most 0.5",
+    ),
+    "rest.ramp": (_is_number(lambda v: 0 <= v <= 1), "a fraction of the steps from 0 to 1"),
     "augment._target_": (_is_text, "a class, e.g. tlunet.data.augment.Augment"),
+    "augment.paste": (_is_number(lambda v: 0 <= v <= 1), "a probability from 0 to 1"),
     "augment.crop": (_or_null(_is_crop), "[height,width], multiples of 32, or null"),
     "trainer.accelerator": (_is_one_of("auto", "cuda", "mps", "cpu"), "auto, cuda, mps, cpu"),
     "trainer.precision": (
@@ -239,9 +252,30 @@ def _check_choices(cfg: DictConfig) -> list[str]:
         lines += problems()
     if OmegaConf.select(cfg, "init.name") == "checkpoint" and not cfg.init.path:
         lines.append("init=checkpoint: init.path is not set; expected a run folder or a .ckpt")
+    lines += _check_rest(cfg)
     if OmegaConf.select(cfg, "data.name") == "folder" and cfg.data.get("classes") == []:
         lines.append(
             "data.classes: not set; expected the names of the class ids 1, 2, … in the masks, "
             "such as data.classes=[scratch,dent]"
         )
+    return lines
+
+
+def _check_rest(cfg: DictConfig) -> list[str]:
+    """What learning from the images that are left out needs, one line per problem."""
+    name = OmegaConf.select(cfg, "rest.name", default="none")
+    if name == "none":
+        return []
+    lines = []
+    if cfg.frac == 1:
+        lines.append(
+            f"rest={name}: nothing is left out at frac={cfg.frac}; use frac below 1, or rest=none"
+        )
+    if name == "labels" and OmegaConf.select(cfg, "augment.crop") is not None:
+        lines.append(
+            "rest=labels: the label of an image need not hold for a crop of it; use "
+            "augment.crop=null, or rest=mean_teacher"
+        )
+    if name == "mean_teacher" and cfg.ema is None:
+        lines.append("rest=mean_teacher: ema is not set; expected a decay, such as ema=0.99")
     return lines

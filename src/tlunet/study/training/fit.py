@@ -13,9 +13,11 @@ from tlunet.machine.files import read_json, write_json, write_whole
 from tlunet.machine.memory import forget_peak_memory, peak_memory
 from tlunet.model.memory import forward_flops
 from tlunet.model.network import TLUNet, library_network
+from tlunet.model.rest import Rest, make_rest
 from tlunet.model.scores import per_image, summarise
 from tlunet.model.task import DefectTask
 from tlunet.runs.cell import Cell
+from tlunet.runs.data import learnt_from_rest
 from tlunet.runs.masks import FILE
 from tlunet.study.config.instantiate import instantiate
 from tlunet.study.training import processes
@@ -109,9 +111,11 @@ def _make_task(cell: Cell, free: int | None) -> DefectTask:
         threshold=config["threshold"],
         classes=data.pack.classes,
         batch_size=config["batch_size"],
+        rest=_make_rest(cell),
     )
     if cell.hardware.compile:
-        task.compile_for(data.batch_size, data.eval_batch_size)
+        beside = data.rest_batch_size
+        task.compile_for(data.batch_size + beside, data.eval_batch_size, *filter(None, [beside]))
     return task
 
 
@@ -123,6 +127,13 @@ def _training_options(cell: Cell) -> dict[str, Any]:
     steps = cell.epochs * len(cell.data.training_order())
     name = optimizer.get("name", "adam")
     return options | {"optimizer": name, "steps": steps, "ema": cell.config.get("ema")}
+
+
+def _make_rest(cell: Cell) -> Rest | None:
+    """Create what learns from the images that are left out, if any."""
+    values = learnt_from_rest(cell.config)
+    values.pop("batch_size", None)
+    return make_rest(classes=len(cell.data.pack.classes), **values) if values else None
 
 
 @cache  # shared by the cells of a sweep

@@ -12,6 +12,7 @@ from tlunet.machine.memory import free_memory
 from tlunet.model.memory import kept_bytes
 from tlunet.model.network import TLUNet
 from tlunet.runs.cell import Cell
+from tlunet.runs.data import learnt_from_rest
 
 #: What torch, CUDA, cuBLAS and cuDNN say if memory runs out: each allocates on its own.
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|_ALLOC(ATION)?_FAILED")
@@ -44,8 +45,10 @@ def step_bytes(cell: Cell, batch_size: int) -> int:
 
     Args:
         cell: with one GPU per process, processes share the batch; on CPUs they also share memory.
-        batch_size: total over all processes.
+        batch_size: total over all processes; images of the rest come on top of them.
     """
+    if rest := learnt_from_rest(cell.config | {"batch_size": batch_size}):
+        batch_size += rest["batch_size"]
     encoder, arch = cell.config["encoder"]["name"], cell.config["arch"]["name"]
     pack, machine = cell.data.pack, cell.hardware
     share = -(-batch_size // (machine.nodes if machine.accelerator == "cpu" else machine.processes))

@@ -18,7 +18,7 @@ from tlunet.model.encoder import register_encoder
 from tlunet.model.init import checkpoint_source, imagenet_source
 from tlunet.model.network import TRUSTED, check_batch_of_one, check_encoder, encoder_label
 from tlunet.runs.cell import VERSION, Cell, Start, digest_of, epochs_for
-from tlunet.runs.data import datamodule
+from tlunet.runs.data import datamodule, learnt_from_rest
 from tlunet.study.config.instantiate import instantiate
 from tlunet.study.training.starting_weights import SyntheticPretraining
 
@@ -136,6 +136,8 @@ def name_cell(
         science["arch"] = arch
     if config.get("budget") == "steps":
         science["budget"] = "steps"
+    if rest := learnt_from_rest(config):
+        science["rest"] = rest
     science |= _science_of("", {k: config[k] for k in _LATER[""] if k in config})
     if machine.processes > 1:  # batch normalisation and sums differ
         science["processes"] = machine.processes

@@ -31,7 +31,8 @@ class History(Callback):
 
     The checkpoint stores the rows and the file is written from them, so an epoch trained again
     after a resume replaces its own row. The columns are :data:`COLUMNS`, then the validation
-    scores of each class (``val_dice_class/1`` …); W&B and TensorBoard use the same names.
+    scores of each class (``val_dice_class/1`` …) and, where images without masks are learnt from,
+    ``rest_loss``; W&B and TensorBoard use the same names.
 
     - ``step``, ``samples``, ``elapsed_seconds``: steps, training images and seconds from the
       start of training to the end of this epoch;
@@ -81,9 +82,13 @@ class History(Callback):
             self.training_seconds = time.perf_counter() - self.started
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
+        # The losses are logged after the callbacks.
         known = {**trainer.callback_metrics, "train_loss": pl_module.train_loss.compute()}  # type: ignore[operator, union-attr]
         by_class = [name for name in known if "/" in name]
         row: dict[str, Any] = dict.fromkeys((*COLUMNS, *by_class))
+        if getattr(pl_module, "rest", None) is not None:
+            known["rest_loss"] = pl_module.rest_loss.compute()  # type: ignore[operator, union-attr]
+            row["rest_loss"] = None
         for name in row:
             if name in known and not math.isnan(value := float(known[name])):
                 row[name] = value

@@ -80,7 +80,7 @@ class Steps(Callback):
         if not _is_point(trainer):
             return
         assert self._norm is not None
-        loss = outputs["loss"].detach().clone()
+        loss = outputs.get("train_loss", outputs["loss"]).detach().clone()
         if trainer.world_size > 1:  # the processes' weighted losses average to the batch loss
             dist.all_reduce(loss)
             loss /= trainer.world_size
