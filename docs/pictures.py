@@ -240,7 +240,7 @@ def _sheet(columns: dict[str, Iterable[Any]], classes: Sequence[str], file: Path
             ax.imshow(pixels, cmap="gray", vmin=0, vmax=255)
             if unsure and unsure[0] is not None:
                 left_out = enlarged(unsure[0].numpy(), 4).astype(float)
-                ax.imshow(left_out, cmap="gray_r", alpha=0.55 * left_out, vmin=0, vmax=2)
+                ax.imshow(left_out, cmap="gray", alpha=0.8 * left_out, vmin=0, vmax=2)
             ax.axis("off")
     figure.legend(
         handles=[Patch(color=COLOURS[m], label=label) for m, label in enumerate(classes)],

@@ -175,7 +175,10 @@ def test_no_step_waits_for_the_device(data: DefectDataModule) -> None:
         on_validation_batch_start = on_train_batch_start
         on_validation_batch_end = on_train_batch_end
 
-    task = DefectTask(TLUNet("resnet18", mean=data.mean, std=data.std))
+    task = DefectTask(
+        TLUNet("resnet18", mean=data.mean, std=data.std),
+        ema=0.9, clip=1.0, schedule="cosine", warmup=0.1, steps=3,
+    )  # fmt: skip
     predicted_masks(torch.zeros(1, 1, 1, 1))  # computes the threshold on the host, once
     trainer(max_steps=3, callbacks=[Watch()]).fit(task, data)
     assert waits.found == []

@@ -45,6 +45,21 @@ def shown(rows: list[Row], width: int = 300) -> str:
     return console.file.getvalue()
 
 
+@pytest.mark.parametrize(("monitor", "best"), [(None, (2, 1.0, 0.1)), ("val_dice", (3, 4.0, 0.9))])
+def test_the_best_epoch_is_that_of_the_monitor(
+    monitor: str | None, best: tuple[int, float, float], tmp_path: Path
+) -> None:
+    run = write_run(tmp_path, TRUTH)
+    (run / "history.csv").write_text(
+        "epoch,seconds,val_loss,val_dice\n0,1,3.0,0.5\n1,1,1.0,0.1\n2,1,4.0,0.9\n3,1,,\n"
+    )
+    meta = json.loads((run / "meta.json").read_text())
+    meta["science"] = meta.get("science", {}) | {"early_stopping": {"monitor": monitor}}
+    (run / "meta.json").write_text(json.dumps(meta))
+    [row] = read_study(tmp_path)
+    assert (row.best_epoch, row.best_val_loss, row.best_val_dice) == best
+
+
 def test_finished_and_failed_cells(tmp_path: Path) -> None:
     write_run(tmp_path, TRUTH)
     failed = set_state(write_run(tmp_path, TRUTH, frac=0.5), "failed", "Error: no\n  memory [/b]")
@@ -187,7 +202,7 @@ def test_a_narrow_terminal_shows_condition_state_and_dice(width: int) -> None:
         assert {"random": "random", "imagenet": "ImageNet"}[row.init] in line
     said = " ".join(text.split())
     assert f"Same in all rows: encoder {rows[0].encoder}, epoch 4 of 10, host a-rather" in said
-    assert "val Dice: on the validation set, at the epoch with the lowest validation loss." in said
+    assert "val Dice: on the validation set, at the epoch with the lowest validation loss" in said
     assert "2 cells failed: CUDA out of memory" in said
     assert ("≤ 1 h 56 min" in text) == (width >= 60)
     assert ("slurm 4711" in text) == (width >= 100)

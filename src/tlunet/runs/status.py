@@ -11,7 +11,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -42,7 +42,7 @@ class Row:
     epochs: int | None = None  # epochs requested; early stopping may end sooner
     val_loss: float | None = None  # of the last epoch
     val_dice: float | None = None
-    best_epoch: int | None = None  # epoch of the lowest val_loss, counted from 1
+    best_epoch: int | None = None  # counted from 1; by early_stopping.monitor
     best_val_loss: float | None = None
     best_val_dice: float | None = None  # of that epoch
     seconds: float | None = None  # training time, including validation
@@ -100,7 +100,9 @@ def _read_run(folder: Path) -> tuple[Row, dict[str, Any], list[str]]:
         row.state = _known(status, "state", str) or "unreadable"
     if status.get("error"):
         notes.insert(0, " ".join(str(status["error"]).split()))
-    _read_history(folder / "history.csv", row, notes)
+    stopping = _known(science, "early_stopping", dict) or {}
+    monitor = _known(stopping, "monitor", str) or "val_loss"
+    _read_history(folder / "history.csv", row, monitor, notes)
     return row, status, notes
 
 
@@ -133,7 +135,7 @@ def _epochs(science: dict[str, Any], frac: float | None) -> int | None:
     return epochs_for(epochs, frac, _known(science, "budget", str))
 
 
-def _read_history(path: Path, row: Row, notes: list[str]) -> None:
+def _read_history(path: Path, row: Row, monitor: str, notes: list[str]) -> None:
     if not path.exists():  # written at the end of the first epoch
         if row.state == "finished":
             notes.append("history.csv: no such file")
@@ -148,13 +150,22 @@ def _read_history(path: Path, row: Row, notes: list[str]) -> None:
         row.val_loss, row.val_dice = _finite(last["val_loss"]), _finite(last["val_dice"])
         seconds = [float(epoch["seconds"]) for epoch in epochs]
         row.seconds, row.epoch_seconds = sum(seconds), statistics.median(seconds)
-        losses = [loss for epoch in epochs if (loss := _finite(epoch["val_loss"])) is not None]
-        if losses:
-            best = next(e for e in epochs if _finite(e["val_loss"]) == min(losses))
-            row.best_epoch, row.best_val_loss = int(best["epoch"]) + 1, min(losses)
-            row.best_val_dice = _finite(best["val_dice"])
+        known = [epoch for epoch in epochs if _finite(epoch["val_loss"]) is not None]
+        if known:
+            best = min(known, key=_order(monitor))
+            row.best_epoch = int(best["epoch"]) + 1
+            row.best_val_loss, row.best_val_dice = map(
+                _finite, (best["val_loss"], best["val_dice"])
+            )
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         notes.append(f"history.csv: cannot be read ({type(error).__name__}: {error})")
+
+
+def _order(monitor: str) -> Callable[[dict[str, str]], tuple[float, float]]:
+    """How good an epoch is, as ``early_stopping.monitor`` has it; the smallest is the best."""
+    if monitor == "val_dice":
+        return lambda epoch: (-(_finite(epoch["val_dice"]) or 0.0), float(epoch["val_loss"]))
+    return lambda epoch: (float(epoch["val_loss"]), 0.0)
 
 
 def _finite(text: str) -> float | None:

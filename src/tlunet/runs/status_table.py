@@ -26,8 +26,8 @@ def show(rows: Sequence[Row], width: int) -> RenderableType:
     same = ", ".join(text for text in (same, same_other) if text)
     notes = [
         f"Same in all rows: {same}." if same else "",
-        "val Dice: on the validation set, at the epoch with the lowest validation loss. "
-        "Test scores are in results.csv.",
+        "val Dice: on the validation set, at the epoch with the lowest validation loss, or the "
+        "highest Dice (early_stopping.monitor). Test scores are in results.csv.",
         *_remarks(rows),
     ]
     return Group(lay_out(columns), *(Text(note) for note in notes if note))
