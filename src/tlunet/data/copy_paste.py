@@ -33,6 +33,11 @@ class Piece(NamedTuple):
     bits: NDArray[np.unsignedinteger]  # (h, w), bit field of all classes
     shape: NDArray[np.bool_]  # (h, w), the defect
 
+    def at(self, rows: slice, columns: slice) -> "Piece":
+        """Return a part of it, or a flipped one."""
+        place = rows, columns
+        return Piece(self.image[place], self.bits[place], self.shape[place])
+
 
 class CopyPaste(Augment):
     """Paste a defect of another training image into some of them, then flip.
@@ -183,14 +188,14 @@ def _gain(piece: Piece, around: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _flipped(piece: Piece, flips: NDArray[np.bool_]) -> Piece:
     """Flip left-right and up-down, as drawn."""
     rows, columns = (slice(None, None, -1 if flip else 1) for flip in flips[::-1])
-    return Piece(*(part[rows, columns] for part in piece))
+    return piece.at(rows, columns)
 
 
 def _place(
     piece: Piece, size: tuple[int, int], random: np.random.Generator
 ) -> tuple[Piece, tuple[int, int]]:
     """Draw the corner at which a piece comes into an image; what does not fit is cut off."""
-    piece = Piece(*(part[: size[0], : size[1]] for part in piece))
+    piece = piece.at(slice(size[0]), slice(size[1]))
     room = np.array(size) - piece.shape.shape + 1
     top, left = np.floor(random.random(2) * room).astype(int).tolist()
     return piece, (top, left)
