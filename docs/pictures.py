@@ -224,6 +224,8 @@ def _example(files: list[Path], runs: list[Any], place: int) -> Iterator[tuple[s
             masks = np.stack([ids == m + 1 for m in range(4)])
             title = f"{run.config['grid_init']}, {shown['captions'][place]}"
             yield ("truth" if layer == "truth" else title), draw(image, masks)
+
+
 def mean_teacher(run: Path) -> None:
     """Draw what the network is to learn from images without masks: a part of one batch.
 
@@ -291,7 +293,7 @@ def _sheet(columns: dict[str, Iterable[Any]], classes: Sequence[str], file: Path
             ax.imshow(pixels, cmap="gray", vmin=0, vmax=255)
             if unsure and unsure[0] is not None:
                 left_out = enlarged(unsure[0].numpy(), 4).astype(float)
-                ax.imshow(left_out, cmap="gray_r", alpha=0.55 * left_out, vmin=0, vmax=2)
+                ax.imshow(left_out, cmap="gray", alpha=0.8 * left_out, vmin=0, vmax=2)
             ax.axis("off")
     figure.legend(
         handles=[Patch(color=COLOURS[m], label=label) for m, label in enumerate(classes)],
@@ -319,8 +321,7 @@ def _browser() -> Iterator[Page]:
 
 if __name__ == "__main__":
     makers = {
-        "hero": hero, "thumbnails": thumbnails, "demo": demo, "terminal": terminal, "wandb": wandb
-        "hero": hero, "thumbnails": thumbnails, "demo": demo, "terminal": terminal,
+        "wandb": wandb, "hero": hero, "thumbnails": thumbnails, "demo": demo, "terminal": terminal,
         "mean_teacher": mean_teacher, "copy_paste": copy_paste,
     }  # fmt: skip
     makers[sys.argv[1]](*map(Path, sys.argv[2:]))

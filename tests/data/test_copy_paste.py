@@ -45,21 +45,21 @@ def test_each_defect_is_found_once_and_cut_out_whole(data: DefectDataModule) -> 
 
 
 def test_a_piece_is_as_bright_as_its_new_place() -> None:
-    image, bits = np.full((9, 9), 50, np.uint8), np.zeros((9, 9), np.uint8)
+    image, bits = np.full((9, 9), 100, np.uint8), np.zeros((9, 9), np.uint8)
     shape = np.zeros((9, 9), bool)
     shape[3:6, 3:6] = True
-    image[shape], bits[shape] = 70, 2
+    image[shape], bits[shape] = 120, 2
     below, none = np.full((20, 30), 150, np.uint8), np.zeros((20, 30), np.uint8)
-    none[10, 10], none[0, 0] = 5, 1
+    below[0, 0], none[10, 10], none[0, 0] = 9, 5, 1
     pasted, masks = paste_at(Piece(image, bits, shape), (6, 7), below, none)
-    assert pasted[9:12, 10:13].tolist() == [[170] * 3] * 3  # 20 brighter than what is around it
+    assert pasted[9:12, 10:13].tolist() == [[180] * 3] * 3  # a fifth brighter than around it
     changed = pasted != below
     assert changed[9:12, 10:13].all()
     assert changed.sum() == 9  # same brightness around it: no seam
     assert masks[9:12, 10:13].tolist() == [[2] * 3] * 3  # what was there is hidden
     assert masks[0, 0] == 1
     assert np.count_nonzero(masks) == 10
-    assert (below == 150).all()  # the originals are left alone
+    assert (below[1:] == 150).all()  # the originals are left alone
     assert none[10, 10] == 5
 
 
@@ -75,6 +75,19 @@ def test_the_edge_is_feathered_over_two_pixels() -> None:
     assert 0 < change[5, 3] < 10
     assert change[5, 2] < change[5, 3]
     assert (change[:2] <= 0).all()
+
+
+def test_on_a_defect_the_rest_of_the_image_says_how_bright() -> None:
+    piece = Piece(np.full((4, 4), 100, np.uint8), np.zeros((4, 4), np.uint8), np.ones((4, 4), bool))
+    image, bits = np.full((8, 8), 150, np.uint8), np.zeros((8, 8), np.uint8)
+    image[:4, :4], bits[:4, :4] = 20, 1
+    pasted, _ = paste_at(piece, (0, 0), image, bits)
+    assert (pasted == 150).all()
+    colour = Piece(np.full((4, 4, 3), 100, np.uint8), piece.bits, piece.shape)
+    pasted, _ = paste_at(colour, (0, 0), np.repeat(image[..., None], 3, 2), bits)
+    assert (pasted == 150).all()
+    dark, _ = paste_at(piece, (4, 4), np.full((8, 8), 5, np.uint8), bits)
+    assert dark[4:, 4:].tolist() == [[50] * 4] * 4  # no darker than by half
 
 
 @given(st.integers(0, 100), st.integers(0, 100))

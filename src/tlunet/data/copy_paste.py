@@ -13,6 +13,7 @@ from tlunet.errors import ConfigError
 _PASTE = 7  # key of a random stream, independent of those in augment, sampling, crop and rest
 MARGIN = 3  # pixels around a defect that are cut out with it
 FEATHER = 1.0  # standard deviation of the blurred edge, in pixels
+GAINS = 0.5, 2.0  # bounds of the change in brightness: beyond them grey levels saturate
 _TOUCHING = np.ones((3, 3), bool)  # pixels that touch at a corner are one defect
 
 
@@ -31,6 +32,11 @@ class Piece(NamedTuple):
     image: NDArray[np.uint8]  # (h, w[, C])
     bits: NDArray[np.unsignedinteger]  # (h, w), bit field of all classes
     shape: NDArray[np.bool_]  # (h, w), the defect
+
+    def at(self, rows: slice, columns: slice) -> "Piece":
+        """Return a part of it, or a flipped one."""
+        place = rows, columns
+        return Piece(self.image[place], self.bits[place], self.shape[place])
 
 
 class CopyPaste(Augment):
@@ -154,38 +160,42 @@ def paste_at(
     """
     (top, left), (height, width) = corner, piece.shape.shape
     window = slice(top, top + height), slice(left, left + width)
-    image, bits, below = image.copy(), bits.copy(), image[window].astype(np.float32)
-    brighter = _background(below, bits[window]) - _background(piece.image, piece.bits)
-    above = piece.image + brighter
+    is_free = bits[window] == 0
+    around = image[window][is_free] if is_free.any() else image[bits == 0]
+    gain = _gain(piece, around if len(around) else image[window])
+    image, bits, below = image.copy(), bits.copy(), image[window]
     alpha = np.maximum(
         ndimage.gaussian_filter(piece.shape.astype(np.float32), FEATHER), piece.shape
     )
     alpha = alpha.reshape(*alpha.shape, *[1] * (image.ndim - 2))
-    mixed = alpha * above + (1 - alpha) * below
+    mixed = alpha * (gain * piece.image) + (1 - alpha) * below
     image[window] = np.clip(mixed, 0, 255).round().astype(np.uint8)
     bits[window] = np.where(piece.shape, piece.bits, bits[window])
     return image, bits
 
 
-def _background(image: NDArray[Any], bits: NDArray[np.unsignedinteger]) -> NDArray[np.float32]:
-    """Mean brightness of the pixels without a defect, or of all if there are none; per channel."""
-    free = bits == 0
-    pixels = image[free] if free.any() else image.reshape(-1, *image.shape[2:])
-    mean: NDArray[np.float32] = pixels.mean(0, dtype=np.float32)
-    return mean
+def _gain(piece: Piece, around: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """How much brighter the pixels around its new place are than those around a defect."""
+    own = piece.image[piece.bits == 0]
+    if not len(own):
+        own = piece.image
+    channels = piece.image.shape[2:]
+    new, old = (p.reshape(-1, *channels).mean(0, dtype=np.float32) for p in (around, own))
+    gain: NDArray[np.float32] = np.clip(new / np.maximum(old, 1), *GAINS)
+    return gain
 
 
 def _flipped(piece: Piece, flips: NDArray[np.bool_]) -> Piece:
     """Flip left-right and up-down, as drawn."""
     rows, columns = (slice(None, None, -1 if flip else 1) for flip in flips[::-1])
-    return Piece(*(part[rows, columns] for part in piece))
+    return piece.at(rows, columns)
 
 
 def _place(
     piece: Piece, size: tuple[int, int], random: np.random.Generator
 ) -> tuple[Piece, tuple[int, int]]:
     """Draw the corner at which a piece comes into an image; what does not fit is cut off."""
-    piece = Piece(*(part[: size[0], : size[1]] for part in piece))
+    piece = piece.at(slice(size[0]), slice(size[1]))
     room = np.array(size) - piece.shape.shape + 1
     top, left = np.floor(random.random(2) * room).astype(int).tolist()
     return piece, (top, left)
