@@ -322,3 +322,17 @@ def test_a_link_to_a_folder_without_permission_is_passed_over(
     (tmp_path / "a.png").unlink()
     with pytest.raises(DataError, match="no images in this folder; it contains link"):
         list_paths([tmp_path])
+
+
+def test_a_run_folder_is_not_written_to(
+    run: Path, images: Path, tlunet: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(run.iterdir())
+    assert tlunet("predict", run, images / "a.png", "--out", run) == 2
+    assert f"--out {run}: is a run folder; choose another, such as" in capsys.readouterr().err
+    assert sorted(run.iterdir()) == before
+
+
+@pytest.mark.parametrize("size", [(40, 2000), (2000, 40)])
+def test_a_long_image_is_not_enlarged(size: tuple[int, int]) -> None:
+    assert overlay(np.zeros(size, np.uint8), np.zeros((1, *size), bool)).shape == (*size, 3)

@@ -34,7 +34,7 @@ def overlay(
     Returns:
         (k·H, k·W, 3), k from :func:`tlunet.data.drawing.zoom`.
     """
-    times = zoom(image.shape[1])
+    times = zoom(max(image.shape[:2]))  # the longer side: a tall strip is not small
     fill = FILL if style == "tint" else 0
     return draw(enlarged_image(image, times), enlarged(masks, times), fill=fill)
 
