@@ -68,9 +68,10 @@ def _say(done: "Converted", labelled: "Labelled", out: Path) -> None:
     from tlunet.machine.counted import counted
 
     classes = labelled.classes
+    named = ", ".join(f"{m} = {c}" for m, c in enumerate(classes, 1))
     say(visible(
         f"{out}: {counted(done.images, 'image')} ({done.free} without objects), "
-        f"{counted(done.objects, 'object')} of {counted(len(classes), 'class', 'classes')}: {', '.join(f'{m} = {c}' for m, c in enumerate(classes, 1))}"
+        f"{counted(done.objects, 'object')} of {counted(len(classes), 'class', 'classes')}: {named}"
     ))  # fmt: skip
     for note in labelled.notes:
         say(visible(note))

@@ -25,6 +25,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from tlunet.machine.counted import counted
+
 FRACTIONS = (0.75, 0.125, 0.125)
 """Fractions of train, val and test in a random split."""
 
