@@ -239,6 +239,6 @@ def _check_filled(part: NDArray[np.int64], n_groups: int) -> None:
     for number in (_TRAIN, _VAL, _TEST):
         if not (part == number).any():
             raise ValueError(
-                f"{len(part)} images ({n_groups} groups) are too few: "
+                f"{len(part)} images ({counted(n_groups, 'group')}) are too few: "
                 f"no image is left for {_SUBSETS[number]}"
             )

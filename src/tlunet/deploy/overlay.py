@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from tlunet.data.colours import class_colour
 from tlunet.data.drawing import FILL, draw, enlarged, enlarged_image, zoom
 from tlunet.errors import ConfigError
-from tlunet.machine.fonts import legend
+from tlunet.machine.fonts import direction, legend
 
 STYLES = ("tint", "outline")
 LINE, GAP = 18, 6  # pixels: height of a legend line, gap between its entries
@@ -72,7 +72,7 @@ def picture(
     for m, (text, (row, x)) in enumerate(zip(texts, places, strict=True)):
         top = drawn.height + GAP + row * LINE
         pen.rectangle((x, top, x + 10, top + 10), fill=class_colour(m))
-        pen.text((x + LINE - 2, top - 2), text, fill="black", font=font)
+        pen.text((x + LINE - 2, top - 2), text, fill="black", font=font, direction=direction())
     return canvas
 
 
