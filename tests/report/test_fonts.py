@@ -90,15 +90,3 @@ def test_a_legend_of_pillow_has_one_font_for_all(names: tuple[str, ...], drawn: 
     missing = font.getmask(machine_fonts.MISSING)
     shapes = [bytes(font.getmask(character)) for character in "".join(found)]
     assert bytes(missing) not in shapes
-
-
-@pytest.mark.skipif(not features.check("raqm"), reason="Pillow draws everything left to right")
-def test_an_arabic_name_does_not_turn_its_line_around() -> None:
-    font, [name] = legend(("خدش",), 20)
-    alone, line = (
-        font.getmask(text, direction=direction()) for text in (name, f"{name}: 47% of the area")
-    )
-    drawn = [np.asarray(mask).reshape(mask.size[::-1]) for mask in (alone, line)]
-    assert (drawn[0][:, :20] > 0).any(1).sum() == (drawn[1][:, :20] > 0).any(1).sum()
-    turned = np.asarray(font.getmask(f"{name}: 47% of the area"))
-    assert not np.array_equal(np.asarray(line), turned)

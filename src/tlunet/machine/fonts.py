@@ -6,7 +6,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from PIL import ImageFont, features
+from PIL import ImageFont
 
 FOLDERS = {
     "linux": ("/usr/share/fonts", "/usr/local/share/fonts", "~/.fonts", "~/.local/share/fonts"),
@@ -90,14 +90,6 @@ def tell_missing(lacking: tuple[str, ...]) -> None:
         f"no installed font has the characters of {', '.join(lacking)}: pictures show class "
         "numbers instead; install one, such as Noto Sans CJK (apt install fonts-noto-cjk)"
     )
-
-
-def direction() -> str | None:
-    """Return the direction of a line of text for Pillow: an Arabic name must not turn it around.
-
-    Without Raqm, Pillow draws every text from left to right, and refuses to be told so.
-    """
-    return "ltr" if features.check("raqm") else None
 
 
 def legend(names: tuple[str, ...], size: int) -> tuple[ImageFont.FreeTypeFont, list[str]]:
