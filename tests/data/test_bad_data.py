@@ -408,14 +408,31 @@ def test_all_faults_of_one_image_and_of_all_are_told_at_once(root: Path, tmp_pat
     assert len(without.value.lines) == 5
 
 
-def test_more_faults_than_are_shown(strips: Path, tmp_path: Path) -> None:
+def test_more_faults_than_are_shown_are_one_line_per_kind(strips: Path, tmp_path: Path) -> None:
     root = few(strips, tmp_path / "data", n=24)
-    for path in (root / "train_images").iterdir():
+    paths = sorted((root / "train_images").iterdir())
+    for path in paths:
         path.write_bytes(b"")
     with pytest.raises(DataError) as caught:
         open_pack(severstal.read(root), tmp_path)
-    assert len(caught.value.lines) == 21
-    assert caught.value.lines[-1] == "… and 4 more problems"
+    assert caught.value.lines == (
+        f"{paths[0]} (and 23 more: {paths[1].name}, {paths[2].name}, …): "
+        "cannot be read as an image (the file is empty)",
+    )
+
+
+def test_many_masks_of_one_kind_do_not_hide_another_problem(tmp_path: Path) -> None:
+    root = pairs(tmp_path / "data", tuple(f"s{k:02}" for k in range(30)))
+    for k, path in enumerate(sorted((root / "masks").iterdir())):
+        Image.fromarray(np.full_like(NOISE, 100 + k)).save(path)
+    (root / "images/s29.png").write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        open_pack(folder.read(root, classes=("pit", "dent")), tmp_path)
+    first, second = caught.value.lines
+    assert first.startswith(
+        f"{root}/masks/s00.png (and 28 more: s01.png, s02.png, …): class id 100; expected 0 "
+    )
+    assert second.startswith(f"{root}/images/s29.png: cannot be read as an image")
 
 
 def pairs(root: Path, names: tuple[str, ...] = ("a", "b", "c")) -> Path:

@@ -166,7 +166,7 @@ def test_parts_under_a_fixed_camera(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         module(root)
     assert caught.value.lines == (
-        f"{root}: 24 images (1 groups) are too few: no image is left for val; the largest group "
+        f"{root}: 24 images (1 group) are too few: no image is left for val; the largest group "
         "has 24 (face00.png, face01.png, face02.png, …), which look alike: if they show different "
         "parts under a fixed camera, or a background that fills the image, set "
         "data.duplicates=ignore",

@@ -270,7 +270,7 @@ def test_fingerprint_sees_every_column(column: str, row: int, value: object) -> 
         ({"groups": [1, 2]}, "2 groups for 16 images"),
         ({"official": ["test"]}, "1 official for 16 images"),
         ({"image_ids": ["a", *_names(14), "a"]}, "image 'a' is listed 2 times"),
-        ({"groups": [0] * 16}, r"16 images \(1 groups\) are too few: .* for val"),
+        ({"groups": [0] * 16}, r"16 images \(1 group\) are too few: .* for val"),
         ({"official": ["train"] * 16}, "the official split has no test images"),
         ({"official": ["test"] * 16}, "the official split has no train images"),
         ({"official": ["train"] * 8 + ["Test"] * 8}, "official subset 'Test': expected 'train'"),

@@ -15,9 +15,10 @@ from tlunet.data.rle import decode
 from tlunet.deploy.boxes import MOST, boxes
 from tlunet.deploy.listing import Images, list_paths
 from tlunet.deploy.output import Output
-from tlunet.deploy.overlay import overlay, picture
+from tlunet.deploy.overlay import GAP, LINE, overlay, picture
 from tlunet.deploy.stream import Prediction, Unreadable
 from tlunet.errors import DataError
+from tlunet.machine.fonts import legend
 
 Line = Callable[..., int]
 
@@ -322,3 +323,30 @@ def test_a_link_to_a_folder_without_permission_is_passed_over(
     (tmp_path / "a.png").unlink()
     with pytest.raises(DataError, match="no images in this folder; it contains link"):
         list_paths([tmp_path])
+
+
+def test_a_run_folder_is_not_written_to(
+    run: Path, images: Path, tlunet: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(run.iterdir())
+    assert tlunet("predict", run, images / "a.png", "--out", run) == 2
+    assert f"--out {run}: is a run folder; choose another, such as" in capsys.readouterr().err
+    assert sorted(run.iterdir()) == before
+
+
+@pytest.mark.parametrize("size", [(40, 2000), (2000, 40)])
+def test_a_long_image_is_not_enlarged(size: tuple[int, int]) -> None:
+    assert overlay(np.zeros(size, np.uint8), np.zeros((1, *size), bool)).shape == (*size, 3)
+
+
+@pytest.mark.parametrize("name", ["rust", "خدش"])
+def test_the_numbers_follow_a_name_in_any_script(name: str) -> None:
+    image, masks = np.zeros((32, 500), np.uint8), np.zeros((1, 32, 500), bool)
+    black = [
+        np.asarray(picture(image, masks, [name], np.array([number])).convert("L"))[32:] < 128
+        for number in (0.4, 0.7)
+    ]
+    changed = np.flatnonzero((black[0] ^ black[1]).any(0))[0]
+    font, _ = legend((name,), 12)
+    begin = GAP + LINE - 2 + font.getlength(name)
+    assert begin < changed < begin + font.getlength(": 40")

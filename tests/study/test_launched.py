@@ -43,6 +43,9 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"SLURM_NTASKS": "2", "SLURM_STEP_ID": "0", "SLURM_PROCID": "{rank}"}, "srun"),
         ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "{rank}"}, "mpirun"),
         ({"PMI_SIZE": "2", "PMI_RANK": "{rank}"}, "mpirun"),
+        ({"MPI_LOCALNRANKS": "2", "MPI_LOCALRANKID": "{rank}"}, "mpirun"),
+        ({"PMIX_SIZE": "2", "PMIX_RANK": "{rank}"}, "prterun"),
+        ({"PMIX_LOCAL_SIZE": "2", "PMIX_RANK": "{rank}"}, "prterun"),
         ({"WORLD_SIZE": "2", "RANK": "{rank}"}, "another program"),
         ({"WORLD_SIZE": "2", "LOCAL_RANK": "{rank}"}, "another program"),
     ],
@@ -66,6 +69,7 @@ def test_every_process_is_told_what_to_type(
         {"SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_ID": "0", "SLURM_PROCID": "0"},
         {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"},
         {"TORCHELASTIC_RUN_ID": "4711", "WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"},
+        {"PMIX_RANK": "0", "MPI_LOCALNRANKS": "1", "MPI_LOCALRANKID": "0"},
         {"WORLD_SIZE": "2"},  # without a rank: no process of a group
     ],
 )

@@ -65,16 +65,18 @@ def convert(
 
 def _say(done: "Converted", labelled: "Labelled", out: Path) -> None:
     from tlunet.machine.console import say
+    from tlunet.machine.counted import counted
 
     classes = labelled.classes
+    named = ", ".join(f"{m} = {c}" for m, c in enumerate(classes, 1))
     say(visible(
-        f"{out}: {done.images} images ({done.free} without objects), {done.objects} objects of "
-        f"{len(classes)} classes: {', '.join(f'{m} = {c}' for m, c in enumerate(classes, 1))}"
+        f"{out}: {counted(done.images, 'image')} ({done.free} without objects), "
+        f"{counted(done.objects, 'object')} of {counted(len(classes), 'class', 'classes')}: {named}"
     ))  # fmt: skip
     for note in labelled.notes:
         say(visible(note))
     if done.empty:
-        say(f"{done.empty} objects cover no pixels: they are outside of their image")
+        say(f"without a pixel inside of its image: {counted(done.empty, 'object')}")
     lost = [
         f"{name} {gone} of {whole} pixels"
         for name, gone, whole in zip(classes, done.lost, done.pixels, strict=True)

@@ -82,6 +82,7 @@ def check(
     from tlunet.data.grouping.groups import check_grouping
     from tlunet.data.source import data_error
     from tlunet.machine.console import progress, say
+    from tlunet.machine.counted import counted
 
     _require_split(split, frac)
     check_fit(fit, "--fit")
@@ -99,7 +100,7 @@ def check(
     if problems:
         left = f"{len(findings.records)} of {len(source.records)} images are valid"
         number = len(findings.problems) + len(problems) - told
-        say(f"{number} problem{'s' if number != 1 else ''}; {left}")
+        say(f"{counted(number, 'problem')}; {left}")
         raise DataError(*problems)
     say("no problems found")
 
@@ -140,6 +141,7 @@ def show(
     from tlunet.data.grouping.groups import check_grouping
     from tlunet.data.source import data_error
     from tlunet.machine.console import complain, progress, say
+    from tlunet.machine.counted import counted
     from tlunet.report.dataset.facts import sum_up
     from tlunet.report.dataset.write import write
 
@@ -154,7 +156,7 @@ def show(
         surveyed = survey(source, _size(size), report, fit)
     facts = sum_up(surveyed, frac=frac, split=split, duplicates=duplicates, groups=groups)
     write(facts, file)
-    say(visible(f"{len(surveyed.records)} images: {file}"))
+    say(visible(f"{counted(len(surveyed.records), 'image')}: {file}"))
     if surveyed.problems:
         complain(*data_error(surveyed.problems, limit).lines)
         raise typer.Exit(1)

@@ -80,13 +80,16 @@ def paint(
     return picture
 
 
-def zoom(width: int) -> int:
+def zoom(side: int) -> int:
     """Return how many times a small image is enlarged, so that the edges of its masks are thin.
+
+    Args:
+        side: pixels of the longer side, which bounds the size of the result.
 
     >>> zoom(32), zoom(200), zoom(1600)
     (16, 3, 1)
     """
-    return _rounded(FINE / width)
+    return _rounded(FINE / side)
 
 
 def enlarged(pixels: NDArray[Any], times: int) -> NDArray[Any]:
@@ -137,7 +140,7 @@ def compared(image: NDArray[np.uint8], truth: Masks, predicted: Masks) -> NDArra
         Three pictures in one, (H', W', 3): below one another if the image is a strip.
     """
     height, width = image.shape[:2]
-    times = zoom(width)
+    times = zoom(max(height, width))
     steel = enlarged_image(image, times)
     large_truth, large_predicted = enlarged(truth, times), enlarged(predicted, times)
     three = [

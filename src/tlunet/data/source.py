@@ -1,8 +1,9 @@
 """What a reader returns: a list of images and annotations, nothing decoded yet."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from tlunet.errors import DataError, reason_of, visible
@@ -77,11 +78,38 @@ class Source:
 
 
 def data_error(problems: Sequence[Problem], shown: int = PROBLEMS_SHOWN) -> DataError:
-    """Combine all problems in one error, one line per problem, up to a limit."""
-    lines = [str(p) for p in problems[:shown]]
-    if len(problems) > shown:
-        lines.append(f"… and {len(problems) - shown} more problems")
+    """Combine all problems in one error, one line per problem, or per kind if there are too many.
+
+    Args:
+        problems: at least one.
+        shown: number of lines. Problems that differ in their numbers only are of one kind.
+
+    >>> many = [Problem(f"{name}.png", name, "class id 9") for name in "abcdef"]
+    >>> print(data_error(many, shown=3))
+    a.png (and 5 more: b.png, c.png, …): class id 9
+    """
+    kinds = [[p] for p in problems] if len(problems) <= shown else _kinds(problems)
+    lines = [_line(same) for same in kinds[:shown]]
+    if left := sum(map(len, kinds[shown:])):
+        lines.append(f"… and {left} more problems")
     return DataError(*lines)
+
+
+def _kinds(problems: Iterable[Problem]) -> list[list[Problem]]:
+    kinds: dict[str, list[Problem]] = {}
+    for problem in problems:
+        kinds.setdefault(re.sub(r"\d+", "0", problem.what), []).append(problem)
+    return list(kinds.values())
+
+
+def _line(same: Sequence[Problem]) -> str:
+    """Format problems of one kind: the first, the names of two more, and how many there are."""
+    first, *more = same
+    if not more:
+        return str(first)
+    names = ", ".join(PurePath(problem.where).name for problem in more[:2])
+    names += ", …" if len(more) > 2 else ""
+    return str(first._replace(where=f"{first.where} (and {len(more)} more: {names})"))
 
 
 def require_folder(folder: Path, hint: str) -> None:

@@ -25,6 +25,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from tlunet.machine.counted import counted
+
 FRACTIONS = (0.75, 0.125, 0.125)
 """Fractions of train, val and test in a random split."""
 
@@ -237,6 +239,6 @@ def _check_filled(part: NDArray[np.int64], n_groups: int) -> None:
     for number in (_TRAIN, _VAL, _TEST):
         if not (part == number).any():
             raise ValueError(
-                f"{len(part)} images ({n_groups} groups) are too few: "
+                f"{len(part)} images ({counted(n_groups, 'group')}) are too few: "
                 f"no image is left for {_SUBSETS[number]}"
             )

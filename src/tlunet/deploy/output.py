@@ -27,6 +27,7 @@ COLUMNS = (
 )  # fmt: skip
 #: Kaggle's format: one row per image and class; run-length encoding is 1-based, column-major.
 SUBMISSION = ("ImageId_ClassId", "EncodedPixels")
+RUN_FILES = ("status.json", "best.ckpt")
 JPEG_SIDE = 65500
 MOST_PIXELS = 2**26  # of predictions that wait to be written: bounds memory use
 #: Errors after which no other file can be written either.
@@ -61,7 +62,8 @@ class Output:
         defective: number of images in whose masks a defect was found.
 
     Raises:
-        ConfigError: the folder holds a data set, whose masks would be overwritten.
+        ConfigError: the folder is a run folder, or holds a data set, whose masks would be
+            overwritten.
         DataError: the folder cannot be written.
     """
 
@@ -80,6 +82,10 @@ class Output:
             raise ConfigError(
                 f"--out {folder}: contains a data set (images/ and masks/), and masks/ would be "
                 "overwritten; choose another folder"
+            )
+        if any((folder / name).is_file() for name in RUN_FILES):
+            raise ConfigError(
+                f"--out {folder}: is a run folder; choose another, such as {folder / 'found'}"
             )
         self.folder = folder
         self.unwritten = self.defective = 0

@@ -34,7 +34,7 @@ def overlay(
     Returns:
         (k·H, k·W, 3), k from :func:`tlunet.data.drawing.zoom`.
     """
-    times = zoom(image.shape[1])
+    times = zoom(max(image.shape[:2]))  # the longer side: a tall strip is not small
     fill = FILL if style == "tint" else 0
     return draw(enlarged_image(image, times), enlarged(masks, times), fill=fill)
 
@@ -58,21 +58,27 @@ def picture(
     font, names = legend(tuple(classes), 12)
     shares = masks.mean((1, 2))
     texts = [
-        f"{name}: {probability:.0%}, {share:.2%} of the area"
-        for name, probability, share in zip(names, probabilities, shares, strict=True)
+        f": {probability:.0%}, {share:.2%} of the area"
+        for probability, share in zip(probabilities, shares, strict=True)
     ]
     drawn = Image.fromarray(overlay(image, masks, style))
-    widths = [LINE + font.getlength(text) + GAP for text in texts]
+    # Name and numbers are drawn apart: a name in Arabic would turn around what follows it.
+    named = [font.getlength(name) for name in names]
+    widths = [
+        LINE + own + font.getlength(text) + GAP for own, text in zip(named, texts, strict=True)
+    ]
     width = max(drawn.width, int(max(widths)) + GAP)  # a small image must not truncate its legend
     places = _flow(widths, width)
     height = (places[-1][0] + 1) * LINE + GAP
     canvas = Image.new("RGB", (width, drawn.height + height), "white")
     canvas.paste(drawn)
     pen = ImageDraw.Draw(canvas)
-    for m, (text, (row, x)) in enumerate(zip(texts, places, strict=True)):
+    for m, (row, x) in enumerate(places):
         top = drawn.height + GAP + row * LINE
         pen.rectangle((x, top, x + 10, top + 10), fill=class_colour(m))
-        pen.text((x + LINE - 2, top - 2), text, fill="black", font=font)
+        start = x + LINE - 2
+        pen.text((start, top - 2), names[m], fill="black", font=font)
+        pen.text((start + named[m], top - 2), texts[m], fill="black", font=font)
     return canvas
 
 

@@ -84,8 +84,8 @@ def test_faults_are_told_up_to_a_limit(check: Run, root: Path) -> None:
     )  # and a description of the rest
     assert err.splitlines() == [
         f"{root}/train.csv row {rows}: image 'ghost.jpg' is not in {root}/train_images",
-        *(f"{p}: cannot be read as an image (the file is empty)" for p in images[:2]),
-        "… and 3 more problems",
+        f"{images[0]} (and 4 more: {images[1].name}, {images[2].name}, …): "
+        "cannot be read as an image (the file is empty)",
     ]
 
 

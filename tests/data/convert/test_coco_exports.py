@@ -282,7 +282,7 @@ def test_slivers_are_passed_over_and_counted(convert: Run, tmp_path: Path) -> No
     export(tmp_path / "x.json", annotations=parts)
     code, out, _ = convert("x.json", "out", "--from", "coco")
     assert code == 0
-    assert "out: 1 images (0 without objects), 2 objects of 1 classes" in out
+    assert "out: 1 image (0 without objects), 2 objects of 1 class:" in out
     assert (
         "3 outlines of fewer than three points are passed over (expected polygons of at least "
         "three points: x, y, …); 1 objects have no other part and are lost\n" in out

@@ -77,7 +77,7 @@ def test_yolo_polygons(convert: Run, tmp_path: Path) -> None:
     yolo(tmp_path / "set", row(1, FAR))
     code, out, err = convert("set", "out", "--from", "yolo")
     assert (code, err) == (0, "")
-    assert "out: 2 images (1 without objects), 1 objects of 2 classes: 1 = dent" in out
+    assert "out: 2 images (1 without objects), 1 object of 2 classes: 1 = dent" in out
     mask = mask_of(Path("out"), "train/a.png")
     assert (mask[10:13, 20:25] == 2).all()
     assert int((mask > 0).sum()) == 15

@@ -116,7 +116,7 @@ def _repeats(facts: Facts) -> tuple[Part, ...]:
     if not summary.repeats:
         return (Text(f"{text.capitalize()} found."),)
     if conflicts:
-        text += f"; {conflicts:,} groups have conflicting labels"
+        text += f"; {conflicts:,} with conflicting labels"
     return Text(f"{text}."), repeats_of(facts)
 
 

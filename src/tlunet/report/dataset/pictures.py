@@ -116,7 +116,7 @@ def _tile(facts: Facts, row: int) -> Tile:
     small, layers = shrunk(example)
     # Small images are shown enlarged, where JPEG blocks would be visible.
     Image.fromarray(small).save(jpeg, "JPEG", quality=75 if width > 200 else 92)
-    painting = Image.fromarray(paint(enlarged(layers, zoom(layers.shape[2]))))
+    painting = Image.fromarray(paint(enlarged(layers, zoom(max(layers.shape[1:])))))
     painting.quantize(256, Image.Quantize.FASTOCTREE).save(masks, "PNG", optimize=True)
     name = facts.survey.records[row].image_id
     return Tile(name, note or "no defect", jpeg.getvalue(), masks.getvalue(), (height, width))

@@ -97,5 +97,5 @@ def _pictures(
 
 
 def _picture(axes: Axes, example: Example) -> None:
-    times = zoom(example.image.shape[1])
+    times = zoom(max(example.image.shape[:2]))
     axes.imshow(draw(enlarged_image(example.image, times), enlarged(example.masks, times)))

@@ -33,6 +33,9 @@ STARTERS = (
     Starter("mpirun", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"),
     Starter("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
     Starter("mpirun", "PMI_SIZE", "PMI_RANK"),
+    Starter("mpirun", "MPI_LOCALNRANKS", "MPI_LOCALRANKID"),  # MPICH, Intel MPI
+    Starter("prterun", "PMIX_SIZE", "PMIX_RANK"),
+    Starter("prterun", "PMIX_LOCAL_SIZE", "PMIX_RANK"),
     Starter("jsrun", "JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_RANK"),
     Starter("flux run", "FLUX_JOB_SIZE", "FLUX_TASK_RANK"),
     Starter("horovodrun", "HOROVOD_SIZE", "HOROVOD_RANK"),

@@ -1,5 +1,6 @@
 """Allowed values of each configuration key; nothing is read from disk."""
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from tlunet.data.readers.layouts import NAMES
 from tlunet.errors import ConfigError
 from tlunet.machine.versions import require_extra
 from tlunet.study.config.untrusted import check_targets, shown
-from tlunet.tracking.wandb.environment import LONGEST, is_project, problems
+from tlunet.tracking.wandb.environment import LONGEST, is_entity, is_project, problems
 
 _MOST = 2**31 - 1  # largest count or seed
 _MOST_PIXELS = 2**26  # per image; image readers accept at most 89 million
@@ -180,14 +181,16 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "else tlunet); a team is logger.entity",
     ),
     "logger.entity": (
-        _or_null(is_project),
-        "the name of a W&B team or user, or null (default: WANDB_ENTITY)",
+        _or_null(is_entity),
+        "the name of a W&B team or user, without spaces, or null (default: WANDB_ENTITY)",
     ),
     "logger.images": (_is_int(0, 1000), "a whole number, at most 1000; 0 for none"),
     "logger.checkpoint": (_is_bool, "true or false"),
 }
 #: Keys that name a file or folder.
 PATHS = ("data.root", "init.path", "paths.runs", "paths.data", "hydra.run.dir", "hydra.sweep.dir")
+#: Keys whose default is an environment variable.
+VARIABLES = {"logger.project": "WANDB_PROJECT", "logger.entity": "WANDB_ENTITY"}
 #: Keys whose value is a list.
 LISTS = ("optimizer.betas", "data.classes", "data.size", "init.size", "augment.crop")
 #: Keys with nested keys; they cannot take a single value.
@@ -235,9 +238,16 @@ def check(cfg: DictConfig) -> list[str]:
             continue
         several = ",".join(map(str, value)) if isinstance(value, ListConfig) else ""
         way_out = f"; several values: -m {key}={several}" if several and key not in LISTS else ""
-        lines.append(f"{key}={shown(value)}: expected {expected}{way_out}")
+        typed = _variable(key, value) or key
+        lines.append(f"{typed}={shown(value)}: expected {expected}{way_out}")
     lines += check_targets(cfg)
     return lines if broken else lines + _check_choices(cfg)
+
+
+def _variable(key: str, value: Any) -> str | None:
+    """Return the environment variable that a key's value comes from, if any."""
+    name = VARIABLES.get(key, "")
+    return name if name and os.environ.get(name) == value else None
 
 
 def _check_choices(cfg: DictConfig) -> list[str]:

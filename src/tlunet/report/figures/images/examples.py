@@ -123,12 +123,12 @@ def _parts(pictures: Pictures) -> tuple[tuple[Any, Any, Any, Any], str]:
 
 def _enlarged(image: Image) -> Image:
     three = image if image.ndim == 3 else np.repeat(image[..., None], 3, -1)
-    return enlarged_image(three, zoom(image.shape[1]))
+    return enlarged_image(three, zoom(max(image.shape[:2])))
 
 
 def _drawn(image: Image, mask: Masks, predicted: Masks | None = None) -> Image:
     """Draw masks of any size over an image, or the outcomes if a prediction is given."""
-    times = zoom(image.shape[1])
+    times = zoom(max(image.shape[:2]))
     size = image.shape[0], image.shape[1]
     steel = enlarged_image(image, times)
     layers = [
