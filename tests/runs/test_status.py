@@ -204,7 +204,7 @@ def test_text_of_a_file_is_not_markup() -> None:
 def test_a_narrow_terminal_shows_condition_state_and_dice(width: int) -> None:
     rows = [
         Row(
-            str(k), max(encoders, key=len), init, frac, k, state, 4, 10,
+            str(k), max(encoders, key=len), init, frac, k, "", state, 4, 10,
             best_epoch=3 + k, best_val_loss=1234.5 + k, best_val_dice=0.125 + k / 8,
             seconds=4000.0 + 999 * k, host="a-rather-long-host-name.cluster", job=f"slurm 471{k}",
             seconds_left=7e3 if state == "running" else None,

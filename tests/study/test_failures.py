@@ -104,10 +104,10 @@ def test_out_of_memory_names_a_batch_size_that_fits(tiny: tuple[str, ...], tmp_p
 @pytest.mark.parametrize("arch", ["unet", "fpn"])
 def test_the_memory_of_a_step_is_known_beforehand(encoder: str, arch: str) -> None:
     config = {"encoder": {"name": encoder}, "arch": {"name": arch}}
-    pack = SimpleNamespace(classes=["a", "b"], size=(32, 64))
+    data = SimpleNamespace(pack=SimpleNamespace(classes=["a", "b"]), train_size=(32, 64))
 
     def step(batch_size: int, machine: Hardware) -> int:
-        cell = SimpleNamespace(config=config, data=SimpleNamespace(pack=pack), hardware=machine)
+        cell = SimpleNamespace(config=config, data=data, hardware=machine)
         return step_bytes(cell, batch_size)
 
     alone = Hardware("cpu", "32-true", "a CPU", threads=1)

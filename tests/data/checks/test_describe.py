@@ -54,10 +54,10 @@ def test_sound_data(check: Run, strips: Path) -> None:
     lines = out.splitlines()
     assert lines[:3] == [
         "checking images (24)",
-        "severstal: 24 images of 32×64 pixels (height × width), grey, 4 classes",
+        "synthetic strips (not steel): 24 images of 32×64 pixels (height × width), grey, 4 classes",
         "train/val/test: 18/3/3",
     ]
-    assert lines[3].startswith("images per class, total (train/val/test): class 1 8 (")
+    assert lines[3].startswith("images per class, total (train/val/test): pits 8 (")
     assert lines[-1] == "no problems found"
 
 
@@ -80,7 +80,8 @@ def test_faults_are_told_up_to_a_limit(check: Run, root: Path) -> None:
     assert code == 2
     assert "6 problems; 19 of 24 images are valid" in out
     assert (
-        "severstal: 19 images of 32×64 pixels (height × width), grey, 4 classes" in out
+        "synthetic strips (not steel): 19 images of 32×64 pixels (height × width), grey, 4 classes"
+        in out
     )  # and a description of the rest
     assert err.splitlines() == [
         f"{root}/train.csv row {rows}: image 'ghost.jpg' is not in {root}/train_images",
@@ -97,7 +98,10 @@ def test_what_is_no_fault_is_said(check: Run, root: Path) -> None:
     (root / "train_images/more.jpg").mkdir()
     code, out, _ = check(root)
     assert code == 0
-    assert "severstal: 25 images of 32×64 pixels (height × width), 1 of them in colour" in out
+    assert (
+        "synthetic strips (not steel): 25 images of 32×64 pixels (height × width), 1 of them in colour"
+        in out
+    )
     assert "2 images are near-duplicates (also flipped or rotated): 1 group, each on one " in out
     assert "2 ignored files or folders: " in out
     assert "Thumbs.db" in out
@@ -177,7 +181,7 @@ def test_many_sizes_are_one_problem_and_the_classes_are_described(check: Run, ro
         "proportions\n"
     )
     assert "24 of 24 images are valid" in out
-    assert f"class 1 {(table['ClassId'] == 1).sum()} (" in out
+    assert f"pits {(table['ClassId'] == 1).sum()} (" in out
     assert "cannot be learned" not in out
     for fit in ("stretch", "pad"):
         code, out, err = check(root, "--size", "32x64", "--fit", fit)

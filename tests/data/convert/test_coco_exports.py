@@ -92,7 +92,7 @@ def test_classes_without_annotations_stay(
 ) -> None:
     export(tmp_path / "x.json", categories=categories)
     _, out, _ = convert("x.json", "out", "--from", "coco")
-    assert "objects of 2 classes" in out
+    assert "1 object of 2 classes" in out
     assert "left out" not in out
 
 

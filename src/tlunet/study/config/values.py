@@ -87,6 +87,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "budget": (_is_one_of("epochs", "steps"), "epochs, steps"),
     "batch_size": (_is_int(1), "a whole number, 1 or more"),
     "threshold": (_is_number(lambda v: 0 < v < 1), "a probability between 0 and 1"),
+    "recipe": (_is_text, "a recipe, as production"),
     "steps": (_or_null(_is_int(1)), "a whole number of optimiser steps, or null"),
     "sampling": (_is_one_of("uniform", "balanced"), "uniform, balanced"),
     "tune": (_is_bool, "true or false"),
@@ -277,7 +278,7 @@ def _check_rest(cfg: DictConfig) -> list[str]:
     if name == "none":
         return []
     lines = []
-    if cfg.frac == 1:
+    if cfg.get("frac") == 1:
         lines.append(
             f"rest={name}: nothing is left out at frac={cfg.frac}; use frac below 1, or rest=none"
         )
@@ -286,6 +287,6 @@ def _check_rest(cfg: DictConfig) -> list[str]:
             "rest=labels: the label of an image need not hold for a crop of it; use "
             "augment.crop=null, or rest=mean_teacher"
         )
-    if name == "mean_teacher" and cfg.ema is None:
+    if name == "mean_teacher" and cfg.get("ema") is None:
         lines.append("rest=mean_teacher: ema is not set; expected a decay, such as ema=0.99")
     return lines
