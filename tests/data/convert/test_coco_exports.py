@@ -74,7 +74,7 @@ def test_categories_that_are_no_classes(kind: str, convert: Run, tmp_path: Path)
     export(tmp_path / "x.json", categories=categories)
     code, out, _ = convert("x.json", "out", "--from", "coco")
     assert code == 0
-    assert out.splitlines()[1].endswith(f"classes: {classes}")
+    assert out.splitlines()[1].endswith(f"{'classes' if ',' in classes else 'class'}: {classes}")
     assert out.splitlines()[2] == said
     assert (mask_of(Path("out"), "a.png") == 1).sum() == 64
 
