@@ -98,10 +98,8 @@ def test_what_is_no_fault_is_said(check: Run, root: Path) -> None:
     (root / "train_images/more.jpg").mkdir()
     code, out, _ = check(root)
     assert code == 0
-    assert (
-        "synthetic strips (not steel): 25 images of 32×64 pixels (height × width), 1 of them in colour"
-        in out
-    )
+    assert "synthetic strips (not steel): 25 images of 32×64 pixels (height × width), 1 of" in out
+    assert "1 of them in colour" in out
     assert "2 images are near-duplicates (also flipped or rotated): 1 group, each on one " in out
     assert "2 ignored files or folders: " in out
     assert "Thumbs.db" in out
