@@ -21,6 +21,7 @@ from tlunet.deploy.graph import Graph
 from tlunet.deploy.predict import read_card
 from tlunet.deploy.runtime import INPUT, OUTPUTS, open_session
 from tlunet.errors import ConfigError, DataError, first_line, reason_of
+from tlunet.model.encoder import fix_padding
 from tlunet.model.network import TLUNet
 from tlunet.model.task import load_network
 from tlunet.runs.folder import check_finished
@@ -142,6 +143,8 @@ def trace(network: TLUNet, card: Card, kind: str, is_fixed: bool = False) -> Exp
     """
     size = card.size or DEFAULT
     is_even = not any(side % STRIDE for side in size)
+    if is_even:
+        fix_padding(network)
     shape: dict[int, Any] = {0: Dim("batch", min=1, max=2**16), 1: Dim("channels", min=1, max=3)}
     traced = list(TRACED)
     for k, (name, side) in enumerate(zip(("height", "width"), size, strict=True)):

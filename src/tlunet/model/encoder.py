@@ -10,6 +10,7 @@ from importlib import import_module
 
 import segmentation_models_pytorch as smp
 import torch
+import torch.nn.functional as F
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
@@ -88,6 +89,39 @@ def speed_up_depthwise(network: nn.Module) -> None:
         fast = _FAST.get(type(module))
         if fast and isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
             module.__class__ = fast  # type: ignore[assignment]
+
+
+class EvenConv2d(nn.Conv2d):
+    """A convolution with TensorFlow's padding, for sides that its stride divides: a constant."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (B, C, H, W)."""
+        pads = []  # left, right, top, bottom
+        for size, stride, dilation in zip(
+            self.kernel_size[::-1], self.stride[::-1], self.dilation[::-1], strict=True
+        ):
+            total = max((size - 1) * dilation + 1 - stride, 0)
+            pads += [total // 2, total - total // 2]
+        return F.conv2d(
+            F.pad(x, pads), self.weight, self.bias, self.stride, 0, self.dilation, self.groups
+        )
+
+
+def fix_padding(network: nn.Module) -> None:
+    """Replace padding that depends on the size, in place, for sides that are multiples of 32.
+
+    A symbolic size would carry a formula that grows with every layer.
+
+    >>> import torch
+    >>> same, x = Conv2dSame(1, 1, 3, stride=2), torch.rand(1, 1, 6, 4)
+    >>> before = same(x)
+    >>> fix_padding(same)
+    >>> type(same).__name__, torch.equal(same(x), before)
+    ('EvenConv2d', True)
+    """
+    for module in network.modules():
+        if isinstance(module, Conv2dSame):
+            module.__class__ = EvenConv2d  # type: ignore[assignment]
 
 
 def register_encoder(target: str) -> None:
