@@ -1,11 +1,15 @@
-"""``tlunet train`` is ``python run.py``."""
+"""``tlunet train`` is ``python run.py``; with a folder, all steps to a network."""
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from omegaconf import OmegaConf
+from PIL import Image
 
 from tlunet import cli
 from tlunet.cli import train
@@ -90,3 +94,59 @@ def test_without_a_checkout_it_says_where_it_looked(
     for name in ("run.py", "conf/config.yaml"):
         (tmp_path / name).touch()
     assert train.find_run_py() == tmp_path / "run.py"
+
+
+def write_folder(root: Path, n: int = 24) -> None:
+    """Images with a bright or a dark square, and their masks."""
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (root / part).mkdir(parents=True)
+    for k in range(n):
+        image = rng.integers(80, 120, (50, 66), np.uint8)
+        mask = np.zeros((50, 66), np.uint8)
+        top, left, number = *rng.integers(0, 30, 2), 1 + k % 2
+        image[top : top + 16, left : left + 16] = (250, 5)[number - 1]
+        mask[top : top + 16, left : left + 16] = number
+        Image.fromarray(image).save(root / f"images/{k:02}.png")
+        Image.fromarray(mask).save(root / f"masks/{k:02}.png")
+
+
+def test_from_a_folder_to_a_network(tlunet_train: Run, tmp_path: Path) -> None:
+    write_folder(tmp_path / "my steel")
+    keys = ("init=random", "encoder=resnet", "encoder.name=mobilenet_v2", "epochs=1", "steps=2",
+            "batch_size=8", "trainer=cpu", "logger=csv")  # fmt: skip
+    done = tlunet_train("my steel", "--classes", "bright,dark", *keys)
+    assert done.returncode == 0, done.stderr
+    [run] = (tmp_path / "runs/my steel").glob("mobilenet_v2-random-1.0-s0-*")
+    assert {"tuned.json", "model.onnx"} <= {path.name for path in run.iterdir()}
+    assert (tmp_path / "runs/my steel/data.html").is_file()
+    config = OmegaConf.load(run / "config.yaml")
+    assert (config.recipe, list(config.data.size)) == ("production", [64, 96])
+    *_, last = done.stdout.splitlines()
+    words = shlex.split(last.partition(": ")[2])
+    assert words[:2] == ["tlunet", "predict"]
+    assert Path(words[2]).samefile(run)
+    assert words[3:] == ["IMAGES", "--out", "found", "--tuned"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["nowhere"], "nowhere: no such folder; expected "),
+        (["nowhere", "epochs"], "epochs: expected KEY=VALUE after the folder"),
+        (["empty", "--classes", "a"], "empty: contains no known data set layout; expected "),
+        (["pairs"], "--classes"),
+        (["pairs", "--classes", "bright"], "masks/"),
+        (["pairs", "--classes", "bright,dark", "epoch=3"], "epoch: no such key"),
+        (["pairs", "--classes", "bright,dark", "--recipe", "fast"], "recipe=fast: "),
+    ],
+)
+def test_a_folder_that_cannot_be_trained_on(
+    words: list[str], says: str, tlunet_train: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    write_folder(tmp_path / "pairs")
+    done = tlunet_train(*words)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
