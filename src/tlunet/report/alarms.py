@@ -82,10 +82,14 @@ def _block_alarms(block: Block) -> Iterable[tuple[Severity, str]]:
     yield from ((Severity.ORIGIN, text) for text in _origin(block))
 
 
+def other_recipe(block: Block) -> str:
+    """Suggest the recipe for networks to use, unless it was used."""
+    return " or use recipe=production" if block.settings.get("recipe") == "paper" else ""
+
+
 def _not_found(block: Block) -> Iterable[tuple[Severity, str]]:
     """Name the classes that models never find, the most often missed first."""
-    total, texts = len(block.cells), []
-    use = " or use loss=balanced" if block.settings.get("loss") == "PaperLoss" else ""
+    total, texts, use = len(block.cells), [], other_recipe(block)
     for m, name in enumerate(block.classes, start=1):
         dead = {key: sum(m in classes for classes in block.runs(key)["dead_classes"])
                 for key in block.keys}  # fmt: skip

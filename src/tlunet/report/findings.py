@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tlunet.model.scores import DEAD_BELOW
-from tlunet.report.alarms import longer
+from tlunet.report.alarms import longer, other_recipe
 from tlunet.report.analysis.blocks import Block, Key
 from tlunet.report.analysis.comparisons import (
     Resampled,
@@ -184,7 +184,7 @@ def answer(block: Resampled) -> list[Finding]:
             Finding(
                 "No network finds a defect.",
                 f"Every Dice is below {DEAD_BELOW:g}. Train longer (epochs="
-                f"{longer(block.data)}) or use loss=balanced.",
+                f"{longer(block.data)}){other_recipe(block.data)}.",
                 is_main=True,
             )
         ]
