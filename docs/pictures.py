@@ -46,10 +46,10 @@ from rich.console import Console
 from rich.text import Text
 
 from tlunet.data.bits import class_masks
-from tlunet.data.copy_paste import CopyPaste
 from tlunet.data.drawing import draw, enlarged, enlarged_image
+from tlunet.data.sampling.copy_paste import CopyPaste
 from tlunet.deploy.predict import Predictor
-from tlunet.model.rest import MeanTeacher
+from tlunet.model.rest.rest import MeanTeacher
 from tlunet.model.task import load_network
 from tlunet.report.analysis.blocks import Key, collect
 from tlunet.report.analysis.comparisons import Resampled

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tlunet.data.augment import Augment, flip
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.dataset import OnDisk
-from tlunet.data.draws import uniform
+from tlunet.data.sampling.draws import uniform
 from tlunet.errors import ConfigError
 
 

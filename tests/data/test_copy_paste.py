@@ -8,9 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlunet.data.augment import Augment
-from tlunet.data.copy_paste import MARGIN, CopyPaste, Piece, cut_out, find_defects, paste_at
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.dataset import OnDisk
+from tlunet.data.sampling.copy_paste import (
+    MARGIN,
+    CopyPaste,
+    Piece,
+    cut_out,
+    find_defects,
+    paste_at,
+)
 from tlunet.errors import ConfigError
 
 
@@ -92,7 +99,7 @@ def test_on_a_defect_the_rest_of_the_image_says_how_bright() -> None:
 
 @given(st.integers(0, 100), st.integers(0, 100))
 def test_what_does_not_fit_is_cut_off(height: int, width: int) -> None:
-    from tlunet.data.copy_paste import _place
+    from tlunet.data.sampling.copy_paste import _place
 
     shape = np.ones((height + 1, width + 1), bool)
     piece = Piece(shape.astype(np.uint8), shape.astype(np.uint8), shape)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tlunet.data.augment import Augment
-from tlunet.data.crop import crop
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.dataset import Strips
+from tlunet.data.sampling.crop import crop
 from tlunet.errors import ConfigError
 
 SIZE = (32, 64)

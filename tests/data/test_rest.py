@@ -12,7 +12,7 @@ from tlunet.data.batches import EpochOrder
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.dataset import OnDisk
 from tlunet.data.residency import to_device
-from tlunet.data.rest import BothOrders, RestStream
+from tlunet.data.sampling.rest import BothOrders, RestStream
 from tlunet.errors import ConfigError
 
 

@@ -7,7 +7,7 @@ from tlunet.data.augment import Augment
 from tlunet.data.batches import EpochOrder
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.dataset import Strips
-from tlunet.data.sampling import balanced_weights, sample
+from tlunet.data.sampling.images import balanced_weights, sample
 
 ROWS = np.arange(100, 118)
 

@@ -12,8 +12,8 @@ from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.dataset import Strips
 from tlunet.deploy.predict import Predictor
 from tlunet.machine.device import Hardware
-from tlunet.model.averaging import WeightAverage
 from tlunet.model.network import TLUNet
+from tlunet.model.optimisation.averaging import WeightAverage
 from tlunet.model.task import DefectTask, load_network
 from tlunet.model.weights import load_encoder, read_weights
 from tlunet.study.training import processes

@@ -16,8 +16,8 @@ from tlunet.errors import ConfigError
 from tlunet.machine.device import Hardware
 from tlunet.model.losses import BalancedLoss, PaperLoss
 from tlunet.model.network import Logits, TLUNet
-from tlunet.model.rest import Labels, MeanTeacher, Rest, kept_cross_entropy, make_rest
-from tlunet.model.strong import change_intensity, draw_pieces
+from tlunet.model.rest.rest import Labels, MeanTeacher, Rest, kept_cross_entropy, make_rest
+from tlunet.model.rest.strong import change_intensity, draw_pieces
 from tlunet.model.task import DefectTask
 from tlunet.study.training.callbacks.reseed import Reseed
 from tlunet.study.training.trainer import make_trainer
@@ -38,7 +38,7 @@ def teacher(masks: Tensor, labels: Tensor) -> Any:
 @pytest.fixture
 def unmixed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "tlunet.model.strong.draw_pieces",
+        "tlunet.model.rest.strong.draw_pieces",
         lambda n, size, device: torch.zeros(n, 1, *size, dtype=torch.bool),
     )
 
@@ -72,14 +72,14 @@ def test_cutmix_takes_pseudo_labels_along(monkeypatch: pytest.MonkeyPatch) -> No
         piece[0, :, :, : size[1] // 2] = True
         return piece
 
-    monkeypatch.setattr("tlunet.model.strong.draw_pieces", left_half)
+    monkeypatch.setattr("tlunet.model.rest.strong.draw_pieces", left_half)
     monkeypatch.setattr(torch, "randperm", lambda n, device: torch.arange(n - 1, -1, -1))
     masks = torch.full((2, 3, 2, 4), 0.01)
     masks[0, 0, :, :2] = 0.95  # of the first image, in the half that is replaced
     masks[1, 1, :, :2] = 0.95  # of the second, in the half that replaces it
     labels = torch.tensor([[0.99, 0.01, 0.5], [0.01, 0.99, 0.01]])
     image = torch.stack([torch.zeros(1, 2, 4), torch.full((1, 2, 4), 200.0)])
-    monkeypatch.setattr("tlunet.model.rest.change_intensity", lambda image: image)
+    monkeypatch.setattr("tlunet.model.rest.rest.change_intensity", lambda image: image)
     targets = MeanTeacher(3).prepare({"image": image}, teacher(masks, labels))
     assert targets["image"][0, 0, 0].tolist() == [200, 200, 0, 0]
     assert torch.equal(targets["image"][1], image[1])

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tlunet.model.network import TLUNet
-from tlunet.model.schedule import make_schedule
+from tlunet.model.optimisation.schedule import make_schedule
 from tlunet.model.task import DefectTask
 
 LR = 1e-3

@@ -20,7 +20,7 @@ from tlunet.errors import ConfigError
 from tlunet.machine.device import Hardware
 from tlunet.machine.files import read_json
 from tlunet.model.network import TLUNet
-from tlunet.model.rest import make_rest
+from tlunet.model.rest.rest import make_rest
 from tlunet.model.task import DefectTask, load_network
 from tlunet.runs.settings import REST, read_settings, what_differs
 from tlunet.study.config.command import read_command

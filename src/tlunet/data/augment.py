@@ -2,7 +2,7 @@
 
 Every draw is a function of (seed, epoch, image), so it does not depend on the data path, the number
 of workers, or a resume. Where images are drawn several times in an epoch, ``epoch`` is the
-turn of the draw (:mod:`tlunet.data.sampling`).
+turn of the draw (:mod:`tlunet.data.sampling.images`).
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tlunet.data.draws import uniform
+from tlunet.data.sampling.draws import uniform
 from tlunet.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from torch.utils.data.distributed import DistributedSampler
 
 from tlunet.data.augment import Augment
 from tlunet.data.bits import unpack_labels
-from tlunet.data.crop import crop
 from tlunet.data.pack.pack import Pack
-from tlunet.data.sampling import Sampled, sample
+from tlunet.data.sampling.crop import crop
+from tlunet.data.sampling.images import Sampled, sample
 
 #: Bytes per pixel of a pack's bit field → type on a device: besides uint8, torch has few operations
 #: on unsigned integers.

@@ -13,14 +13,14 @@ from torch.utils.data import DataLoader
 
 from tlunet.data.augment import Augment, flip
 from tlunet.data.batches import Batches, EpochOrder, padding_of, unpack_bits
-from tlunet.data.copy_paste import CopyPaste
 from tlunet.data.dataset import DataSet, Strips
 from tlunet.data.fit import check_fit
 from tlunet.data.grouping.groups import check_grouping, group_images, split_error
 from tlunet.data.pack.pack import open_pack
 from tlunet.data.residency import Resident, fits, make_room, to_device
-from tlunet.data.rest import BothOrders, RestStream
-from tlunet.data.sampling import balanced_weights
+from tlunet.data.sampling.copy_paste import CopyPaste
+from tlunet.data.sampling.images import balanced_weights
+from tlunet.data.sampling.rest import BothOrders, RestStream
 from tlunet.data.split import make_split
 from tlunet.errors import ConfigError
 from tlunet.machine.console import Progress

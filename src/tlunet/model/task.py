@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from tlunet.data.batches import pack_bits
 from tlunet.data.source import MAX_CLASSES
 from tlunet.errors import ConfigError, DataError, first_line
-from tlunet.model.averaging import WeightAverage, averaged
 from tlunet.model.losses import PaperLoss
 from tlunet.model.metrics import DefectMetrics, MeanLoss, predicted_masks
 from tlunet.model.network import Logits, TLUNet
-from tlunet.model.optimizer import make_optimizer
-from tlunet.model.rest import Rest
-from tlunet.model.schedule import make_schedule
+from tlunet.model.optimisation.averaging import WeightAverage, averaged
+from tlunet.model.optimisation.optimizer import make_optimizer
+from tlunet.model.optimisation.schedule import make_schedule
+from tlunet.model.rest.rest import Rest
 from tlunet.model.weights import read_plain, wanted_code
 
 NEVER = -1e4  # logit of a padded pixel: its probability and its loss are exactly 0
@@ -44,7 +44,8 @@ class DefectTask(pl.LightningModule):
         optimizer: ``adam`` or ``adamw``.
         weight_decay: of the optimiser; biases and normalisation layers do not decay.
         clip: largest L2 norm of the gradient over all weights; by default unlimited.
-        schedule: of the learning rate, one of :data:`~tlunet.model.schedule.SCHEDULES`.
+        schedule: of the learning rate, one of
+            :data:`~tlunet.model.optimisation.schedule.SCHEDULES`.
         warmup: fraction of the steps in which the learning rate rises.
         steps: optimiser steps of a whole training, needed for a schedule or a warm-up.
         ema: decay of an exponential moving average of the weights, which is then validated, tested

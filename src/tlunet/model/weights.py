@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from tlunet.errors import WeightsError
-from tlunet.model.averaging import averaged
 from tlunet.model.names import canonical, timm_names
+from tlunet.model.optimisation.averaging import averaged
 
 PICKLES = (".pth", ".pt", ".ckpt", ".bin")
 ENVELOPES = ("state_dict", "model_state_dict", "model")

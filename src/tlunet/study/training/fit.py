@@ -13,7 +13,7 @@ from tlunet.machine.files import read_json, write_json, write_whole
 from tlunet.machine.memory import forget_peak_memory, peak_memory
 from tlunet.model.memory import forward_flops
 from tlunet.model.network import TLUNet, library_network
-from tlunet.model.rest import Rest, make_rest
+from tlunet.model.rest.rest import Rest, make_rest
 from tlunet.model.scores import per_image, summarise
 from tlunet.model.task import DefectTask
 from tlunet.runs.cell import Cell

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tlunet.errors import ConfigError
 from tlunet.model.losses import cross_entropy
 from tlunet.model.network import Logits
-from tlunet.model.strong import CutMix, change_intensity
+from tlunet.model.rest.strong import CutMix, change_intensity
 
 Teacher = Callable[[Tensor], Logits]
 MEMORY = 0.99  # decay of a class's mean confidence, per step

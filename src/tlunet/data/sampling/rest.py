@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlunet.data.batches import EpochOrder, Rows
-from tlunet.data.sampling import Sampled
+from tlunet.data.sampling.images import Sampled
 
 _ORDER = 9  # key of a random stream, independent of those in sampling, crop and augment
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tlunet.data.draws import uniform
+from tlunet.data.sampling.draws import uniform
 
 AROUND_DEFECT = 0.5  # fraction of the crops, of images with a defect
 _CROP = 5  # key of a random stream, independent of those in tlunet.data.augment and sampling
@@ -33,7 +33,7 @@ def crop(
     Args:
         size: (h, w) of the windows, no larger than the images.
         seed: seed of the run.
-        turns: (B,) turn of each image, see :class:`~tlunet.data.sampling.Sampled`.
+        turns: (B,) turn of each image, see :class:`~tlunet.data.sampling.images.Sampled`.
         rows: (B,) rows of the pack.
         images: (B, H, W[, 3]).
         bits: (B, H, W), bit fields of the masks.

@@ -1,0 +1,1 @@
+"""How weights change from step to step: optimiser, learning rate, average."""
