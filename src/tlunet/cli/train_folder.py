@@ -34,7 +34,7 @@ def folder(
     Checks the data and shows it as a page, chooses an input size, trains
     EfficientNet-Lite0 from ImageNet weights, fits thresholds on the validation
     images (recipe=production), exports to ONNX, and prints the command that
-    predicts. Interrupted: type the same line again.
+    predicts. If training is interrupted, run the same command to resume.
 
         tlunet train my_steel --classes scratch,dent
 
