@@ -173,25 +173,27 @@ def test_undefined_scores_are_null(tmp_path: Path) -> None:
 
 
 def test_cells_that_differ_in_a_setting_are_told_apart(tmp_path: Path) -> None:
-    """The class of a loss, a value, and one that is stored only if it is not the default."""
-    for seed, science in enumerate(
-        [
-            {"loss": {"_target_": "tlunet.model.losses.PaperLoss"}, "epochs": 4},
-            {"loss": {"_target_": "tlunet.model.losses.BalancedLoss"}, "epochs": 4},
-            {"loss": {"_target_": "tlunet.model.losses.PaperLoss"}, "budget": "steps", "epochs": 8},
-        ]
-    ):
-        run = write_run(tmp_path, TRUTH, seed=seed)
-        meta = json.loads((run / "meta.json").read_text())
-        (run / "meta.json").write_text(json.dumps(meta | {"science": science}))
+    """The class of a loss, a value, and a recipe, which stands for all its keys."""
+    configs = [
+        "{loss: {_target_: tlunet.model.losses.PaperLoss}, epochs: 4}",
+        "{loss: {_target_: tlunet.model.losses.BalancedLoss}, epochs: 4}",
+        "{loss: {_target_: tlunet.model.losses.PaperLoss}, budget: steps, epochs: 4}",
+    ]
+    for seed, config in enumerate(configs):
+        (write_run(tmp_path, TRUTH, seed=seed) / "config.yaml").write_text(config)
     rows = sorted(read_study(tmp_path), key=lambda row: row.seed or 0)
     assert [row.settings for row in rows] == [
-        "loss=PaperLoss, epochs=4, budget=epochs",
-        "loss=BalancedLoss, epochs=4, budget=epochs",
-        "loss=PaperLoss, epochs=8, budget=steps",
+        "loss=PaperLoss, budget=epochs",
+        "loss=BalancedLoss, budget=epochs",
+        "loss=PaperLoss, budget=steps",
     ]
     assert "settings" in shown(rows)
     assert "settings" not in shown([Row("x", encoder="resnet", seed=0)])
+    recipe = "{recipe: production, loss: {_target_: tlunet.model.losses.BCEDiceLoss}, epochs: 15}"
+    (write_run(tmp_path, TRUTH, seed=3) / "config.yaml").write_text(recipe)
+    (write_run(tmp_path, TRUTH, seed=4) / "config.yaml").write_text("{recipe: [")  # damaged
+    *_, production, damaged = sorted(read_study(tmp_path), key=lambda row: row.seed or 0)
+    assert (production.settings, damaged.settings) == ("recipe=production", "")
 
 
 def test_text_of_a_file_is_not_markup() -> None:

@@ -17,11 +17,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
 from tlunet.errors import DataError
 from tlunet.machine import jobs
 from tlunet.machine.files import read_json
 from tlunet.runs.cell import epochs_for
-from tlunet.runs.status_settings import name_settings
+from tlunet.runs.settings import read_settings, what_differs
 
 #: In the order of the summary line. ``queued``: its job waits to start or restart; ``missing``:
 #: the cell was defined but never started.
@@ -73,13 +77,13 @@ def read_study(study: Path) -> list[Row]:
     if not folders:
         raise DataError(f"{study}: no run folder in it; expected a study, such as runs/synthetic")
     held = _held_locks()
-    read = [_read_run(folder) for folder in folders]
-    name_settings([(row, _known(meta, "science", dict) or {}) for row, _, meta, _ in read])
+    read = [_read_run(folder) for folder in sorted(folders)]
+    _name_settings(study, [row for row, *_ in read])
     queue = jobs.queue(
         {row.job for row, *_ in read if row.job and row.state in ("running", "failed")}
     )
     rows = []
-    for row, status, _, notes in read:
+    for row, status, notes in read:
         _judge(study / row.folder, row, status, held, queue, notes)
         row.note = "; ".join(notes)
         rows.append(row)
@@ -89,8 +93,19 @@ def read_study(study: Path) -> list[Row]:
     return rows
 
 
-def _read_run(folder: Path) -> tuple[Row, dict[str, Any], dict[str, Any], list[str]]:
-    """Read a run folder: its row, ``status.json``, ``meta.json``, and notes."""
+def _name_settings(study: Path, rows: Sequence[Row]) -> None:
+    """Write into each row the settings in which cells differ; an unreadable file has none."""
+    known = []
+    for row in rows:
+        with suppress(OSError, ValueError, YAMLError, OmegaConfBaseException):
+            known.append((row, read_settings(OmegaConf.load(study / row.folder / "config.yaml"))))
+    words = what_differs([settings for _, settings in known])
+    for (row, _), differing in zip(known, words, strict=True):
+        row.settings = ", ".join(differing)
+
+
+def _read_run(folder: Path) -> tuple[Row, dict[str, Any], list[str]]:
+    """Read a run folder: its row, ``status.json``, and notes."""
     row = Row(folder.name)
     notes: list[str] = []
     status = _object(folder / "status.json", notes)
@@ -107,7 +122,7 @@ def _read_run(folder: Path) -> tuple[Row, dict[str, Any], dict[str, Any], list[s
     stopping = _known(science, "early_stopping", dict) or {}
     monitor = _known(stopping, "monitor", str) or "val_loss"
     _read_history(folder / "history.csv", row, monitor, notes)
-    return row, status, meta, notes
+    return row, status, notes
 
 
 def _object(path: Path, notes: list[str]) -> dict[str, Any]:
