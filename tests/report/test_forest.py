@@ -251,3 +251,14 @@ def test_settings_are_compared_score_by_score(labels: list[str], rows: list[str]
 def test_no_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="no rows"):
         settings_forest(settings([]).reindex(columns=["score", "label"]), ("a", "b"))
+
+
+def test_many_settings_are_shown_in_the_first_scores_only() -> None:
+    rows = [
+        {"score": score, "label": f"condition {k}", "value": 0.1, "low": 0.0, "high": 0.2,
+         "n_seeds": 3, "seeds": [0.1, 0.1, 0.1]}
+        for score in ("Dice", "MLA", "AUC") for k in range(10)
+    ]  # fmt: skip
+    figure = settings_forest(pd.DataFrame(rows), ("first", "second"))
+    labels = " ".join(text.get_text() for text in figure.axes[0].get_yticklabels())
+    assert ("Dice" in labels, "MLA" in labels, "AUC" in labels) == (True, True, False)

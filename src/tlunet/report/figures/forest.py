@@ -50,6 +50,8 @@ SETTING = "#0072B2"  # of differences between settings
 Row = tuple[str, str, float]  # rows with another first value are separated by a line
 Cells = dict[Any, dict[Any, Any]]
 
+MOST = 24  # rows of a forest of settings
+
 
 class Panel(NamedTuple):
     """A panel of a forest plot: its heading, the name of its x axis, and what each row has."""
@@ -107,6 +109,8 @@ def forest(gains: pd.DataFrame) -> Figure:
 def settings_forest(differences: pd.DataFrame, sides: tuple[str, str]) -> Figure:
     """Draw the differences between two settings, one row per score and condition.
 
+    With more than :data:`MOST` rows, the last scores are left out, all but one if need be.
+
     How to read it: as :func:`forest`; right of the zero line, the first setting scores higher.
 
     Args:
@@ -120,6 +124,10 @@ def settings_forest(differences: pd.DataFrame, sides: tuple[str, str]) -> Figure
     """
     if differences.empty:
         raise ValueError("the table has no rows: nothing to draw")
+    kept = list(dict.fromkeys(differences["score"]))
+    while len(kept) > 1 and differences["score"].isin(kept).sum() > MOST:
+        kept.pop()
+    differences = differences[differences["score"].isin(kept)]
     scores, conditions = differences["score"].tolist(), differences["label"].tolist()
     is_one = len({*conditions}) == 1
     names = scores if is_one else [" · ".join(two) for two in zip(scores, conditions, strict=True)]
