@@ -19,7 +19,7 @@ $(READY): requirements.lock pyproject.toml
 	@command -v python3 >/dev/null || { echo "python3 is missing: apt install python3 python3-venv"; exit 1; }
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "python3 is $$(python3 --version); 3.11 or later is required"; exit 1; }
 	@python3 -c 'import venv, ensurepip' 2>/dev/null || { echo "python3-venv is missing: apt install python3-venv"; exit 1; }
-	@echo "Setting up .venv (once; a few minutes, about 7 GB with the CUDA libraries)"
+	@echo "Setting up .venv (once; a few minutes, up to 10 GB with the CUDA libraries)"
 	@test -x $(PYTHON) || python3 -m venv .venv
 	@$(PYTHON) -m pip install --disable-pip-version-check --quiet -r requirements.lock
 	@$(PYTHON) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .

@@ -25,6 +25,8 @@ from tlunet.report.analysis.comparisons import (
     shares,
 )
 from tlunet.report.analysis.statistics import estimate, holm, seed_variance
+from tlunet.report.comparison_tables import sides_of
+from tlunet.report.findings import headline
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "interval_coverage"
 BALANCED = "tlunet.model.losses.BalancedLoss"
@@ -318,6 +320,35 @@ def test_gain_is_a_difference_of_differences(compared: pd.DataFrame) -> None:
         assert found["difference"] == pytest.approx(less - more, abs=1e-12)
         assert np.isnan(found["relative"])
         assert np.isnan(found["p"])
+
+
+def test_of_many_protocols_each_is_compared_with_one_reference(tmp_path: Path) -> None:
+    truth = make_truth(40)
+    usual = {"fit": "stretch", "duplicates": "group", "balance": "even"}
+    others = [{"fit": "pad"}, {"duplicates": "ignore"}, {"balance": "severstal", "fit": "pad"}]
+    for seed in range(3):
+        for k, data in enumerate([usual, *others]):
+            more = {"data": usual | data, "science": {"k": k}, "tag": str(k)}
+            write_run(tmp_path, truth, seed=seed, **more)
+        write_run(tmp_path, truth, seed=seed, loss=BALANCED, data=usual, skill=0.95)
+    blocks = [Resampled(block, 20) for block in collect(tmp_path).blocks]
+    pairs = [(a.block, b.block) for _, a, b in protocol_pairs(blocks)]
+    assert {id(b) for _, b in pairs} == {id(pairs[0][1])}
+    reference = pairs[0][1].data.settings
+    assert (reference["loss"], {k: reference[k] for k in usual}) == ("PaperLoss", usual)
+    assert {id(a) for a, _ in pairs} | {id(pairs[0][1])} == {id(block) for block in blocks}
+    sides = {sides_of(text) for text in compare(blocks)["difference_of"]}
+    assert sides == {
+        ("loss=BalancedLoss", "loss=PaperLoss"), ("fit=pad", "fit=stretch"),
+        ("duplicates=ignore", "duplicates=group"),
+        ("fit=pad · balance=severstal", "fit=stretch · balance=even"),
+    }  # fmt: skip
+    clear, together = (finding.says for finding in headline(blocks))
+    assert clear.startswith("loss=BalancedLoss instead of loss=PaperLoss raises Dice from 0.")
+    assert together == (
+        "No clear change in Dice: fit=pad instead of fit=stretch, fit=pad · balance=severstal "
+        "instead of fit=stretch · balance=even, duplicates=ignore instead of duplicates=group."
+    )
 
 
 def test_protocols_are_compared_on_the_same_split_only(tmp_path: Path) -> None:

@@ -224,41 +224,33 @@ def settings(labels: Sequence[str], scores: Sequence[str] = ("Dice", "MLA")) -> 
 
 
 @pytest.mark.parametrize(
-    ("labels", "rows", "x"),
+    ("labels", "scores", "rows", "panels"),
     [
-        (["resnet · 100%"], ["Dice", "MLA"], "resnet · 100%: difference (loss=A − loss=B)"),
+        (["100%"], ["Dice", "MLA"], ["Dice", "MLA"], ["resnet · 100%: difference (A − B)"]),
         (
-            ["resnet · 100%", LONGEST[-1]],
-            ["Dice · resnet · 100%", f"Dice · {LONGEST[-1]}", "MLA · resnet · 100%"],
-            "difference (loss=A − loss=B)",
+            ["100%", LONGEST[-1]], ["Dice", "MLA"], ["100%", LONGEST[-1]],
+            ["difference in Dice (A − B)", "difference in MLA (A − B)"],
         ),
+        ([f"loss={k}" for k in range(12)], ["Dice"], ["loss=0"], ["difference in Dice (A − B)"]),
     ],
-)
-def test_settings_are_compared_score_by_score(labels: list[str], rows: list[str], x: str) -> None:
-    table = settings(labels)
-    figure = settings_forest(table, ("loss=A", "loss=B"))
-    [ax] = figure.axes
-    assert [x for x, _ in points(ax, "s")] == [[value] for value in table["value"]]
-    assert [x for x, _ in points(ax, "|")] == [[-0.1, 0.3]] * len(table)
-    assert [x for x, _ in points(ax, "o")] == [[0.0, 0.1, 0.2]] * len(table)
+)  # fmt: skip
+def test_settings_are_compared_score_by_score(
+    labels: list[str], scores: list[str], rows: list[str], panels: list[str]
+) -> None:
+    table = settings(labels, scores)
+    figure = settings_forest(table, ("A", "B"), "resnet")
+    assert [ax.get_xlabel().replace("\n", " ") for ax in figure.axes] == panels
+    own = [table] if len(panels) == 1 else [table[table["score"] == score] for score in scores]
+    for ax, drawn in zip(figure.axes, own, strict=True):
+        assert [x for x, _ in points(ax, "s")] == [[value] for value in drawn["value"]]
+        assert [x for x, _ in points(ax, "|")] == [[-0.1, 0.3]] * len(drawn)
+        assert [x for x, _ in points(ax, "o")] == [[0.0, 0.1, 0.2]] * len(drawn)
     shown = [re.sub(r"[\s·]", "", text) for text in row_labels(figure)]  # they are wrapped
     assert shown[: len(rows)] == [re.sub(r"[\s·]", "", row) for row in rows]
-    assert ax.get_xlabel().replace("\n", " ") == x
-    assert "+0.000 [−0.100, +0.300]" in [text.get_text() for text in ax.texts]
+    assert "+0.000 [−0.100, +0.300]" in [text.get_text() for text in figure.axes[0].texts]
     assert text_problems(figure) == []
 
 
 def test_no_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="no rows"):
         settings_forest(settings([]).reindex(columns=["score", "label"]), ("a", "b"))
-
-
-def test_many_settings_are_shown_in_the_first_scores_only() -> None:
-    rows = [
-        {"score": score, "label": f"condition {k}", "value": 0.1, "low": 0.0, "high": 0.2,
-         "n_seeds": 3, "seeds": [0.1, 0.1, 0.1]}
-        for score in ("Dice", "MLA", "AUC") for k in range(10)
-    ]  # fmt: skip
-    figure = settings_forest(pd.DataFrame(rows), ("first", "second"))
-    labels = " ".join(text.get_text() for text in figure.axes[0].get_yticklabels())
-    assert ("Dice" in labels, "MLA" in labels, "AUC" in labels) == (True, True, False)

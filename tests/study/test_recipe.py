@@ -157,7 +157,7 @@ def test_recipes_name_the_runs_of_a_report() -> None:
         ["recipe=paper"],
         ["recipe=production"],
         ["recipe=production", "loss=FocalLoss"],
-        ["recipe=production", "ema=None"],
+        ["recipe=production", "ema=null"],
     ]
 
 

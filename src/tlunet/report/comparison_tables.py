@@ -14,7 +14,7 @@ SIDES = {
     "gain": ("gain with less data", "gain with most data"),
     "frac": ("most data", "less data"),
     "encoder": ("first", "second"),
-    "protocol": ("first", "second"),
+    "protocol": ("setting", "reference"),
 }
 
 
@@ -65,7 +65,7 @@ def sides_and_labels(rows: pd.DataFrame) -> tuple[tuple[str, str], list[str]]:
     Returns:
         The sides, which are those of every row or a word for them, and one label per row.
     """
-    sides = [_sides(text) for text in rows["difference_of"]]
+    sides = [sides_of(text) for text in rows["difference_of"]]
     first, second = (
         _common(side) or SIDES[str(rows["factor"].iloc[0])][k]
         for k, side in enumerate(zip(*sides, strict=True))
@@ -125,16 +125,22 @@ def _details(
     return Table(title, tuple(columns), tuple(body), notes=notes, groups=groups)
 
 
-def _sides(text: str) -> tuple[str, str]:
-    """Split ``a − b`` into the display names of a and b.
+def sides_of(text: str) -> tuple[str, str]:
+    """Split ``a − b`` into the display names of a and b, without what both have in common.
 
-    >>> _sides("imagenet − random"), _sides("d · loss=A − d · loss=B")
+    >>> sides_of("imagenet − random"), sides_of("d · loss=A − d · loss=B")
     (('ImageNet', 'random'), ('loss=A', 'loss=B'))
+    >>> sides_of("d · recipe=production · ema=null − d · recipe=production")
+    ('ema=null', 'recipe=production')
     """
     first, second = (part.split(" · ") for part in text.split(" − "))
     while len(first) > 1 and len(second) > 1 and first[0] == second[0]:
-        first, second = first[1:], second[1:]  # what two blocks have in common
-    return spoken(" · ".join(first)), spoken(" · ".join(second))
+        first, second = first[1:], second[1:]
+    names = (
+        [part for part in own if part not in other] or own
+        for own, other in ((first, second), (second, first))
+    )
+    return tuple(spoken(" · ".join(name)) for name in names)  # type: ignore[return-value]
 
 
 def _common(names: Sequence[str]) -> str | None:

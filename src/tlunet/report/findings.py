@@ -9,6 +9,7 @@ from tlunet.model.scores import DEAD_BELOW
 from tlunet.report.alarms import longer, other_recipe
 from tlunet.report.analysis.blocks import Block, Key
 from tlunet.report.analysis.comparisons import (
+    MOST_PAIRED,
     Resampled,
     common_seeds,
     higher,
@@ -22,6 +23,7 @@ from tlunet.report.analysis.statistics import (
     estimate,
     level,
 )
+from tlunet.report.comparison_tables import sides_of
 from tlunet.report.document.document import Text
 from tlunet.report.tables import with_interval
 from tlunet.runs.names import condition, encoder_name, init_name
@@ -88,9 +90,7 @@ def headline(blocks: Sequence[Resampled]) -> list[Finding]:
     For a study that compares only protocols, the answer is the differences between them.
     """
     if compares_settings(blocks):
-        between = protocol_pairs(blocks)
-        both = {(a.block.data.title, b.block.data.title): (a.block, b.block) for _, a, b in between}
-        sentences = [_between(a, b) for a, b in both.values()]
+        sentences = _of_settings(blocks)
     else:
         sentences = [
             finding._replace(place=place)
@@ -147,25 +147,76 @@ def _steps(epochs: Resampled, steps: Resampled) -> str | None:
     )
 
 
-def _between(a: Resampled, b: Resampled) -> Finding:
-    """Compare two protocols by the mean over the cells that both have."""
+class Change(NamedTuple):
+    """What one setting instead of another changes, as a mean over the cells that both have.
+
+    Attributes:
+        names: the two settings.
+        gains: the difference in Dice, MLA and AUC, by name.
+        dice: with the first setting and with the second.
+        seeds: those that all cells have.
+    """
+
+    names: tuple[str, str]
+    gains: dict[str, Estimate]
+    dice: tuple[float, float]
+    seeds: tuple[int, ...]
+
+
+def _of_settings(blocks: Sequence[Resampled]) -> list[Finding]:
+    """Compare settings pair by pair; of many, those without a clear change share one sentence."""
+    between = protocol_pairs(blocks)
+    both = {(a.block.data.title, b.block.data.title): (a.block, b.block) for _, a, b in between}
+    changes = [_change(a, b) for a, b in both.values()]
+    unclear = [c for c in changes if direction(c.gains["Dice"], len(c.seeds)) == "inconclusive"]
+    seeds = {change.seeds for change in unclear}
+    if len(changes) <= MOST_PAIRED or len(unclear) < 2 or len(seeds) > 1:
+        return [_says(change) for change in changes]
+    references = {change.names[1] for change in unclear}
+    names = ", ".join(
+        change.names[0] if len(references) == 1 else " instead of ".join(change.names)
+        for change in unclear
+    )
+    of = f" with any of these instead of {references.pop()}" if len(references) == 1 else ""
+    differences = (
+        f"{change.names[0]} {with_interval(*change.gains['Dice'][:3], form='{:+.3f}')}"
+        for change in unclear
+    )
+    return [
+        *(_says(change) for change in changes if change not in unclear),
+        Finding(
+            f"No clear change in Dice{of}: {names}.",
+            f"Dice: {', '.join(differences)}; {_over(seeds.pop())}.",
+            is_main=True,
+        ),
+    ]
+
+
+def _change(a: Resampled, b: Resampled) -> Change:
     cells = [(a.cell(key), b.cell(key)) for key in a.data.keys if key in b.data.keys]
     seeds = common_seeds(*(cell for pair in cells for cell in pair))
-    differences = []
-    for metric, name in (("dice_image", "Dice"), ("mla", "MLA"), ("auc", "AUC")):
-        gains = [x.by_seed(metric, seeds) - y.by_seed(metric, seeds) for x, y in cells]
-        gain = estimate(np.mean(gains, axis=0))
-        verdict = higher(gain, len(seeds))
-        differences.append((gain, f"{name} {with_interval(*gain[:3], form='{:+.3f}')} ({verdict})"))
-    dice = [[c.by_seed("dice_image", seeds)[:, 0].mean() for c in side]
-            for side in zip(*cells, strict=True)] if seeds else [[np.nan]] * 2  # fmt: skip
-    after, before = (float(np.mean(values)) for values in dice)
-    first, second = (x.data.title.removeprefix(f"{x.data.dataset} · ") for x in (a, b))
-    says = _changes(
-        f"{first} instead of {second}", "", differences[0][0], (before, after), len(seeds)
+    gains = {
+        name: estimate(
+            np.mean([x.by_seed(metric, seeds) - y.by_seed(metric, seeds) for x, y in cells], axis=0)
+        )
+        for metric, name in (("dice_image", "Dice"), ("mla", "MLA"), ("auc", "AUC"))
+    }
+    first, second = (
+        float(np.mean([cell.by_seed("dice_image", seeds)[:, 0].mean() for cell in side]))
+        if seeds else np.nan for side in zip(*cells, strict=True)
+    )  # fmt: skip
+    names = sides_of(f"{a.data.title} − {b.data.title}")
+    return Change(names, gains, (first, second), seeds)
+
+
+def _says(change: Change) -> Finding:
+    what = " instead of ".join(change.names)
+    says = _changes(what, "", change.gains["Dice"], change.dice[::-1], len(change.seeds))
+    differences = (
+        f"{name} {with_interval(*gain[:3], form='{:+.3f}')} ({higher(gain, len(change.seeds))})"
+        for name, gain in change.gains.items()
     )
-    detail = f"{', '.join(text for _, text in differences)}; {_over(seeds)}."
-    return Finding(says, detail, is_main=True)
+    return Finding(says, f"{', '.join(differences)}; {_over(change.seeds)}.", is_main=True)
 
 
 def _over(seeds: Sequence[int]) -> str:

@@ -5,7 +5,6 @@ Everything is derived from the run folders, so a report can be regenerated at an
 
 import shutil
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 
 from tlunet.machine.command_line import tlunet_command
@@ -136,8 +135,14 @@ def _subtitle(study: Study) -> str:
 
 
 def _small(findings: Sequence[Finding]) -> Iterator[str]:
-    """What is below the headline, in small type: one paragraph per block."""
-    for place, own in groupby(findings, key=lambda finding: finding.place):
+    """What is below the headline, in small type: one paragraph per sentence of the headline."""
+    paragraphs: list[list[Finding]] = []
+    for finding in findings:
+        if finding.is_main or not paragraphs or paragraphs[-1][0].place != finding.place:
+            paragraphs.append([])
+        paragraphs[-1].append(finding)
+    for own in paragraphs:
         texts = (f.detail if f.is_main else f"{f.says} {f.detail}".rstrip() for f in own)
+        place = f"{own[0].place}: " if own[0].place else ""
         if text := " ".join(filter(None, texts)):
-            yield f"{place}: {text}" if place else text
+            yield place + text

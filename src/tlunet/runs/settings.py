@@ -58,14 +58,16 @@ def _spoken_rest(config: DictConfig | ListConfig) -> str:
 def spoken(value: Any) -> str:
     """Format a configuration value; a class is shown by its name only, a pipeline by its parts'.
 
-    >>> spoken("tlunet.model.losses.PaperLoss"), spoken(None)
-    ('PaperLoss', 'None')
+    >>> spoken("tlunet.model.losses.PaperLoss"), spoken(None), spoken(0.5)
+    ('PaperLoss', 'null', '0.5')
     >>> spoken(OmegaConf.create({"transforms": [{"_target_": "albumentations.Affine"}]}))
     'Affine'
     """
     if isinstance(value, DictConfig) and "transforms" in value:
         return "+".join(str(part.get("_target_")).rpartition(".")[2] for part in value.transforms)
-    text = json.dumps(OmegaConf.to_container(value)) if OmegaConf.is_config(value) else str(value)
+    if OmegaConf.is_config(value):
+        value = OmegaConf.to_container(value)
+    text = value if isinstance(value, str) else json.dumps(value)
     return text.rpartition(".")[2] if text.startswith("tlunet.") else text
 
 

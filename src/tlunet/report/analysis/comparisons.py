@@ -37,6 +37,7 @@ from tlunet.report.analysis.statistics import (
 Floats = NDArray[np.float64]
 
 REPLICATES = 2000
+MOST_PAIRED = 3  # protocols of which each is compared with each
 PRIMARY = ("dice_image", "mla")  # scores of the primary comparisons
 
 
@@ -250,12 +251,31 @@ def pairs(block: Resampled) -> Iterator[tuple[str, Cell, Cell]]:
 
 
 def protocol_pairs(blocks: Sequence[Resampled]) -> Iterator[tuple[str, Cell, Cell]]:
-    """Yield the same cell under two protocols, if both used the same split of the same images."""
+    """Yield the same cell under two protocols, if both used the same split of the same images.
+
+    Of more than :data:`MOST_PAIRED` protocols, each is compared with one only: that which differs
+    from the others in the fewest settings.
+    """
     for a, b in combinations(blocks, 2):
-        if a.data.has_images_of(b.data):
-            for key in a.data.keys:
-                if key in b.data.keys:
-                    yield "protocol", a.cell(key), b.cell(key)
+        if not a.data.has_images_of(b.data):
+            continue
+        alike = [c for c in blocks if c.data.has_images_of(a.data)]
+        reference = _reference(alike) if len(alike) > MOST_PAIRED else b
+        if reference in (a, b):
+            other = a if reference is b else b
+            for key in other.data.keys:
+                if key in reference.data.keys:
+                    yield "protocol", other.cell(key), reference.cell(key)
+
+
+def _reference(blocks: Sequence[Resampled]) -> Resampled:
+    """Find the block that differs from the others in the fewest settings."""
+
+    def distance(block: Resampled) -> int:
+        mine = block.data.settings.items()
+        return sum(len(mine - other.data.settings.items()) for other in blocks)
+
+    return min(blocks, key=distance)
 
 
 def compare(blocks: Sequence[Resampled]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from tlunet.report.analysis.asked import Claim
 from tlunet.report.analysis.blocks import Block
 from tlunet.report.analysis.comparisons import PRIMARY, Resampled, pairs
-from tlunet.report.comparison_tables import sides_and_labels
+from tlunet.report.comparison_tables import SIDES, sides_and_labels
 from tlunet.report.document.document import Part, Picture, Text
 from tlunet.report.figures import (
     cost,
@@ -30,9 +30,8 @@ from tlunet.report.figures.images.browser import browser
 from tlunet.report.figures.images.examples import figure_7, outcomes_7
 from tlunet.report.figures.images.pictures import Pictures, open_pictures
 from tlunet.report.figures.style import init_name, save
-from tlunet.report.tables import MAIN, SCORES
+from tlunet.report.tables import MAIN, SCORES, spoken
 
-ANSWERED = ("dice_image", "mla", "auc")  # scores of an answer on settings
 FACTORS = ["encoder", "init", "frac", "seed"]
 
 
@@ -80,12 +79,15 @@ def settings_plots(comparisons: pd.DataFrame, draw: Drawing) -> list[Part]:
     """
     rows = comparisons[(comparisons["factor"] == "protocol") & comparisons["difference"].notna()]
     is_one = len(rows[["difference_of", "at"]].drop_duplicates()) == 1
-    chosen = MAIN if is_one else ANSWERED
+    chosen = MAIN if is_one else PRIMARY
     rows = rows[rows["metric"].isin(chosen)]
     if rows.empty:
         return []
     rows = rows.sort_values("metric", key=lambda names: names.map(chosen.index), kind="stable")
-    sides, labels = sides_and_labels(rows)
+    conditions = [at.split(" · ") for at in rows["at"]]
+    about = [part for part in conditions[0] if all(part in others for others in conditions)]
+    own = [" · ".join(part for part in at if part not in about) for at in conditions]
+    sides, labels = sides_and_labels(rows.assign(at=own))
     table = rows[["low", "high", "n_seeds"]].assign(
         score=[SCORES[metric][0] for metric in rows["metric"]],
         label=labels,
@@ -94,10 +96,12 @@ def settings_plots(comparisons: pd.DataFrame, draw: Drawing) -> list[Part]:
     table["seeds"] = [[float(d) for d in str(text).split()] for text in rows["by_seed"]]
     caption = (
         "Each row: mean difference with its 95% interval; dots: seeds. Right of the line: "
-        f"{sides[0]} is higher."
+        f"{'the setting' if sides[0] == SIDES['protocol'][0] else sides[0]} is higher."
     )
-    title = "Difference between settings"
-    return [draw("settings_forest", title, caption, settings_forest(table, sides))]
+    shared = spoken(" · ".join(about))
+    title = " · ".join(filter(None, ("Difference between settings", "" if is_one else shared)))
+    figure = settings_forest(table, sides, shared)
+    return [draw("settings_forest", title, caption, figure)]
 
 
 def gain_table(comparisons: pd.DataFrame, claims: Sequence[Claim] = ()) -> pd.DataFrame:

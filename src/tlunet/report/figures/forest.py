@@ -50,8 +50,6 @@ SETTING = "#0072B2"  # of differences between settings
 Row = tuple[str, str, float]  # rows with another first value are separated by a line
 Cells = dict[Any, dict[Any, Any]]
 
-MOST = 24  # rows of a forest of settings
-
 
 class Panel(NamedTuple):
     """A panel of a forest plot: its heading, the name of its x axis, and what each row has."""
@@ -106,40 +104,44 @@ def forest(gains: pd.DataFrame) -> Figure:
 
 
 @styled
-def settings_forest(differences: pd.DataFrame, sides: tuple[str, str]) -> Figure:
-    """Draw the differences between two settings, one row per score and condition.
-
-    With more than :data:`MOST` rows, the last scores are left out, all but one if need be.
+def settings_forest(differences: pd.DataFrame, sides: tuple[str, str], about: str = "") -> Figure:
+    """Draw the differences between settings: one row per score, or one per pair and a panel each.
 
     How to read it: as :func:`forest`; right of the zero line, the first setting scores higher.
 
     Args:
-        differences: one row per score and condition, in the order to draw. Columns `score` (its
-            name), `label` (the condition, and the settings if they vary), and `value`, `low`,
-            `high`, `n_seeds` and `seeds` as in :func:`forest`.
+        differences: one row per score and pair, in the order to draw. Columns `score` (its name),
+            `label` (the condition, and the settings if they vary), and `value`, `low`, `high`,
+            `n_seeds` and `seeds` as in :func:`forest`.
         sides: the settings, or how to call them if they vary: first minus second.
+        about: the condition that all rows share, written below the panel of a single pair.
 
     Raises:
         ValueError: the table has no rows.
     """
     if differences.empty:
         raise ValueError("the table has no rows: nothing to draw")
-    kept = list(dict.fromkeys(differences["score"]))
-    while len(kept) > 1 and differences["score"].isin(kept).sum() > MOST:
-        kept.pop()
-    differences = differences[differences["score"].isin(kept)]
-    scores, conditions = differences["score"].tolist(), differences["label"].tolist()
-    is_one = len({*conditions}) == 1
-    names = scores if is_one else [" · ".join(two) for two in zip(scores, conditions, strict=True)]
-    groups = [""] * len(names) if is_one else scores
-    rows = [(group, name, 0.0) for group, name in zip(groups, names, strict=True)]
-    labels = [wrap(name, LABEL) for name in names]
-    cells = differences.assign(claimed=np.nan).to_dict("records")
-    about = f"{conditions[0]}: " if is_one else ""
-    panel = Panel(
-        "", f"{about}difference ({' − '.join(sides)})", dict(zip(rows, cells, strict=True))
-    )
-    return _draw(rows, labels, [panel], [SETTING] * len(rows))
+    differences = differences.assign(claimed=np.nan)
+    names, compared = list(dict.fromkeys(differences["label"])), " − ".join(sides)
+    if len(names) == 1:
+        rows = [("", score, 0.0) for score in differences["score"]]
+        cells = dict(zip(rows, differences.to_dict("records"), strict=True))
+        condition = " · ".join(filter(None, (about, *names)))
+        panels = [
+            Panel("", ": ".join(filter(None, (condition, f"difference ({compared})"))), cells)
+        ]
+    else:
+        rows = [("", name, 0.0) for name in names]
+        panels = [
+            Panel(
+                str(score),
+                f"difference in {score} ({compared})",
+                {("", cell["label"], 0.0): cell for cell in of_score.to_dict("records")},
+            )
+            for score, of_score in differences.groupby("score", sort=False)
+        ]
+    labels = [wrap(name, LABEL) for _, name, _ in rows]
+    return _draw(rows, labels, panels, [SETTING] * len(rows))
 
 
 def _draw(
