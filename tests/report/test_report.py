@@ -118,7 +118,7 @@ def test_it_says_what_is_wrong(grid: Path) -> None:
     assert found[:4] == [  # the most severe first, each with what to do
         "resnet · ImageNet · 50% · seed 2 failed (out of memory): run the same command to retry",
         "class 4 (patches) is not found by 1 of 10 models (pooled Dice below 0.01: resnet · random "
-        "· 100% (1 of 3 seeds)): train longer (epochs=6) or use recipe=production",
+        "· 100%, 1 of 3 seeds): train longer (epochs=6) or use recipe=production",
         "1 grid cell is missing: resnet · random · 50% · seed 1; run them to compare all",
         "10 of 10 models were best in their last epoch: differences are of speed, not of final "
         "quality; train longer (epochs=6)",

@@ -93,10 +93,13 @@ def _not_found(block: Block) -> Iterable[tuple[Severity, str]]:
     for m, name in enumerate(block.classes, start=1):
         dead = {key: sum(m in classes for classes in block.runs(key)["dead_classes"])
                 for key in block.keys}  # fmt: skip
-        where = [f"{condition(*key)} ({n} of {len(block.runs(key))} seeds)"
-                 for key, n in dead.items() if n]  # fmt: skip
+        seeds = {key: len(block.runs(key)) for key in block.keys}
+        where = [
+            condition(*key) + (f", {n} of {seeds[key]} seeds" if seeds[key] > 1 else "")
+            for key, n in dead.items() if n
+        ]  # fmt: skip
         count = sum(dead.values())
-        which = f": {'; '.join(where)}" if 0 < len(where) <= 2 else ""
+        which = f": {'; '.join(where)}" if 0 < len(where) <= 2 and count < total else ""
         text = (
             f"class {m} ({name}) is not found by {count} of {total} models (pooled Dice below "
             f"{DEAD_BELOW:g}{which}): train longer (epochs={longer(block)}){use}"

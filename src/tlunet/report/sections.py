@@ -137,9 +137,14 @@ def protocol_sections(results: Results, is_led: bool) -> list[Section]:
     """
     sections = []
     comparisons = results.comparisons
-    if table := comparison_table("", comparisons, "protocol", (*MAIN, *OTHERS)):
+    tables = {
+        "Differences": comparison_table("", comparisons, "protocol", MAIN),
+        "Additional metrics": comparison_table("", comparisons, "protocol", OTHERS),
+    }
+    folds = [Fold(heading, (table,)) for heading, table in tables.items() if table]
+    if folds:
         drawn = [] if is_led else _settings(results)
-        sections.append(Section(FACTORS["protocol"], (*drawn, table)))
+        sections.append(Section(FACTORS["protocol"], (*drawn, *folds)))
     if claims := _claims(results.judged, BETWEEN):
         sections.append(Section("The paper's claims", tuple(claims)))
     return sections
