@@ -113,7 +113,7 @@ def test_a_users_folder_of_all_sizes_in_colour(tmp_path: Path, show: Run) -> Non
     assert "images have 2 sizes; training needs one: data.size=[32,32]" in page
     assert "a&lt;b" in page
     assert "a<b" not in page
-    assert "1 of 1 groups of near-duplicates have conflicting labels (2 images)" in page
+    assert "conflicting labels in 1 of 1 groups of near-duplicates (2 images)" in page
 
 
 def test_masks_that_vanish_at_a_size(tmp_path: Path, show: Run) -> None:

@@ -52,7 +52,7 @@ def test_near_duplicates_by_hand(tmp_path: Path) -> None:
         "split"
     )
     assert summary.warnings()[-1] == (
-        "1 of 2 groups of near-duplicates have conflicting labels (4 images)"
+        "conflicting labels in 1 of 2 groups of near-duplicates (4 images)"
     )
     official = summarise(found, split="official")
     assert official.parts() == "train/val/test: 11/2/8 (official test set)"

@@ -108,11 +108,14 @@ class Summary:
         if name == "synthetic":
             name = "synthetic strips (not steel)"
         kinds = Counter(map(tuple, images.sizes.tolist())).most_common()
-        sizes = ", ".join(
-            f"{height}×{width}" + (f" ({n:,})" if len(kinds) > 1 else "")
-            for (height, width), n in kinds[:SIZES]
-        )
-        sizes += f" and {len(kinds) - SIZES} other sizes" if len(kinds) > SIZES else ""
+        if len(kinds) > SIZES:
+            low, high = images.sizes.min(0), images.sizes.max(0)
+            sizes = f"{len(kinds)} sizes, {low[0]} to {high[0]} × {low[1]} to {high[1]}"
+        else:
+            sizes = ", ".join(
+                f"{height}×{width}" + (f" ({n:,})" if len(kinds) > 1 else "")
+                for (height, width), n in kinds
+            )
         coloured = int(images.coloured.sum())
         colour = "grey" if not coloured else "in colour"
         if 0 < coloured < len(images.records):
@@ -183,8 +186,8 @@ class Summary:
         if conflicts:
             n = sum(len(repeat.rows) for repeat in conflicts)
             lines.append(
-                f"{len(conflicts):,} of {len(self.repeats):,} groups of near-duplicates have "
-                f"conflicting labels ({n:,} images)"
+                f"conflicting labels in {len(conflicts):,} of {len(self.repeats):,} groups of "
+                f"near-duplicates ({n:,} images)"
             )
         return lines
 

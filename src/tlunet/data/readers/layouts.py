@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tlunet.data.readers import folder, severstal
+from tlunet.data.readers.alike import contents
 from tlunet.data.readers.contents import find_parts
 from tlunet.data.source import Source, require_folder
 from tlunet.errors import DataError, reason_of
@@ -52,5 +53,5 @@ def recognise(root: Path) -> str:
         return (whole or begun)[0]
     parts = [layout.parts for layout in LAYOUTS.values() if layout.parts]
     inner = next(filter(None, (find_parts(root, some) for some in parts)), None)
-    where = f"; {inner} does: use it" if inner else ""
-    raise DataError(f"{root}: contains no known data set layout{where}; expected {known}")
+    where, found = (f"; {inner} does: use it", "") if inner else ("", f"; {contents(root)}")
+    raise DataError(f"{root}: contains no known data set layout{where}; expected {known}{found}")
