@@ -226,5 +226,7 @@ def test_a_layout_is_recognised_by_its_parts(
     if name:
         assert recognise(tmp_path) == name
         return
-    with pytest.raises(DataError, match=r"no known data set layout; expected train_im.*; it (contains|is) "):
+    with pytest.raises(
+        DataError, match=r"no known data set layout; expected train_im.*; it (contains|is) "
+    ):
         recognise(tmp_path)

@@ -216,7 +216,13 @@ def test_a_folder_of_studies(tmp_path: Path) -> None:
     assert refused("-cd", str(tmp_path)).endswith("contains no configuration file (.yaml)")
     (tmp_path / "loss").mkdir()
     (tmp_path / "loss/mine.yaml").write_text("_target_: tlunet.model.losses.PaperLoss\n")
+    choice = "# @package _global_\ndefaults:\n  - override /loss: bce_dice\n"
+    (tmp_path / "loss/whole.yaml").write_text(choice)
     assert read("-cd", str(tmp_path), "loss=mine")  # more choices for a group
+    for name in ("one", "two"):
+        (tmp_path / "study").mkdir(exist_ok=True)
+        (tmp_path / "study" / f"{name}.yaml").write_text("defaults: [config, _self_]\n")
+        assert refused("-cd", str(tmp_path)).endswith(f"did you mean -cd {tmp_path}/study?")
     for name in ("one", "two"):
         (tmp_path / f"{name}.yaml").write_text("defaults: [config, _self_]\n")
     (tmp_path / "claims.yaml").write_text("claims: []\n")

@@ -29,7 +29,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
         ("seed=1", {"WANDB_ENTITY": "a/b"}, "WANDB_ENTITY=a/b: expected the name of a W&B team"),
         ("seed=1", {"WANDB_ENTITY": "a b"}, "WANDB_ENTITY=a b: expected the name of a W&B team"),
         ("logger.entity='a b'", {"WANDB_ENTITY": "ab"}, "logger.entity=a b: expected the name"),
-        ("seed=1", {"WANDB_API_KEY": "1" * 20 + " 2"}, "WANDB_API_KEY: contains a space"),
+        ("seed=1", {"WANDB_API_KEY": "1" * 20 + " 2"}, "WANDB_API_KEY: contains white space"),
         ("seed=1", {"WANDB_RESUME": "yes"}, "WANDB_RESUME=yes: expected 'allow', 'must', 'never'"),
         ("seed=1", {"WANDB_INIT_TIMEOUT": "long"}, "TIMEOUT=long: expected a valid number"),
         ("seed=1", {"WANDB_INIT_TIMEOUT": "-1"}, "WANDB_INIT_TIMEOUT=-1: expected seconds, above"),

@@ -20,6 +20,7 @@ from tlunet.cli.opening import (
     titles_of,
 )
 from tlunet.errors import ConfigError, DataError, path_of, reason_of, visible
+from tlunet.machine.counted import counted
 from tlunet.machine.versions import require_extra
 
 app = typer.Typer()
@@ -139,7 +140,7 @@ def predict(
     images_word = "image" if predicted == 1 else "images"
     kept = [f"{predicted} {images_word}", f"{written.defective} with defects"]
     kept += [f"{unreadable} unreadable"] if unreadable else []
-    kept += [f"{written.unwritten} files not written"] if written.unwritten else []
+    kept += [f"{counted(written.unwritten, 'file')} not written"] if written.unwritten else []
     say(f"{', '.join(kept)} → {out}/")
     if tiled:
         many = "1 image was" if tiled == 1 else f"{tiled} images were"

@@ -88,6 +88,7 @@ def export(
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     form = ONNX if kind == "onnx" else TORCH
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()  # report an unwritable folder before the slow part
         program = form.convert(trace(load_network(run), card, kind, is_fixed))
         form.write(program, card.as_metadata(), temporary)

@@ -113,7 +113,8 @@ def alike_lines(image_ids: Sequence[str], near: ArrayLike, *, duplicates: str) -
     if not again:
         return []
     n, names = _largest(image_ids, near)
-    alike = f"{again} images are near-duplicates of another (also flipped or rotated)"
+    are = "image is a near-duplicate" if again == 1 else "images are near-duplicates"
+    alike = f"{again} {are} of another (also flipped or rotated)"
     largest = f"the largest group has {n} ({names})"
     if duplicates == "ignore":
         return [f"{alike}; {largest}; {SEPARATED}"]

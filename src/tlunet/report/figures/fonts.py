@@ -1,5 +1,6 @@
 """Fallback fonts of the figures: names in any script are drawn, or replaced by numbers."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,6 +44,8 @@ def ensure(text: str) -> str:
 
 
 def _add(file: Path, characters: str) -> None:
+    # A fallback font without a bold face is drawn in its regular one, which needs no warning.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     font_manager.fontManager.addfont(file)
     family = font_manager.FontProperties(fname=file).get_name()
     is_inside = matplotlib.rcParams["font.family"] == FAMILIES  # of the project's style

@@ -201,6 +201,11 @@ def _require_study(args: Namespace, conf: Path) -> None:
     if folder and not any(folder.glob("*.yaml")) and not any(folder.glob("*/*.yaml")):
         raise ConfigError(f"-cd {folder}: contains no configuration file (.yaml)")
     studies = _studies(folder) if folder else []
+    if folder and not args.config_name and (inner := _folders_of_studies(folder)):
+        raise ConfigError(
+            f"-cd {folder}: contains no configuration file (.yaml), only folders of studies; "
+            f"did you mean -cd {' or -cd '.join(map(str, inner))}?"
+        )
     if args.config_name:
         _require_file(args.config_name.removesuffix(".yaml"), folder, conf, studies)
     elif folder and studies and not (folder / f"{DEFAULT}.yaml").is_file():
@@ -238,8 +243,21 @@ def _studies(folder: Path) -> list[str]:
     return [file.stem for file in sorted(folder.glob("*.yaml")) if _is_primary(file)]
 
 
+def _folders_of_studies(folder: Path) -> list[Path]:
+    """Sub-folders with primary configurations, of a folder that has no configuration itself."""
+    if any(folder.glob("*.yaml")):
+        return []
+    files = [file for file in folder.glob("*/*.yaml") if _is_primary(file)]
+    return sorted({file.parent for file in files if not _is_choice(file)})
+
+
 def _is_primary(file: Path) -> bool:
     return re.search(rb"^defaults *:", file.read_bytes(), re.M) is not None
+
+
+def _is_choice(file: Path) -> bool:
+    """Whether a file says that it is a choice of a group."""
+    return file.read_bytes().startswith(b"# @package")
 
 
 def config_dir(argv: Sequence[str], conf: Path) -> Path | None:

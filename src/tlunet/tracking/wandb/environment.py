@@ -52,7 +52,7 @@ def problems() -> list[str]:
             lines.append(f"WANDB_BASE_URL={url}: expected a URL, as https://api.wandb.ai")
     if len(os.environ.get("WANDB_API_KEY", "").split()) > 1:
         where = "https://wandb.ai/authorize"
-        lines.append(f"WANDB_API_KEY: contains a space; expected one key, from {where}")
+        lines.append(f"WANDB_API_KEY: contains white space; expected one key, from {where}")
     others = {k: v for k, v in os.environ.items() if k.startswith("WANDB_") and k not in CHECKED}
     return lines + [f"{k}={v}: {why}" for k, v in sorted(others.items()) if (why := _refusal(k, v))]
 
