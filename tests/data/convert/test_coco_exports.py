@@ -145,6 +145,22 @@ def test_a_missing_image_gets_a_hint(name: str, hint: str, convert: Run, tmp_pat
     assert err == f"x.json images[1]: file_name {name!r}: no such image in .; {hint}\n"
 
 
+@pytest.mark.parametrize("folder", ["C:\\data\\images\\", "./images/", "/data/upload/1/"])
+def test_folders_of_another_machine_are_ignored_if_nothing_is_ambiguous(
+    folder: str, convert: Run, tmp_path: Path
+) -> None:
+    names = [f"{folder}a.png", f"{folder}b.png"]
+    export(tmp_path / "x.json", ("images/a.png", "images/b.png"), images=images(*names))
+    code, out, err = convert("x.json", "out", "--from", "coco", "--images", "images")
+    assert (code, err) == (0, "")
+    assert "2 images found in images by the last part of the name, such as a.png for " in out
+    assert sorted(p.name for p in Path("out/images").iterdir()) == ["a.png", "b.png"]
+    export(tmp_path / "x.json", (), images=images(f"{folder}1/a.png", f"{folder}2/a.png"))
+    code, _, err = convert("x.json", "again", "--from", "coco", "--images", "images")
+    assert code == 2
+    assert err.count("no such image in images; there is 'a.png': correct the name") == 2
+
+
 def test_the_only_image_missing_gets_a_hint(convert: Run, tmp_path: Path) -> None:
     export(tmp_path / "x.json", ("images/a.png",), images=images("/data/upload/1/a.PNG"))
     code, _, err = convert("x.json", "out", "--from", "coco")

@@ -6,7 +6,7 @@ Reference: cocodataset.org/#format-data.
 import json
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeGuard
 
 from tlunet.data.convert.categories import is_id, read_categories
@@ -16,6 +16,7 @@ from tlunet.data.readers.alike import LINK, Alike, contents
 from tlunet.data.readers.listing import IMAGE_SUFFIXES, Listing, is_folder_link, list_files, plain
 from tlunet.data.source import Problem, require_folder
 from tlunet.errors import DataError, first_line
+from tlunet.machine.counted import counted
 
 LAYOUT = "expected COCO instances: an object with the lists images, annotations and categories"
 KEYS = ("images", "annotations", "categories")
@@ -46,7 +47,14 @@ def read(source: Path, images: Path | None = None) -> Labelled:
         raise DataError(
             f"{file} images[0]: file_name {first}: no such image in {folder}; {contents(folder)}"
         )
-    entries = _images(file, content["images"], listing, folder)
+    moved = _moved(content["images"], listing) if images else {}
+    if moved:
+        given, found = next(iter(moved.items()))
+        notes.append(
+            f"{counted(len(moved), 'image')} found in {folder} by the last part of the name, such "
+            f"as {found} for {short(given, 120)}"
+        )
+    entries = _images(file, content["images"], listing, folder, moved)
     annotations = _objects(file, content["annotations"], list(names), entries)
 
     items = tuple(
@@ -149,7 +157,22 @@ def _name(image: dict[str, Any]) -> str:
     return plain(name.replace("\\", "/").removeprefix("./"))  # Windows writes images\a.png
 
 
-def _images(file: Path, images: Entries, listing: Listing, folder: Path) -> _Images:
+def _moved(images: Entries, listing: Listing) -> dict[str, str]:
+    """Map names whose folders are those of another machine to the files in this folder.
+
+    Empty if two images have the same name in different folders: it would be a guess.
+    """
+    names = [name for image in images if (name := _name(image))]
+    last = {name: PurePosixPath(name).name for name in names}
+    if len(set(last.values())) < len(last):
+        return {}
+    return {name: last[name] for name in names
+            if name not in listing.files and last[name] in listing.files}  # fmt: skip
+
+
+def _images(
+    file: Path, images: Entries, listing: Listing, folder: Path, moved: dict[str, str]
+) -> _Images:
     entries = _Images({}, [], set())
     told = {problem.image_id for problem in listing.problems}
     alike = Alike(listing.files)
@@ -157,6 +180,7 @@ def _images(file: Path, images: Entries, listing: Listing, folder: Path) -> _Ima
     places: dict[str, int] = {}
     for place, image in enumerate(images):
         name, number = _name(image), image.get("id")
+        name = moved.get(name, name)
         if not _is_key(number) or not name:
             what = "expected an integer id and a file_name"
         elif number in entries.items:
