@@ -262,6 +262,7 @@ def test_a_strangers_file_is_a_line(
         (["RUNNING"], "its state is 'running', not finished"),
         (["RUN", "--format", "tensorrt"], "--format tensorrt: expected onnx or torch"),
         (["RUN", "--out", "/proc/no/m.onnx"], "/proc/no/m.onnx: cannot be written"),
+        (["RUN", "--out", "m.pt"], "--out m.pt: --format onnx writes .onnx, not .pt"),
         (["RUN", "--out", "m.pt2"], "--out m.pt2: --format onnx writes .onnx; use --format torch"),
     ],
 )

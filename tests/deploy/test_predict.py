@@ -141,10 +141,12 @@ def test_any_number_of_classes_fits_its_bits(classes: int, itemsize: int, images
 
 def test_a_run_that_says_no_size_is_a_mistake(run: Path, tmp_path: Path) -> None:
     (tmp_path / "best.ckpt").write_bytes((run / "best.ckpt").read_bytes())
-    with pytest.raises(DataError, match=r"meta\.json: cannot be read"):
+    with pytest.raises(DataError, match=r"meta\.json: missing; expected the folder"):
         Predictor.load(tmp_path)
     with pytest.raises(DataError, match="no such checkpoint"):
         Predictor.load(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=f"finished run, such as {run}$"):  # a study
+        Predictor.load(run.parent)
 
 
 def test_the_verb_writes_a_table_and_masks(

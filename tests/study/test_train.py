@@ -150,3 +150,4 @@ def test_a_folder_that_cannot_be_trained_on(
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()

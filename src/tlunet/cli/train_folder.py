@@ -43,7 +43,7 @@ def folder(
     from tlunet.machine.console import say
 
     chosen = overrides or []
-    _check_overrides(chosen)
+    _check_overrides([f"recipe={hydra_value(recipe)}", *chosen])
     words = [*_defaults(root, classes, foreground, kind, recipe, chosen), *chosen]
     cell = _train(words)
     try:
@@ -56,10 +56,14 @@ def folder(
 
 
 def _check_overrides(words: list[str]) -> None:
-    """Raise ConfigError unless each word is one ``key=value``."""
+    """Raise ConfigError unless each word is one ``key=value`` that ``run.py`` accepts."""
+    from tlunet.cli.train import find_run_py
+    from tlunet.study.config.command import read_command
+
     for word in words:
         if "=" not in word:
             raise ConfigError(f"{word}: expected KEY=VALUE after the folder, such as epochs=5")
+    read_command(words, find_run_py().parent / "conf")
 
 
 def _defaults(

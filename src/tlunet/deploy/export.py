@@ -27,6 +27,7 @@ from tlunet.model.task import load_network
 from tlunet.runs.folder import check_finished
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+UNSUPPORTED = (".pt", ".pth", ".ckpt", ".pb", ".tflite", ".engine", ".safetensors", ".h5")
 CARD = "tlunet.json"  # in a .pt2 file; same content as the metadata of an ONNX file
 TOLERANCE = 1e-4  # difference in probability, both in float32
 STRIDE = 32  # of the deepest feature map: sides that are multiples of it can be halved five times
@@ -116,6 +117,8 @@ def output(run: Path, kind: str, out: Path | None) -> Path:
     if out.suffix.lower() == suffix:
         return out
     others = {known: name for name, known in SUFFIXES.items()}
+    if out.suffix.lower() in UNSUPPORTED:
+        raise ConfigError(f"--out {out}: --format {kind} writes {suffix}, not {out.suffix}")
     if out.suffix in others:
         raise ConfigError(
             f"--out {out}: --format {kind} writes {suffix}; use --format {others[out.suffix]} for "

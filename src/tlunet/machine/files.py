@@ -1,4 +1,4 @@
-"""Atomic file writes and lock files."""
+"""Atomic file writes, lock files, and what a folder contains."""
 
 import fcntl
 import hashlib
@@ -10,6 +10,12 @@ from pathlib import Path
 from typing import Any
 
 LONGEST = 255  # bytes of a file name, on nearly all file systems
+
+
+def example_of(folder: Path, name: str) -> str:
+    """Name a sub-folder that has a file, as the end of a message: ", such as …", or nothing."""
+    files = sorted(folder.glob(f"*/{name}"))
+    return f", such as {files[0].parent}" if files else ""
 
 
 @contextmanager

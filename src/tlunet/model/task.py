@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tlunet.data.batches import pack_bits
 from tlunet.data.source import MAX_CLASSES
 from tlunet.errors import ConfigError, DataError, first_line
+from tlunet.machine.files import example_of
 from tlunet.model.losses import PaperLoss
 from tlunet.model.metrics import DefectMetrics, MeanLoss, predicted_masks
 from tlunet.model.network import Logits, TLUNet
@@ -318,8 +319,9 @@ def load_network(checkpoint: Path) -> TLUNet:
         weights = averaged(state) or {k.removeprefix(prefix): v for k, v in state.items()}
         network.load_state_dict(weights)
     except FileNotFoundError:
+        inside = example_of(checkpoint, "best.ckpt")
         raise DataError(
-            f"{path}: no such checkpoint; expected the folder of a finished run"
+            f"{path}: no such checkpoint; expected the folder of a finished run{inside}"
         ) from None
     except Exception as error:  # each kind of damage raises another class
         if code := wanted_code(error, path):

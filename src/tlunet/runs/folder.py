@@ -10,7 +10,7 @@ from typing import Any
 
 from tlunet.errors import DataError
 from tlunet.machine import jobs
-from tlunet.machine.files import locked, read_json, write_json
+from tlunet.machine.files import example_of, locked, read_json, write_json
 
 
 def lock(folder: Path) -> AbstractContextManager[bool]:
@@ -64,6 +64,9 @@ def read_meta(run: Path) -> dict[str, Any]:
         meta: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         height, width = meta["size"]
         return meta | {"size": (int(height), int(width))}
+    except FileNotFoundError:
+        inside = example_of(run, path.name)
+        raise DataError(f"{path}: missing; expected the folder of a finished run{inside}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: cannot be read ({type(error).__name__}); it contains the image size that "

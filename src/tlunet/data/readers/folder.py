@@ -32,7 +32,7 @@ def read(root: Path, *, classes: Sequence[str]) -> Source:
     if not classes:
         raise ConfigError(
             "data.classes: not set; expected the names of the class ids 1, 2, … in the masks, "
-            "such as data.classes=[scratch,dent] (tlunet data check: --classes scratch,dent)"
+            "such as data.classes=[scratch,dent] (tlunet: --classes scratch,dent)"
         )
     if len(classes) > MAX_CLASSES:
         raise ConfigError(f"{len(classes)} classes; at most {MAX_CLASSES} are supported")
