@@ -108,7 +108,7 @@ def test_every_file_is_there_and_no_other(grid: Path) -> None:
              "figure_9", "label_efficiency_dice_image", "label_efficiency_mla", "gain_by_class",
              "precision_recall", "reliability", "cost"}  # fmt: skip
     expected = {f"figures/{name}.{suffix}" for name in drawn for suffix in ("svg", "png")}
-    expected |= {"answer.md", "report.md", "report.html", "results.csv", "scores.csv",
+    expected |= {"answer.md", "report.md", "report.html", "results.csv", "scores.csv", "flags.csv",
                  "comparisons.csv", "label_worth.csv", "claims.csv", "claims.yaml"}  # fmt: skip
     assert set(contents(grid)) == expected
 
@@ -337,7 +337,8 @@ def test_several_protocols(tmp_path: Path, no_figures: None) -> None:
     assert lead.count("<strong>Difference between settings</strong>") == 1
     assert "Right of the line: loss=BalancedLoss is higher." in lead
     assert "Difference between settings" not in rest
-    assert [file.name for file in (study / "figures").glob("*.png")] == ["settings_forest.png"]
+    pngs = sorted(file.name for file in (study / "figures").glob("*.png"))
+    assert pngs == ["settings_forest.png"]
     answer = (study / "answer.md").read_text(encoding="utf-8")
     assert answer.startswith("loss=BalancedLoss instead of loss=PaperLoss raises Dice from 0.")
     assert "Dice +0." in answer
@@ -572,7 +573,7 @@ def test_images_missed_and_falsely_flagged(tmp_path: Path) -> None:
     for seed, skill in ((0, 0.3), (1, 0.9)):
         write_run(tmp_path, make_truth(60), seed=seed, skill=skill)
     block = collect(tmp_path).blocks[0]
-    (row,) = flags(block).to_dict("records")
+    row, *by_class = flags([block]).to_dict("records")
     tables = [pd.read_parquet(path) for path in sorted(tmp_path.glob("*/test_images.parquet"))]
     missed, false = [], []
     for table in tables:
@@ -585,8 +586,20 @@ def test_images_missed_and_falsely_flagged(tmp_path: Path) -> None:
     assert row["missed_masks"] == np.mean(missed) > 0
     assert row["false_labels"] == np.mean(false)
     assert row["false_masks"] == 0  # the runs predict nothing outside the truth
-    shown = flag_table(flags(block))
-    (cells,) = shown.rows
+    for m, own in enumerate(by_class, start=1):
+        of_class = [table[table["class_id"] == m] for table in tables]
+        has = [one["truth_pixels"] > 0 for one in of_class]
+        found = [one["predicted_pixels"] > 0 for one in of_class]
+        assert own["class"] == f"class {m} ({block.classes[m - 1]})"
+        assert own["defective"] == has[0].sum()
+        assert own["missed_masks"] == np.mean(
+            [(h & ~f).sum() for h, f in zip(has, found, strict=True)]
+        )
+        assert own["defect_free"] == row["defect_free"]
+        assert own["false_masks"] == 0
+    shown = flag_table(flags([block]))
+    assert [group.title for group in shown.groups] == ["any class", *(r["class"] for r in by_class)]
+    cells = shown.rows[0]
     assert cells[1].text == f"{100 * row['missed_masks'] / row['defective']:.1f}%"
     assert cells[1].note == f"{row['missed_masks']:.1f} of {row['defective']:.0f}"
     assert cells[2].text == "0.0%"

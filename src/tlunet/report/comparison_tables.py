@@ -97,6 +97,8 @@ def _details(
     columns = [Column("condition")]
     if not is_gain:
         columns.append(Column("relative", True, "difference / second value"))
+    detectable = "Half the width of the interval: a smaller difference would not have been clear"
+    columns.append(Column("detectable", True, detectable))
     if is_paired:
         columns += [
             Column("improved / tied / worse", True, "Percentage of image × seed pairs"),
@@ -108,6 +110,7 @@ def _details(
         cells = [Entry(label, label)]
         if not is_gain:
             cells.append(entry(row["relative"], "{:+.1%}"))
+        cells.append(entry((row["high"] - row["low"]) / 2))
         if is_paired:
             shares = [number(100 * row[n], "{:.0f}") for n in ("improved", "tied", "worse")]
             known = not pd.isna(row["improved"])
@@ -119,9 +122,9 @@ def _details(
         "corrected by Holm within the block. All others are exploratory."
     )
     notes = (note,) if is_paired else ()
-    title = "Details: relative difference, images improved, p, seeds"
-    if not is_paired:
-        title = "Details: seeds" if is_gain else "Details: relative difference, seeds"
+    kept = {"relative difference": not is_gain, "detectable difference": True,
+            "images improved": is_paired, "p": is_paired, "seeds": True}  # fmt: skip
+    title = f"Details: {', '.join(name for name, is_shown in kept.items() if is_shown)}"
     return Table(title, tuple(columns), tuple(body), notes=notes, groups=groups)
 
 

@@ -5,6 +5,7 @@ A block in a Markdown file is filled from the file it names (the path is relativ
     <!-- results FILE.csv -->                     one row per cell
     <!-- scores FILE.csv dice_image,mla -->       means over seeds with their intervals
     <!-- comparisons FILE.csv init dice_image,mla -->   one factor's comparisons
+    <!-- flags FILE.csv 2,4 -->               images missed and falsely flagged, of these classes
     <!-- label_worth FILE.csv -->                 how many times the labels pre-training is worth
     <!-- claims FILE.csv -->                      the verdicts; from a .yaml: claims not measured
     <!-- table FILE.csv -->                       any table, unchanged
@@ -20,6 +21,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +31,18 @@ from tlunet.errors import DataError, UserError
 from tlunet.machine.command_line import tlunet_command
 from tlunet.machine.files import write_text
 from tlunet.report.analysis.claims import COLUMNS, read_claims
+from tlunet.report.analysis.flags import ANY
 from tlunet.report.comparison_tables import comparison_table
 from tlunet.report.document import markdown
 from tlunet.report.document.document import Column, Entry, Table, Text
 from tlunet.report.labels import worth_parts
-from tlunet.report.tables import SCORES, claim_table, number, with_interval
+from tlunet.report.tables import SCORES, claim_table, flag_table, number, with_interval
 from tlunet.runs.results import SCORED, SHOWN, empty_predictor, texts
 
 BLOCK = re.compile(r"(<!-- (\w+) (\S+)(?: ([^>]*?))? -->\n).*?(<!-- end -->)", re.S)
 RECORDED = (
-    "results.csv", "scores.csv", "comparisons.csv", "label_worth.csv", "claims.csv", "answer.md",
+    "results.csv", "scores.csv", "comparisons.csv", "label_worth.csv", "flags.csv", "claims.csv",
+    "answer.md",
 )  # fmt: skip
 
 
@@ -154,6 +158,14 @@ def comparisons(file: Path, factor: str, metrics: str) -> str:
     return _by_block(table[table["factor"] == factor], show)
 
 
+def flags(file: Path, classes: str = "") -> str:
+    """Render images missed and falsely flagged, for any class and for the named ones (``2,4``)."""
+    table = pd.read_csv(file)
+    names = tuple(f"class {number} " for number in classes.split(",") if number)
+    kept = table["class"].map(lambda name: name == ANY or name.startswith(names))
+    return markdown.render_table(replace(flag_table(table[kept]), title="")) + "\n"
+
+
 def label_worth(file: Path) -> str:
     """Render the sentences and the table of label-worth."""
 
@@ -209,7 +221,7 @@ def plain(file: Path) -> str:
 
 BLOCKS: dict[str, Callable[..., str]] = {
     "results": results, "scores": scores, "comparisons": comparisons, "claims": claims,
-    "label_worth": label_worth,
+    "flags": flags, "label_worth": label_worth,
     "table": plain, "text": text,
 }  # fmt: skip
 

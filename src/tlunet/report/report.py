@@ -14,6 +14,7 @@ from tlunet.report.alarms import alarms
 from tlunet.report.analysis.blocks import Study, collect
 from tlunet.report.analysis.claims import judge, read_claims
 from tlunet.report.analysis.comparisons import Resampled, compare, score_table
+from tlunet.report.analysis.flags import flags
 from tlunet.report.analysis.label_worth import worth_table
 from tlunet.report.document.document import Document
 from tlunet.report.document.html import render as to_html
@@ -55,13 +56,15 @@ def write_report(folder: Path, claims: Path | None = None) -> Path:
     judged = judge(asked, blocks) if own.exists() and blocks else None
     tables = {"scores": scores, "comparisons": comparisons, "claims": judged}
     tables["label_worth"] = None if worth.empty else worth
+    flagged = flags(study.blocks)
+    tables["flags"] = None if flagged.empty else flagged
     for name, table in tables.items():
         if table is None:
             (folder / f"{name}.csv").unlink(missing_ok=True)  # from an earlier report
         else:
             write_text(folder / f"{name}.csv", table.to_csv(index=False))
 
-    all_results = Results(study, scores, comparisons, worth, judged, asked, set())
+    all_results = Results(study, scores, comparisons, worth, flagged, judged, asked, set())
     sentences = headline(blocks)
     are_settings = compares_settings(blocks)
     between = protocol_sections(all_results, is_led=are_settings)

@@ -1,14 +1,13 @@
 """The sections of a report in the order in which they are read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from tlunet.report.analysis.asked import Claim
 from tlunet.report.analysis.blocks import Study
 from tlunet.report.analysis.comparisons import Resampled
-from tlunet.report.analysis.flags import flags
 from tlunet.report.comparison_tables import comparison_table
 from tlunet.report.document.document import Browser, Fold, Part, Picture, Section, Text
 from tlunet.report.figures.figures import (
@@ -17,6 +16,7 @@ from tlunet.report.figures.figures import (
     figures,
     forest_plot,
     pictures,
+    setting_curves,
     settings_plots,
     slug,
 )
@@ -48,6 +48,7 @@ class Results:
         scores: as in ``scores.csv``.
         comparisons: as in ``comparisons.csv``.
         worth: as in ``label_worth.csv``.
+        flags: as in ``flags.csv``.
         judged: as in ``claims.csv``; ``None`` without claims.
         asked: the claims.
         drawn: names of the figures, filled while they are drawn.
@@ -57,6 +58,7 @@ class Results:
     scores: pd.DataFrame
     comparisons: pd.DataFrame
     worth: pd.DataFrame
+    flags: pd.DataFrame
     judged: pd.DataFrame | None
     asked: Sequence[Claim]
     drawn: set[str]
@@ -112,7 +114,7 @@ def block_sections(results: Results, block: Resampled) -> list[Section]:
         ("Test images", browsers, False),
         ("Classes", [
             *class_gains(block, comparisons, draw),
-            flag_table(flags(block.data)),
+            flag_table(results.flags[results.flags["block"] == title]),
             Fold("Scores of every class", (class_table(scores, block.data),)),
         ], False),
         ("Learning curves", courses, False),
@@ -143,7 +145,11 @@ def protocol_sections(results: Results, is_led: bool) -> list[Section]:
     }
     folds = [Fold(heading, (table,)) for heading, table in tables.items() if table]
     if folds:
+        flagged = flag_table(results.flags)
+        folds.append(Fold(flagged.title, (replace(flagged, title=""),)))
         drawn = [] if is_led else _settings(results)
+        drawing = Drawing(results.study.folder, "", results.drawn)
+        drawn += setting_curves(comparisons, results.study.blocks, drawing)
         sections.append(Section(FACTORS["protocol"], (*drawn, *folds)))
     if claims := _claims(results.judged, BETWEEN):
         sections.append(Section("The paper's claims", tuple(claims)))

@@ -230,35 +230,41 @@ def class_table(scores: pd.DataFrame, block: Block) -> Table:
 
 
 def flag_table(flags: pd.DataFrame) -> Table:
-    """Build the table of images missed and falsely flagged.
+    """Build the table of images missed and falsely flagged, class by class.
 
     Args:
-        flags: from :func:`tlunet.report.analysis.flags.flags`.
+        flags: from :func:`tlunet.report.analysis.flags.flags`, of one block or of several.
     """
+    is_one = flags["block"].nunique() == 1
     every = {
-        "missed_masks": ("missed, by masks", "Images with a defect without any predicted pixel"),
+        "missed_masks": ("missed, by masks", "Images with the defect without a predicted pixel"),
         "false_masks": ("falsely flagged, by masks", "Defect-free images with a predicted pixel"),
-        "missed_labels": ("missed, by labels", "Images with a defect without any predicted label"),
+        "missed_labels": ("missed, by labels", "Images with the defect without its label"),
         "false_labels": ("falsely flagged, by labels", "Defect-free images with a predicted label"),
     }
     totals = {name: "defect_free" if "false" in name else "defective" for name in every}
     names = [name for name in every if flags[totals[name]].any()]
-    shares = {name: flags[name] / flags[totals[name]].replace(0, np.nan) for name in names}
     columns = (Column("condition"), *(Column(every[n][0], True, every[n][1]) for n in names))
-    rows = []
-    for k, (_, row) in enumerate(flags.iterrows()):
-        cells = [_named(Key(row["encoder"], row["init"], row["frac"]))]
-        for name in names:
-            share, total = shares[name].iloc[k], row[totals[name]]
-            note: str = "" if pd.isna(share) else f"{row[name]:.1f} of {total:.0f}"
-            is_best = len(flags) > 1 and share == shares[name].min()
-            cells.append(entry(share, "{:.1%}")._replace(note=note, is_best=bool(is_best)))
-        rows.append(tuple(cells))
+    rows, groups = [], []
+    for title, own in flags.groupby("class", sort=False):
+        shares = {name: own[name] / own[totals[name]].replace(0, np.nan) for name in names}
+        groups.append(Group(str(title), len(own)))
+        for k, (_, row) in enumerate(own.iterrows()):
+            key = condition(row["encoder"], row["init"], row["frac"])
+            settings = "" if is_one else row["block"].partition(" · ")[2]
+            label = " · ".join(filter(None, (settings, key)))
+            cells = [Entry(label, label)]
+            for name in names:
+                share, total = shares[name].iloc[k], row[totals[name]]
+                note: str = "" if pd.isna(share) else f"{row[name]:.1f} of {total:.0f}"
+                is_best = len(own) > 1 and share == shares[name].min()
+                cells.append(entry(share, "{:.1%}")._replace(note=note, is_best=bool(is_best)))
+            rows.append(tuple(cells))
     notes = ["Mean over seeds, in images; the best value of a column is bold."]
     if not flags["defect_free"].any():
         notes.append("Every test image has a defect: none can be flagged falsely.")
     title = "Images missed and falsely flagged"
-    return Table(title, columns, tuple(rows), notes=tuple(notes))
+    return Table(title, columns, tuple(rows), notes=tuple(notes), groups=tuple(groups))
 
 
 def claim_table(claims: pd.DataFrame) -> Table:

@@ -29,9 +29,11 @@ from tlunet.report.figures.heatmap import gain_by_class
 from tlunet.report.figures.images.browser import browser
 from tlunet.report.figures.images.examples import figure_7, outcomes_7
 from tlunet.report.figures.images.pictures import Pictures, open_pictures
+from tlunet.report.figures.setting_courses import setting_courses
 from tlunet.report.figures.style import init_name, save
 from tlunet.report.tables import MAIN, SCORES, spoken
 
+MOST_CURVES = 5  # settings whose training is drawn
 FACTORS = ["encoder", "init", "frac", "seed"]
 
 
@@ -102,6 +104,37 @@ def settings_plots(comparisons: pd.DataFrame, draw: Drawing) -> list[Part]:
     title = " · ".join(filter(None, ("Difference between settings", "" if is_one else shared)))
     figure = settings_forest(table, sides, shared)
     return [draw("settings_forest", title, caption, figure)]
+
+
+def setting_curves(comparisons: pd.DataFrame, blocks: Sequence[Block], draw: Drawing) -> list[Part]:
+    """Draw validation Dice by optimiser step of the settings that differ most in test Dice.
+
+    Args:
+        comparisons: as in ``comparisons.csv``.
+        blocks: of the study.
+        draw: saves the figure.
+    """
+    rows = comparisons[
+        (comparisons["factor"] == "protocol") & (comparisons["metric"] == "dice_image")
+    ]
+    order = rows["difference"].abs().sort_values(ascending=False, kind="stable").index
+    compared = [title for pair in rows["difference_of"].loc[order] for title in pair.split(" − ")]
+    references = rows["difference_of"].map(lambda pair: pair.split(" − ")[1]).unique()
+    first = list(references) if len(references) == 1 else []
+    titles = list(dict.fromkeys([*first, *compared]))[:MOST_CURVES]
+    histories = {
+        block.title.partition(" · ")[2]: block.history
+        for title in titles for block in blocks
+        if block.title == title and {"step", "val_dice"} <= set(block.history)
+    }  # fmt: skip
+    if not histories:
+        return []
+    caption = (
+        "Mean over seeds; the band spans the lowest and highest. Of many settings, those whose "
+        "test Dice differs most are shown."
+    )
+    title = "Validation Dice by optimiser step"
+    return [draw("setting_courses", title, caption, setting_courses(histories))]
 
 
 def gain_table(comparisons: pd.DataFrame, claims: Sequence[Claim] = ()) -> pd.DataFrame:
