@@ -10,6 +10,7 @@ import pytest
 from tlunet.errors import ConfigError, DataError
 from tlunet.machine.files import write_json, write_text
 from tlunet.report import render
+from tlunet.report.record import record
 from tlunet.runs import results
 
 ROOT = Path(__file__).parents[2]
@@ -155,7 +156,7 @@ def test_an_unknown_block_is_an_error(study: Path) -> None:
 def test_what_a_repository_keeps(study: Path, tmp_path: Path) -> None:
     kept = tmp_path / "experiments" / "x"
     with pytest.raises(DataError, match=r"no report\.html; write it first"):
-        render.record(study, kept)
+        record(study, kept)
     write_text(study / "report.html", "page")
     for name in ("figure_4.png", "figure_4.svg", "figure_7.png", "loss-figure_7.png"):
         write_text(study / "figures" / name, name)
@@ -165,7 +166,7 @@ def test_what_a_repository_keeps(study: Path, tmp_path: Path) -> None:
     def names() -> set[str]:
         return {str(p.relative_to(kept)) for p in kept.rglob("*") if p.is_file()}
 
-    written = render.record(study, kept)
+    written = record(study, kept)
     assert (
         names() == {str(p.relative_to(kept)) for p in written} == {*tables, "figures/figure_4.png"}
     )
@@ -173,7 +174,7 @@ def test_what_a_repository_keeps(study: Path, tmp_path: Path) -> None:
     for run in study.glob("resnet-*/meta.json"):
         write_json(run, json.loads(run.read_text()) | {"dataset": "synthetic"})
     results.gather(study)
-    render.record(study, kept)
+    record(study, kept)
     pictures = {"figures/figure_7.png", "figures/loss-figure_7.png"}
     assert names() == {*tables, "figures/figure_4.png", *pictures}
 
@@ -197,6 +198,45 @@ def test_the_command(
     write_text(readme, "<!-- nonsense answer.md -->\n<!-- end -->\n")
     assert run() == 2
     assert "nonsense" in capsys.readouterr().err
+
+
+def test_gains_are_shares_of_what_all_data_gain(tmp_path: Path) -> None:
+    row = {"encoder": "e", "init": "imagenet", "metric": "dice_image", "low": 0.01, "high": 0.09}
+    few = "d · rest=none"
+    rows = [
+        {"block": few, "factor": "frac", "difference_of": "1.0 − 0.1", "frac": 1.0, "at": "e",
+         "difference": 0.1},
+        {"block": few, "factor": "frac", "difference_of": "0.1 − 0.05", "frac": 0.1, "at": "e",
+         "difference": 0.3},  # not all data
+        {"factor": "protocol", "difference_of": f"d · rest=labels − {few}", "frac": 0.1,
+         "at": "e · imagenet · 0.1", "difference": 0.05},
+        {"factor": "protocol", "difference_of": f"d · rest=mean_teacher − {few}", "frac": 0.1,
+         "at": "e · imagenet · 0.1", "difference": 0.04, "low": -0.01},
+        {"factor": "protocol", "difference_of": f"d · rest=labels − {few}", "frac": 0.05,
+         "at": "e · imagenet · 0.05", "difference": 0.02},
+    ]  # fmt: skip
+    pd.DataFrame([row | one for one in rows]).to_csv(tmp_path / "comparisons.csv", index=False)
+    lines = render.gap(tmp_path / "comparisons.csv", "dice_image").splitlines()
+    assert lines[3:5] == [
+        "| rest=labels · e · ImageNet · 10% | +0.050 \\[+0.010, +0.090\\] "
+        "| +0.100 \\[+0.010, +0.090\\] | 50% |",
+        "| rest=mean_teacher · e · ImageNet · 10% | +0.040 \\[−0.010, +0.090\\] "
+        "| +0.100 \\[+0.010, +0.090\\] | – |",
+    ]
+    assert len(lines) == 5
+
+
+def test_images_missed_and_falsely_flagged_by_class(tmp_path: Path) -> None:
+    row = {"encoder": "e", "init": "random", "frac": 1.0, "n_seeds": 3, "defective": 4.0,
+           "defect_free": 10.0, "missed_masks": 1.0, "false_masks": 2.0, "missed_labels": 0.0,
+           "false_labels": 5.0}  # fmt: skip
+    names = ("any class", "class 1 (pit)", "class 12 (dent)")
+    rows = [row | {"block": f"d · {b}", "class": name} for b in ("a=1", "a=2") for name in names]
+    pd.DataFrame(rows).to_csv(tmp_path / "flags.csv", index=False)
+    text = render.flags(tmp_path / "flags.csv", "1")
+    assert [name in text for name in names] == [True, True, False]
+    assert "| a=2 · e · random · 100% | **25.0%** *1.0 of 4* | **20.0%** *2.0 of 10* |" in text
+    assert "class 1 (pit)" not in render.flags(tmp_path / "flags.csv")
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def report(
     ] = None,
 ) -> None:
     """Write a study's report.html, report.md, figures and tables from its finished runs."""
-    from tlunet.report.render import record as copy
+    from tlunet.report.record import record as copy
     from tlunet.report.report import write_report
 
     print(f"report: {write_report(study, claims)}")

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from tlunet.report.document.document import Column, Entry, Group, Table
-from tlunet.report.tables import SCORES, TONES, entry, number, spoken, with_interval
+from tlunet.report.tables import TONES, entry, number, score, spoken, with_interval
 
 #: How the two sides are called where the rows have different ones.
 SIDES = {
@@ -27,7 +27,7 @@ def comparison_table(
         title: of the table.
         comparisons: as in ``comparisons.csv``.
         factor: ``init``, ``gain``, ``frac``, ``encoder`` or ``protocol``.
-        metrics: keys of `tlunet.report.tables.SCORES`, in the order of the groups.
+        metrics: as in ``comparisons.csv``, in the order of the groups.
     """
     rows = comparisons[(comparisons["factor"] == factor) & comparisons["metric"].isin(metrics)]
     if rows.empty:
@@ -41,7 +41,7 @@ def comparison_table(
     order = [k for metric in metrics for k, m in enumerate(rows["metric"]) if m == metric]
     records = [rows.iloc[k] for k in order]
     groups = [
-        Group(SCORES[metric][0], int((rows["metric"] == metric).sum()))
+        Group(score(metric)[0], int((rows["metric"] == metric).sum()))
         for metric in metrics
         if (rows["metric"] == metric).any()
     ]

@@ -5,6 +5,7 @@ A block in a Markdown file is filled from the file it names (the path is relativ
     <!-- results FILE.csv -->                     one row per cell
     <!-- scores FILE.csv dice_image,mla -->       means over seeds with their intervals
     <!-- comparisons FILE.csv init dice_image,mla -->   one factor's comparisons
+    <!-- gap FILE.csv dice_image,mla -->      gains of settings as shares of the gain from all data
     <!-- flags FILE.csv 2,4 -->               images missed and falsely flagged, of these classes
     <!-- label_worth FILE.csv -->                 how many times the labels pre-training is worth
     <!-- claims FILE.csv -->                      the verdicts; from a .yaml: claims not measured
@@ -18,7 +19,6 @@ If the file is missing, the block says "not measured".
 
 import argparse
 import re
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -27,23 +27,18 @@ from typing import Any
 
 import pandas as pd
 
-from tlunet.errors import DataError, UserError
-from tlunet.machine.command_line import tlunet_command
+from tlunet.errors import UserError
 from tlunet.machine.files import write_text
 from tlunet.report.analysis.claims import COLUMNS, read_claims
 from tlunet.report.analysis.flags import ANY
-from tlunet.report.comparison_tables import comparison_table
+from tlunet.report.comparison_tables import comparison_table, sides_and_labels
 from tlunet.report.document import markdown
-from tlunet.report.document.document import Column, Entry, Table, Text
+from tlunet.report.document.document import Column, Entry, Group, Table, Text
 from tlunet.report.labels import worth_parts
-from tlunet.report.tables import SCORES, claim_table, flag_table, number, with_interval
+from tlunet.report.tables import claim_table, flag_table, number, score, with_interval
 from tlunet.runs.results import SCORED, SHOWN, empty_predictor, texts
 
 BLOCK = re.compile(r"(<!-- (\w+) (\S+)(?: ([^>]*?))? -->\n).*?(<!-- end -->)", re.S)
-RECORDED = (
-    "results.csv", "scores.csv", "comparisons.csv", "label_worth.csv", "flags.csv", "claims.csv",
-    "answer.md",
-)  # fmt: skip
 
 
 def render(path: Path, blocks: Mapping[str, Callable[..., str]] | None = None) -> str:
@@ -131,7 +126,7 @@ def scores(file: Path, metrics: str) -> str:
 
 def _score_table(table: pd.DataFrame, names: list[str], of_empty: "pd.Series[Any]") -> str:
     columns = [Column(n) for n in ("encoder", "init", "frac", "seeds")]
-    columns += [Column(SCORES[name][0], True, SCORES[name][1]) for name in names]
+    columns += [Column(score(name)[0], True, score(name)[1]) for name in names]
     rows = []
     for key, own in table.groupby(["encoder", "init", "frac"], sort=False):
         by_metric = own.set_index("metric")
@@ -156,6 +151,35 @@ def comparisons(file: Path, factor: str, metrics: str) -> str:
         return "*Not measured.*\n" if shown is None else markdown.render_table(shown) + "\n"
 
     return _by_block(table[table["factor"] == factor], show)
+
+
+def gap(file: Path, metrics: str) -> str:
+    """Render what settings gain with little data, next to the gain from all data.
+
+    The share that the first is of the second is given where both intervals are above zero.
+    """
+    table = pd.read_csv(file)
+    more, gains = (table[table["factor"] == factor] for factor in ("frac", "protocol"))
+    fractions = more["difference_of"].str.split(" − ", expand=True).astype(float)
+    more = more.assign(frac=fractions[1])[fractions[0] == 1.0]
+    gains = gains.assign(label=sides_and_labels(gains)[1])
+    gains["block"] = gains["difference_of"].str.split(" − ").str[1]  # the reference
+    keys = ["block", "encoder", "init", "frac", "metric"]
+    both = gains.merge(more, on=keys, suffixes=("", "_more"))
+    columns = [Column("condition"), Column("gain", True), Column("gain from all data", True)]
+    rows, groups = [], []
+    for metric in metrics.split(","):
+        own = both[both["metric"] == metric]
+        groups.append(Group(score(metric)[0], len(own)))
+        for _, row in own.iterrows():
+            numbers = [[row[f"{n}{end}"] for n in ("difference", "low", "high")]
+                       for end in ("", "_more")]  # fmt: skip
+            is_clear = all(low > 0 for _, low, _ in numbers)
+            share = f"{numbers[0][0] / numbers[1][0]:.0%}" if is_clear else "–"
+            texts = [with_interval(x, low, high, "{:+.3f}") for x, low, high in numbers]
+            rows.append(tuple(Entry(text) for text in (row["label"], *texts, share)))
+    shown = Table("", (*columns, Column("share", True)), tuple(rows), groups=tuple(groups))
+    return markdown.render_table(shown) + "\n"
 
 
 def flags(file: Path, classes: str = "") -> str:
@@ -221,41 +245,9 @@ def plain(file: Path) -> str:
 
 BLOCKS: dict[str, Callable[..., str]] = {
     "results": results, "scores": scores, "comparisons": comparisons, "claims": claims,
-    "flags": flags, "label_worth": label_worth,
+    "flags": flags, "gap": gap, "label_worth": label_worth,
     "table": plain, "text": text,
 }  # fmt: skip
-
-
-def record(study: Path, experiment: Path) -> list[Path]:
-    """Copy the files of a study that a repository keeps: tables, answer and figures.
-
-    Figures that show images are copied for procedural strips only: other images may not be free
-    to share.
-
-    Args:
-        study: the study folder, with a report.
-        experiment: the target folder, ``experiments/<name>``.
-
-    Returns:
-        The files written.
-
-    Raises:
-        DataError: the study has no report.
-    """
-    if not (study / "report.html").exists():
-        command = tlunet_command("report", study)
-        raise DataError(f"{study}: no report.html; write it first: {command}")
-    datasets = set(pd.read_csv(study / "results.csv")["dataset"])
-    figures = sorted((study / "figures").glob("*.png"))
-    if datasets != {"synthetic"}:
-        figures = [figure for figure in figures if "figure_7" not in figure.name]
-    shutil.rmtree(experiment / "figures", ignore_errors=True)
-    (experiment / "figures").mkdir(parents=True)
-    written = []
-    for file in [*(study / name for name in RECORDED if (study / name).exists()), *figures]:
-        written.append(experiment / file.relative_to(study))
-        shutil.copyfile(file, written[-1])
-    return written
 
 
 def main(blocks: Mapping[str, Callable[..., str]] | None = None) -> int:

@@ -36,6 +36,23 @@ SCORES = {
     "subset_accuracy": ("subset accuracy", "fraction of images with all labels correct"),
     "ap": ("AP", "average precision, one class vs. the rest, mean over classes"),
 }
+
+
+def score(metric: str) -> tuple[str, str]:
+    """Return the heading and the definition of a score, or of one class of it.
+
+    >>> score("mla")[0], score("dice_class_2")
+    ('MLA', ('Dice, class 2', 'mean over the images that show class 2'))
+    """
+    if metric in SCORES:
+        return SCORES[metric]
+    name, _, number = metric.rpartition("_")
+    heading, definition = SCORES[name]
+    if name in ("dice_class", "iou_class"):
+        definition = f"mean over the images that show class {number}"
+    return f"{heading.removesuffix(' by class')}, class {number}", definition
+
+
 MAIN = ("dice_image", "iou_image", "mla", "auc", "dice_kaggle")
 FACTORS = {
     "init": "Gain from pre-training",
