@@ -34,9 +34,10 @@ from tlunet.report.figures.images.browser import browser
 from tlunet.report.figures.images.examples import examples, figure_7
 from tlunet.report.figures.images.pictures import Pictures, chosen, open_pictures
 from tlunet.report.figures.style import save
-from tlunet.report.findings import Finding, answer, headline
+from tlunet.report.findings import answer, headline
 from tlunet.report.report import conclude_study, write_report
 from tlunet.report.sections import _claims
+from tlunet.report.sentences import Finding
 from tlunet.report.tables import claim_table, flag_table, score_tables, with_interval
 
 PAPER = Path(__file__).parents[2] / "experiments" / "tlunet_paper" / "claims.yaml"

@@ -1,7 +1,7 @@
 """Generate the headline of a report from its numbers."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -9,22 +9,18 @@ from tlunet.model.scores import DEAD_BELOW
 from tlunet.report.alarms import longer, other_recipe
 from tlunet.report.analysis.blocks import Block, Key
 from tlunet.report.analysis.comparisons import (
-    MOST_PAIRED,
     Resampled,
     common_seeds,
-    higher,
     pairs,
-    protocol_pairs,
 )
 from tlunet.report.analysis.statistics import (
-    SEEDS_NEEDED,
-    Estimate,
     direction,
     estimate,
     level,
 )
-from tlunet.report.comparison_tables import sides_of
 from tlunet.report.document.document import Text
+from tlunet.report.sentences import Finding, says_change, says_over
+from tlunet.report.setting_changes import changes_of_settings, compares_settings
 from tlunet.report.tables import with_interval
 from tlunet.runs.names import condition, encoder_name, init_name
 
@@ -33,32 +29,6 @@ BUDGETS = {
     "budget=epochs": "Equal epochs for every fraction of the data",
     "budget=steps": "Equal optimiser steps for every fraction of the data",
 }
-
-
-class Finding(NamedTuple):
-    """A sentence of the answer.
-
-    Attributes:
-        says: the sentence.
-        detail: numbers behind it, in small type: difference, interval, what it is a mean over.
-        is_main: whether it is part of the headline.
-        place: the block that it is about, in words; empty in a study of one block.
-    """
-
-    says: str
-    detail: str = ""
-    is_main: bool = False
-    place: str = ""
-
-    @property
-    def sentence(self) -> str:
-        """The sentence, with the block that it is about."""
-        return f"{self.place}: {self.says}" if self.place else self.says
-
-    @property
-    def text(self) -> str:
-        """Sentence and detail."""
-        return f"{self.sentence} {self.detail}".rstrip()
 
 
 def scope(blocks: Sequence[Block]) -> str:
@@ -90,7 +60,7 @@ def headline(blocks: Sequence[Resampled]) -> list[Finding]:
     For a study that compares only protocols, the answer is the differences between them.
     """
     if compares_settings(blocks):
-        sentences = _of_settings(blocks)
+        sentences = changes_of_settings(blocks)
     else:
         sentences = [
             finding._replace(place=place)
@@ -98,12 +68,6 @@ def headline(blocks: Sequence[Resampled]) -> list[Finding]:
             for finding in answer(block)
         ]
     return sentences + [Finding(s) for a in blocks for b in blocks if (s := _steps(a, b))]
-
-
-def compares_settings(blocks: Sequence[Resampled]) -> bool:
-    """Whether a study compares settings and no initialisations."""
-    has_inits = any(factor == "init" for block in blocks for factor, *_ in pairs(block))
-    return not has_inits and any(True for _ in protocol_pairs(blocks))
 
 
 def places(blocks: Sequence[Resampled]) -> list[str]:
@@ -143,88 +107,8 @@ def _steps(epochs: Resampled, steps: Resampled) -> str | None:
     )
     return (
         f"All training data instead of {100 * frac:g}% change Dice by {lost}; with {100 * frac:g}% "
-        f"but as many optimiser steps as with all, it changes by {regained}; {_over(seeds)}."
+        f"but as many optimiser steps as with all, it changes by {regained}; {says_over(seeds)}."
     )
-
-
-class Change(NamedTuple):
-    """What one setting instead of another changes, as a mean over the cells that both have.
-
-    Attributes:
-        names: the two settings.
-        gains: the difference in Dice, MLA and AUC, by name.
-        dice: with the first setting and with the second.
-        seeds: those that all cells have.
-    """
-
-    names: tuple[str, str]
-    gains: dict[str, Estimate]
-    dice: tuple[float, float]
-    seeds: tuple[int, ...]
-
-
-def _of_settings(blocks: Sequence[Resampled]) -> list[Finding]:
-    """Compare settings pair by pair; of many, those without a clear change share one sentence."""
-    between = protocol_pairs(blocks)
-    both = {(a.block.data.title, b.block.data.title): (a.block, b.block) for _, a, b in between}
-    changes = [_change(a, b) for a, b in both.values()]
-    unclear = [c for c in changes if direction(c.gains["Dice"], len(c.seeds)) == "inconclusive"]
-    seeds = {change.seeds for change in unclear}
-    if len(changes) <= MOST_PAIRED or len(unclear) < 2 or len(seeds) > 1:
-        return [_says(change) for change in changes]
-    references = {change.names[1] for change in unclear}
-    names = ", ".join(
-        change.names[0] if len(references) == 1 else " instead of ".join(change.names)
-        for change in unclear
-    )
-    of = f" with any of these instead of {references.pop()}" if len(references) == 1 else ""
-    differences = (
-        f"{change.names[0]} {with_interval(*change.gains['Dice'][:3], form='{:+.3f}')}"
-        for change in unclear
-    )
-    return [
-        *(_says(change) for change in changes if change not in unclear),
-        Finding(
-            f"No clear change in Dice{of}: {names}.",
-            f"Dice: {', '.join(differences)}; {_over(seeds.pop())}.",
-            is_main=True,
-        ),
-    ]
-
-
-def _change(a: Resampled, b: Resampled) -> Change:
-    cells = [(a.cell(key), b.cell(key)) for key in a.data.keys if key in b.data.keys]
-    seeds = common_seeds(*(cell for pair in cells for cell in pair))
-    gains = {
-        name: estimate(
-            np.mean([x.by_seed(metric, seeds) - y.by_seed(metric, seeds) for x, y in cells], axis=0)
-        )
-        for metric, name in (("dice_image", "Dice"), ("mla", "MLA"), ("auc", "AUC"))
-    }
-    first, second = (
-        float(np.mean([cell.by_seed("dice_image", seeds)[:, 0].mean() for cell in side]))
-        if seeds else np.nan for side in zip(*cells, strict=True)
-    )  # fmt: skip
-    names = sides_of(f"{a.data.title} − {b.data.title}")
-    return Change(names, gains, (first, second), seeds)
-
-
-def _says(change: Change) -> Finding:
-    what = " instead of ".join(change.names)
-    says = _changes(what, "", change.gains["Dice"], change.dice[::-1], len(change.seeds))
-    differences = (
-        f"{name} {with_interval(*gain[:3], form='{:+.3f}')} ({higher(gain, len(change.seeds))})"
-        for name, gain in change.gains.items()
-    )
-    return Finding(says, f"{', '.join(differences)}; {_over(change.seeds)}.", is_main=True)
-
-
-def _over(seeds: Sequence[int]) -> str:
-    """Say how many seeds there are, and what the interval covers."""
-    if len(seeds) >= SEEDS_NEEDED:
-        return f"{len(seeds)} seeds, 95% interval over seeds and images"
-    trainings = "this training" if len(seeds) == 1 else "these two trainings"
-    return f"{trainings} only, 95% interval over test images"
 
 
 def answer(block: Resampled) -> list[Finding]:
@@ -262,36 +146,11 @@ def answer(block: Resampled) -> list[Finding]:
     detail = (
         f"Difference {with_interval(*gain[:3], form='{:+.3f}')}, mean over "
         f"{' and '.join(map(encoder_name, encoders))} with "
-        f"{', '.join(f'{100 * f:g}%' for f in fracs)} of the training data; {_over(seeds)}."
+        f"{', '.join(f'{100 * f:g}%' for f in fracs)} of the training data; {says_over(seeds)}."
     )
-    says = _changes(f"{init_name(init)} weights", "s", gain, levels, len(seeds))
+    says = says_change(f"{init_name(init)} weights", "s", gain, levels, len(seeds))
     second = _growth(gains) if len(fracs) > 1 else _best(block)
     return [Finding(says, detail, is_main=True), second]
-
-
-def _changes(what: str, plural: str, gain: Estimate, levels: Sequence[float], n_seeds: int) -> str:
-    """Say from what to what Dice changes, and never more than the interval.
-
-    Args:
-        what: the subject.
-        plural: ``s`` if the subject is plural, else empty.
-        gain: the difference.
-        levels: Dice without and with it.
-        n_seeds: number of seeds.
-    """
-    between = f"from {levels[0]:.3f} to {levels[1]:.3f}"
-    s = "" if plural else "s"
-    match direction(gain, n_seeds):
-        case "supported":
-            return f"{what} raise{s} Dice {between}."
-        case "contradicted":
-            return f"{what} lower{s} Dice {between}."
-        case "inconclusive":
-            return f"{what} show{s} no clear change in Dice ({between})."
-        case "one training":
-            trained = "this training" if n_seeds == 1 else "these two trainings"
-            return f"In {trained}, {what} change{s} Dice {between}."
-    return f"The gain from {what} cannot be judged: no common seed."
 
 
 def _growth(gains: dict[Any, np.ndarray]) -> Finding:

@@ -21,8 +21,10 @@ from tlunet.report.document.html import render as to_html
 from tlunet.report.document.markdown import escape
 from tlunet.report.document.markdown import render as to_markdown
 from tlunet.report.facts import facts
-from tlunet.report.findings import Finding, compares_settings, headline, scope
+from tlunet.report.findings import headline, scope
 from tlunet.report.sections import Results, block_sections, lead, protocol_sections
+from tlunet.report.sentences import Finding
+from tlunet.report.setting_changes import compares_settings
 from tlunet.report.tables import count_images
 from tlunet.runs import results
 

@@ -20,9 +20,10 @@ from tlunet.report.figures.figures import (
     settings_plots,
     slug,
 )
-from tlunet.report.findings import compares_settings, note_on_data, places
+from tlunet.report.findings import note_on_data, places
 from tlunet.report.labels import HEADING, worth_parts
 from tlunet.report.run_tables import cell_tables
+from tlunet.report.setting_changes import compares_settings
 from tlunet.report.tables import (
     FACTORS,
     MAIN,
