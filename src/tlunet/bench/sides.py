@@ -35,14 +35,14 @@ def strips(
         size: (height, width).
         batch_size: training batch size; that of evaluation depends on the hardware.
         machine: the hardware.
-        **kwargs: passed to the datamodule.
+        **kwargs: passed to the datamodule; by default, images are flipped.
     """
     home = cache / f"strips-{n}-{size[0]}x{size[1]}-v{VERSION}"
     if not home.exists():
         generate(home, n=n, size=size, seed=0, balance="severstal")
     data = DefectDataModule(
-        OnDisk("severstal", home), cache, batch_size=batch_size, augment=Augment(),
-        eval_batch_size=machine.eval_batch_size(batch_size), **kwargs,
+        OnDisk("severstal", home), cache, batch_size=batch_size,
+        eval_batch_size=machine.eval_batch_size(batch_size), **{"augment": Augment()} | kwargs,
     )  # fmt: skip
     data.mask_format = machine.mask_format
     data.prepare_data()
@@ -60,6 +60,7 @@ def ours(
     library_decoder: bool = False,
     keep_freed: bool = True,
     compiled: tuple[str, ...] = (),
+    **task_options: Any,
 ) -> Side:
     """Make the default path, or a variant of it.
 
@@ -72,6 +73,7 @@ def ours(
         library_decoder: whether to use the library's decoder.
         keep_freed: whether glibc keeps freed memory.
         compiled: parts of the network to compile, each separately.
+        **task_options: passed to the task.
     """
     network = TLUNet(encoder, len(data.pack.classes), data.mean, data.std)
     if library_decoder:
@@ -79,7 +81,7 @@ def ours(
     network.to(memory_format=memory_format or machine.memory_format)
     for part in map(network.get_submodule, compiled):
         part.forward = torch.compile(part.forward, dynamic=False)
-    task = DefectTask(network, batch_size=data.batch_size)
+    task = DefectTask(network, batch_size=data.batch_size, **task_options)
     if machine.compile:
         task.compile_for(data.batch_size, data.eval_batch_size)
 
