@@ -40,7 +40,7 @@ def test_production_is_another_protocol() -> None:
     assert (cell.optimizer.name, cell.optimizer.schedule) == ("adamw", "one_cycle")
     assert (cell.early_stopping.monitor, cell.early_stopping.patience) == ("val_dice", None)
     assert (cell.sampling, cell.ema, cell.tune) == ("balanced", 0.99, True)
-    assert cell.augment.transform.transforms[0]._target_ == "albumentations.Affine"
+    assert cell.augment._target_ == "tlunet.data.sampling.copy_paste.CopyPaste"
 
 
 def test_what_is_typed_wins_over_the_recipe() -> None:
