@@ -4,6 +4,7 @@ import runpy
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -349,6 +350,17 @@ def test_of_many_protocols_each_is_compared_with_one_reference(tmp_path: Path) -
         "No clear change in Dice: fit=pad instead of fit=stretch, fit=pad · balance=severstal "
         "instead of fit=stretch · balance=even, duplicates=ignore instead of duplicates=group."
     )
+
+
+def test_settings_follow_the_answer_on_initialisations(tmp_path: Path) -> None:
+    for loss, skill in (("tlunet.model.losses.PaperLoss", 0.2), (BALANCED, 0.9)):
+        for seed, init in product(range(3), ("random", "imagenet")):
+            write_run(tmp_path, make_truth(40), seed=seed, init=init, loss=loss, skill=skill)
+    blocks = [Resampled(block, 20) for block in collect(tmp_path).blocks]
+    *_, first, last = headline(blocks)
+    assert (first.place, first.is_main) == ("loss=PaperLoss", False)
+    assert last.says.startswith("loss=BalancedLoss instead of loss=PaperLoss raises Dice from 0.")
+    assert (last.place, last.is_main) == ("", False)
 
 
 def test_protocols_are_compared_on_the_same_split_only(tmp_path: Path) -> None:

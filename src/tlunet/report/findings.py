@@ -57,17 +57,19 @@ def _scope(block: Block) -> str:
 def headline(blocks: Sequence[Resampled]) -> list[Finding]:
     """Generate the answer of a report from the verdicts: two sentences per block.
 
-    For a study that compares only protocols, the answer is the differences between them.
+    For a study that compares only protocols, the answer is the differences between them. In a study
+    that also compares initialisations, they follow in small type.
     """
+    between = changes_of_settings(blocks)
+    steps = [Finding(s) for a in blocks for b in blocks if (s := _steps(a, b))]
     if compares_settings(blocks):
-        sentences = changes_of_settings(blocks)
-    else:
-        sentences = [
-            finding._replace(place=place)
-            for block, place in zip(blocks, places(blocks), strict=True)
-            for finding in answer(block)
-        ]
-    return sentences + [Finding(s) for a in blocks for b in blocks if (s := _steps(a, b))]
+        return between + steps
+    sentences = [
+        finding._replace(place=place)
+        for block, place in zip(blocks, places(blocks), strict=True)
+        for finding in answer(block)
+    ]
+    return sentences + (steps or [finding._replace(is_main=False) for finding in between])
 
 
 def places(blocks: Sequence[Resampled]) -> list[str]:
