@@ -79,14 +79,20 @@ def what_differs(settings: Sequence[dict[str, str]]) -> list[list[str]]:
 
     >>> what_differs([{"recipe": PAPER, "lr": "1"}, {"recipe": "production", "lr": "2"}])
     [['recipe=paper'], ['recipe=production']]
+    >>> what_differs([{"recipe": "production", "lr": lr, "ema": "0.9"} for lr in ("1", "2")])
+    [['lr=1'], ['lr=2']]
     """
     differing = [k for k in settings[0] if len({s[k] for s in settings}) > 1] if settings else []
     if not differing or {s.get("recipe", PAPER) for s in settings} == {PAPER}:
         return [[f"{k}={s[k]}" for k in differing] for s in settings]
     usual = {s["recipe"]: _usual(s["recipe"], settings) for s in settings}
-    return [
-        [f"{k}={v}" for k, v in s.items() if k == "recipe" or usual[s["recipe"]].get(k, v) != v]
+    own = [
+        [f"{k}={v}" for k, v in s.items() if k != "recipe" and usual[s["recipe"]].get(k, v) != v]
         for s in settings
+    ]
+    return [
+        words if words and len(usual) == 1 else [f"recipe={s['recipe']}", *words]
+        for s, words in zip(settings, own, strict=True)
     ]
 
 
