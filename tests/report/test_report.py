@@ -606,6 +606,18 @@ def test_images_missed_and_falsely_flagged(tmp_path: Path) -> None:
     assert cells[2].text == "0.0%"
 
 
+def test_versions_of_the_data_are_compared(tmp_path: Path, no_figures: None) -> None:
+    truth = make_truth(20)
+    other = dict(list(truth.items())[:15])
+    changed = next(name for name, masks in other.items() if masks.any())
+    other[changed] = np.zeros_like(truth[changed])
+    for letter, masks in (("a", truth), ("b", other)):
+        facts = {"data_fingerprint": letter * 64}
+        write_run(tmp_path, masks, tag=letter, science={"data": letter}, facts=facts)
+    [said] = [alarm.text for alarm in alarms(collect(tmp_path)) if "versions" in alarm.text]
+    assert "the defects of 1 of 15 common test images differ in size" in said
+
+
 # Pictures
 
 

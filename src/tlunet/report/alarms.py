@@ -1,8 +1,10 @@
 """Generate the warnings of a report: what limits its results, and what to do about it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
+from itertools import combinations
 
+from tlunet.machine.counted import counted
 from tlunet.model.scores import DEAD_BELOW
 from tlunet.report.analysis.blocks import Block, Study
 from tlunet.report.analysis.statistics import SEEDS_NEEDED
@@ -41,7 +43,34 @@ def alarms(study: Study) -> list[Alarm]:
             text = f"{len(absent)} grid {are} missing: {names}; run them to compare all"
             warnings.append((Severity.MISSING, where + text))
         warnings += [(severity, where + text) for severity, text in _block_alarms(block)]
+    warnings += [(Severity.ORIGIN, text) for text in _versions(study.blocks)]
     return [Alarm(text) for _, text in sorted(warnings, key=lambda one: one[0])]
+
+
+def _versions(blocks: Sequence[Block]) -> Iterable[str]:
+    """Say how the ground truth differs between versions of one data set, where it is comparable."""
+    for a, b in combinations(blocks, 2):
+        versions = {str(block.cells["data_fingerprint"].iloc[0]) for block in (a, b)}
+        alike = all(a.settings.get(key) == b.settings.get(key) for key in ("size", "fit"))
+        if a.dataset != b.dataset or len(versions) == 1 or a.classes != b.classes or not alike:
+            continue
+        first, second = (_truth(block) for block in (a, b))
+        both = first.keys() & second.keys()
+        changed = sum(first[name] != second[name] for name in both)
+        yield (
+            f"{a.title} and {b.title} were trained on different versions of the data: the defects "
+            f"of {changed} of {counted(len(both), 'common test image')} differ in size; run all "
+            "cells with one version to compare them"
+        )
+
+
+def _truth(block: Block) -> dict[str, tuple[int, ...]]:
+    """True pixels of each class, by test image."""
+    return {
+        block.image_ids[row]: tuple(pixels)
+        for counts in block.of_each_split.values()
+        for row, pixels in zip(counts.index.tolist(), counts.truth.tolist(), strict=True)
+    }
 
 
 def _unfinished(title: str, state: str, error: str) -> str:

@@ -259,7 +259,7 @@ def _block(runs: Sequence[Run], title: str) -> Block:
             "folder": r.folder,
             "finished": r.time,
             "dead_classes": r.dead_classes,
-            "recipe": ", ".join(f"{k}={v}" for k, v in r.recipe.items() if v != "None"),
+            "recipe": ", ".join(f"{k}={v}" for k, v in r.recipe.items() if v != "null"),
         }
         for r in runs
     ]
