@@ -31,6 +31,13 @@ BEFORE = {
     "schedule": "constant", "warmup": 0.0, "sampling": "uniform",
 }  # fmt: skip
 
+#: The paper's protocol, as far as settings are compared.
+OF_THE_PAPER = {key: str(value) for key, value in BEFORE.items()} | {
+    "loss": "PaperLoss", "augment": "Augment", "transform": "null", "crop": "null",
+    "rest": "none", "epochs": "10", "patience": "5", "lr": "0.0005", "betas": "[0.99, 0.99]",
+    "clip": "null", "ema": "null", "steps": "null", "threshold": "0.5",
+}  # fmt: skip
+
 #: Defaults of ``rest``; values other than these are shown with its name.
 REST = {"weight": 1.0, "batch_size": None, "positive": 0.8, "negative": 0.1, "ramp": 0.3}
 
@@ -69,6 +76,15 @@ def spoken(value: Any) -> str:
         value = OmegaConf.to_container(value)
     text = value if isinstance(value, str) else json.dumps(value)
     return text.rpartition(".")[2] if text.startswith("tlunet.") else text
+
+
+def departures(settings: dict[str, str]) -> int:
+    """Count the settings that differ from the paper's protocol.
+
+    >>> departures({"loss": "PaperLoss", "ema": "0.99", "n": "256"})
+    1
+    """
+    return sum(settings.get(key, value) != value for key, value in OF_THE_PAPER.items())
 
 
 def what_differs(settings: Sequence[dict[str, str]]) -> list[list[str]]:

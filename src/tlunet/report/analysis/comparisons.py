@@ -33,6 +33,7 @@ from tlunet.report.analysis.statistics import (
     level,
     seed_variance,
 )
+from tlunet.runs.settings import departures
 
 Floats = NDArray[np.float64]
 
@@ -253,14 +254,15 @@ def pairs(block: Resampled) -> Iterator[tuple[str, Cell, Cell]]:
 def protocol_pairs(blocks: Sequence[Resampled]) -> Iterator[tuple[str, Cell, Cell]]:
     """Yield the same cell under two protocols, if both used the same split of the same images.
 
-    Of more than :data:`MOST_PAIRED` protocols, each is compared with one only: that which differs
-    from the others in the fewest settings.
+    The second is the one closer to the paper's. Of more than :data:`MOST_PAIRED` protocols, each is
+    compared with one only: that which differs from the others in the fewest settings.
     """
     for a, b in combinations(blocks, 2):
         if not a.data.has_images_of(b.data):
             continue
         alike = [c for c in blocks if c.data.has_images_of(a.data)]
-        reference = _reference(alike) if len(alike) > MOST_PAIRED else b
+        closer = min(b, a, key=lambda block: departures(block.data.settings))  # to the paper
+        reference = _reference(alike) if len(alike) > MOST_PAIRED else closer
         if reference in (a, b):
             other = a if reference is b else b
             for key in other.data.keys:
