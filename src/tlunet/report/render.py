@@ -136,7 +136,7 @@ def _score_table(table: pd.DataFrame, names: list[str], of_empty: "pd.Series[Any
     over = ", ".join(table["interval"].unique())
     notes = (f"Mean over seeds; 95% interval over {over} in brackets.",)
     empty = [Entry("never finds a defect"), *[Entry("")] * 3]
-    empty += [Entry(number(of_empty[f"empty_{name}"])) for name in names]
+    empty += [Entry(number(of_empty.get(f"empty_{name}"))) for name in names]
     return (
         markdown.render_table(Table("", tuple(columns), tuple(rows), (tuple(empty),), notes)) + "\n"
     )
