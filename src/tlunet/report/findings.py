@@ -20,7 +20,7 @@ from tlunet.report.analysis.statistics import (
 )
 from tlunet.report.document.document import Text
 from tlunet.report.sentences import Finding, says_change, says_over
-from tlunet.report.setting_changes import changes_of_settings, compares_settings
+from tlunet.report.settings.answer import changes_of_settings, compares_settings
 from tlunet.report.tables import with_interval
 from tlunet.runs.names import condition, encoder_name, init_name
 

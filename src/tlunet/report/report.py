@@ -24,7 +24,7 @@ from tlunet.report.facts import facts
 from tlunet.report.findings import headline, scope
 from tlunet.report.sections import Results, block_sections, lead, protocol_sections
 from tlunet.report.sentences import Finding
-from tlunet.report.setting_changes import compares_settings
+from tlunet.report.settings.answer import compares_settings
 from tlunet.report.tables import count_images
 from tlunet.runs import results
 

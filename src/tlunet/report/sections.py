@@ -16,14 +16,13 @@ from tlunet.report.figures.figures import (
     figures,
     forest_plot,
     pictures,
-    setting_curves,
-    settings_plots,
     slug,
 )
 from tlunet.report.findings import note_on_data, places
 from tlunet.report.labels import HEADING, worth_parts
 from tlunet.report.run_tables import cell_tables
-from tlunet.report.setting_changes import compares_settings
+from tlunet.report.settings.answer import compares_settings
+from tlunet.report.settings.plots import setting_curves, settings_plots
 from tlunet.report.tables import (
     FACTORS,
     MAIN,

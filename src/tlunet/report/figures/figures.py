@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from tlunet.report.analysis.asked import Claim
 from tlunet.report.analysis.blocks import Block
 from tlunet.report.analysis.comparisons import PRIMARY, Resampled, pairs
-from tlunet.report.comparison_tables import SIDES, sides_and_labels
 from tlunet.report.document.document import Part, Picture, Text
 from tlunet.report.figures import (
     cost,
@@ -24,16 +23,14 @@ from tlunet.report.figures import (
     scores,
 )
 from tlunet.report.figures.fonts import drawable
-from tlunet.report.figures.forest import forest, settings_forest
+from tlunet.report.figures.forest import forest
 from tlunet.report.figures.heatmap import gain_by_class
 from tlunet.report.figures.images.browser import browser
 from tlunet.report.figures.images.examples import figure_7, outcomes_7
 from tlunet.report.figures.images.pictures import Pictures, open_pictures
-from tlunet.report.figures.setting_courses import setting_courses
 from tlunet.report.figures.style import init_name, save
-from tlunet.report.tables import MAIN, SCORES, spoken
+from tlunet.report.tables import SCORES
 
-MOST_CURVES = 5  # settings whose training is drawn
 FACTORS = ["encoder", "init", "frac", "seed"]
 
 
@@ -70,71 +67,6 @@ def forest_plot(
     )
     title = " · ".join(filter(None, ("Gain from pre-training", place)))
     return [draw("forest", title, caption, forest(gains))]
-
-
-def settings_plots(comparisons: pd.DataFrame, draw: Drawing) -> list[Part]:
-    """Draw the differences between settings by score; nothing if no settings are compared.
-
-    Args:
-        comparisons: as in ``comparisons.csv``.
-        draw: saves the figure.
-    """
-    rows = comparisons[(comparisons["factor"] == "protocol") & comparisons["difference"].notna()]
-    is_one = len(rows[["difference_of", "at"]].drop_duplicates()) == 1
-    chosen = MAIN if is_one else PRIMARY
-    rows = rows[rows["metric"].isin(chosen)]
-    if rows.empty:
-        return []
-    rows = rows.sort_values("metric", key=lambda names: names.map(chosen.index), kind="stable")
-    conditions = [at.split(" · ") for at in rows["at"]]
-    about = [part for part in conditions[0] if all(part in others for others in conditions)]
-    own = [" · ".join(part for part in at if part not in about) for at in conditions]
-    sides, labels = sides_and_labels(rows.assign(at=own))
-    table = rows[["low", "high", "n_seeds"]].assign(
-        score=[SCORES[metric][0] for metric in rows["metric"]],
-        label=labels,
-        value=rows["difference"],
-    )
-    table["seeds"] = [[float(d) for d in str(text).split()] for text in rows["by_seed"]]
-    caption = (
-        "Each row: mean difference with its 95% interval; dots: seeds. Right of the line: "
-        f"{'the setting' if sides[0] == SIDES['protocol'][0] else sides[0]} is higher."
-    )
-    shared = spoken(" · ".join(about))
-    title = " · ".join(filter(None, ("Difference between settings", "" if is_one else shared)))
-    figure = settings_forest(table, sides, shared)
-    return [draw("settings_forest", title, caption, figure)]
-
-
-def setting_curves(comparisons: pd.DataFrame, blocks: Sequence[Block], draw: Drawing) -> list[Part]:
-    """Draw validation Dice by optimiser step of the settings that differ most in test Dice.
-
-    Args:
-        comparisons: as in ``comparisons.csv``.
-        blocks: of the study.
-        draw: saves the figure.
-    """
-    rows = comparisons[
-        (comparisons["factor"] == "protocol") & (comparisons["metric"] == "dice_image")
-    ]
-    order = rows["difference"].abs().sort_values(ascending=False, kind="stable").index
-    compared = [title for pair in rows["difference_of"].loc[order] for title in pair.split(" − ")]
-    references = rows["difference_of"].map(lambda pair: pair.split(" − ")[1]).unique()
-    first = list(references) if len(references) == 1 else []
-    titles = list(dict.fromkeys([*first, *compared]))[:MOST_CURVES]
-    histories = {
-        block.title.partition(" · ")[2]: block.history
-        for title in titles for block in blocks
-        if block.title == title and {"step", "val_dice"} <= set(block.history)
-    }  # fmt: skip
-    if not histories:
-        return []
-    caption = (
-        "Mean over seeds; the band spans the lowest and highest. Of many settings, those whose "
-        "test Dice differs most are shown."
-    )
-    title = "Validation Dice by optimiser step"
-    return [draw("setting_courses", title, caption, setting_courses(histories))]
 
 
 def gain_table(comparisons: pd.DataFrame, claims: Sequence[Claim] = ()) -> pd.DataFrame:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from figure_texts import text_problems
-from tlunet.report.figures.setting_courses import setting_courses
+from tlunet.report.settings.courses import setting_courses
 
 
 def history(steps: int, epochs: int, frac: float = 1.0, seeds: int = 2) -> pd.DataFrame:

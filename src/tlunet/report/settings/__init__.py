@@ -1,0 +1,1 @@
+"""What a report says of a comparison of settings: answer and figures."""
