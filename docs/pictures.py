@@ -17,12 +17,13 @@ r"""Make the pictures of the README and the site from run folders.
 
 and so does `runs/panels`, logged offline:
 
-    python run.py -m data=synthetic data.n=64 epochs=4 study=panels \
+    python run.py -m data=synthetic data.n=512 epochs=12 study=panels \
         encoder=efficientnet_lite0 init=random,imagenet logger.mode=offline
 `runs/rest` has a cell that learns from images without masks:
 
     python run.py data=synthetic 'data.size=[64,128]' encoder=efficientnet_lite0 init=imagenet \
-        frac=0.25 epochs=5 steps=120 ema=0.95 rest=mean_teacher study=rest
+        frac=0.25 recipe=production epochs=4 steps=200 rest=mean_teacher rest.ramp=0.1 \
+        data.n=384 tune=false study=rest
 """
 
 import io
