@@ -19,6 +19,7 @@ and so does `runs/panels`, logged offline:
 
     python run.py -m data=synthetic data.n=512 epochs=12 study=panels \
         encoder=efficientnet_lite0 init=random,imagenet logger.mode=offline
+
 `runs/rest` has a cell that learns from images without masks:
 
     python run.py data=synthetic 'data.size=[64,128]' encoder=efficientnet_lite0 init=imagenet \
