@@ -22,9 +22,9 @@ def validation_dice(block: Block) -> float:
 
 
 def name(block: Block) -> str:
-    """The settings of a block, without what all versions share."""
+    """How a version differs from the first one."""
     words = block.title.split(" · ")[1:]
-    return " · ".join(word for word in words if word != "recipe=production") or words[0]
+    return " · ".join(word for word in words if word != "recipe=production") or "first version"
 
 
 def main() -> None:
