@@ -1,5 +1,6 @@
 """Where the time of a training step goes, by kind of kernel."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -43,6 +44,7 @@ def time_by_kind(step: Callable[[], Any], device: torch.device, steps: int = 3) 
     """
     is_gpu = device.type == "cuda"
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if is_gpu else [])
+    os.environ.setdefault("KINETO_LOG_LEVEL", "10")  # the profiler's own lines, on standard error
     with profile(activities=activities) as found:
         for _ in range(steps):
             step()
