@@ -87,7 +87,7 @@ def test_a_record_leaves_pictures_of_images_out(
     kept_figures = {p.name for p in (kept / "figures").iterdir()}
     assert kept_figures == {"figure_4.png", "forest.png", "gain_by_class.png"}
     assert sorted(p.name for p in kept.iterdir() if p.is_file()) == [
-        "answer.md", "comparisons.csv", "results.csv", "scores.csv",
+        "answer.md", "comparisons.csv", "flags.csv", "results.csv", "scores.csv",
     ]  # fmt: skip
     assert out.endswith(f"recorded: 7 files in {kept}\n")
 

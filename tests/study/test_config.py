@@ -204,7 +204,8 @@ STUDIES = {  # cells per seed
     "few_labels/copy_paste": (2, "copy_paste"),
     "recipe/sweep": (6, "recipe"),
     "recipe/strips": (3, "recipe_strips"),
-    "recipe/ablation": (8, "recipe"),
+    "recipe/ablation": (11, "recipe_ablation"),
+    "recipe/strips_ablation": (7, "recipe_strips_ablation"),
 }
 
 
