@@ -89,7 +89,7 @@ def test_a_record_leaves_pictures_of_images_out(
     assert sorted(p.name for p in kept.iterdir() if p.is_file()) == [
         "answer.md", "comparisons.csv", "flags.csv", "results.csv", "scores.csv",
     ]  # fmt: skip
-    assert out.endswith(f"recorded: 7 files in {kept}\n")
+    assert out.endswith(f"recorded: 8 files in {kept}\n")
 
 
 @pytest.mark.parametrize("verb", ["nowhere", "empty", "claims", "missing claims"])
