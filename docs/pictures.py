@@ -54,7 +54,7 @@ from tlunet.deploy.predict import Predictor
 from tlunet.model.rest.rest import MeanTeacher
 from tlunet.model.task import load_network
 from tlunet.report.analysis.blocks import Key, collect
-from tlunet.report.analysis.comparisons import Resampled
+from tlunet.report.analysis.resampled import Resampled
 from tlunet.report.figures.images.pictures import open_pictures
 from tlunet.report.figures.style import COLOURS
 from tlunet.runs.data import open_data

@@ -11,7 +11,8 @@ from .model.scores import PixelCounts, dice, iou, per_image, summarise
 from .model.task import DefectTask, load_network
 from .model.weights import load_encoder, read_weights
 from .report.analysis.blocks import collect
-from .report.analysis.comparisons import Resampled, compare, score_table
+from .report.analysis.comparisons import compare
+from .report.analysis.resampled import Resampled, score_table
 from .report.report import write_report
 from .study.config.command import read_command
 from .study.training.run import run_cell

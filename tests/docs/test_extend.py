@@ -21,7 +21,7 @@ from tlunet.data.datamodule import DefectDataModule
 from tlunet.data.synthetic.generate import draw
 from tlunet.errors import DataError
 from tlunet.report.analysis.blocks import collect
-from tlunet.report.analysis.comparisons import Resampled, score_table
+from tlunet.report.analysis.resampled import Resampled, score_table
 from tlunet.report.figures.figures import Drawing
 
 ROOT = Path(__file__).parents[2]

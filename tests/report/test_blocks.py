@@ -11,7 +11,8 @@ import pytest
 from studies import CLASSES, make_truth, set_state, write_grid, write_run
 from tlunet.errors import DataError
 from tlunet.report.analysis.blocks import Key, Study, collect, display_order
-from tlunet.report.analysis.comparisons import Resampled, compare, score_table
+from tlunet.report.analysis.comparisons import compare
+from tlunet.report.analysis.resampled import Resampled, score_table
 
 BALANCED = "tlunet.model.losses.BalancedLoss"
 

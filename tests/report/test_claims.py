@@ -15,9 +15,10 @@ from tlunet.model.scores import PixelCounts
 from tlunet.report.analysis.answers import ANSWERS
 from tlunet.report.analysis.blocks import Block, collect
 from tlunet.report.analysis.claims import find_claims, judge, read_claims
-from tlunet.report.analysis.comparisons import Resampled
+from tlunet.report.analysis.resampled import Resampled
 from tlunet.report.document.document import Entry
-from tlunet.report.tables import claim_table, times
+from tlunet.report.tables import claim_table
+from tlunet.report.values import times
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 PAPER = EXPERIMENTS / "tlunet_paper" / "claims.yaml"

@@ -15,16 +15,8 @@ import pytest
 from studies import make_truth, write_grid, write_run
 from tlunet.model.scores import PixelCounts, from_table, summarise
 from tlunet.report.analysis.blocks import Block, Key, collect
-from tlunet.report.analysis.comparisons import (
-    Resampled,
-    common_seeds,
-    compare,
-    kindred,
-    pairs,
-    protocol_pairs,
-    score_table,
-    shares,
-)
+from tlunet.report.analysis.comparisons import compare, kindred, pairs, protocol_pairs
+from tlunet.report.analysis.resampled import Resampled, common_seeds, score_table, shares
 from tlunet.report.analysis.statistics import estimate, holm, seed_variance
 from tlunet.report.comparison_tables import sides_of
 from tlunet.report.findings import headline

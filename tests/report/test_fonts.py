@@ -10,7 +10,8 @@ from matplotlib.patches import Patch
 
 from tlunet.machine import fonts as machine_fonts
 from tlunet.report.figures import fonts
-from tlunet.report.figures.style import legend, save, styled, text_width, wrap
+from tlunet.report.figures.style import legend, save, styled
+from tlunet.report.figures.text import text_width, wrap
 
 CIRCLED = "Ⓐ-rust"  # DejaVu Sans lacks its first character, a font of matplotlib has it
 UNKNOWN = "\U00016a40\U00016a41"  # letters of a script that hardly any font has

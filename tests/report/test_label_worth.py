@@ -15,7 +15,7 @@ from studies import make_truth, write_run
 from tlunet.report import render
 from tlunet.report.analysis.blocks import Key, collect
 from tlunet.report.analysis.bootstrap import draw_images
-from tlunet.report.analysis.comparisons import Resampled, compare
+from tlunet.report.analysis.comparisons import compare
 from tlunet.report.analysis.label_worth import (
     COLUMNS,
     Worth,
@@ -24,6 +24,7 @@ from tlunet.report.analysis.label_worth import (
     worth_more,
     worth_table,
 )
+from tlunet.report.analysis.resampled import Resampled
 from tlunet.report.figures.efficiency import GREY, label_efficiency
 from tlunet.report.labels import worth_sentence
 from tlunet.report.report import write_report

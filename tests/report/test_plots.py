@@ -13,13 +13,14 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from figure_texts import text_problems
-from tlunet.report.figures import style
+from tlunet.report.figures import marks, style
 from tlunet.report.figures.cost import cost
 from tlunet.report.figures.courses import convergence
 from tlunet.report.figures.differences import differences
 from tlunet.report.figures.efficiency import label_efficiency
 from tlunet.report.figures.scores import _layout, boxes, label_bars
 from tlunet.report.figures.style import RED
+from tlunet.report.figures.text import text_width, wrap
 
 KEYS = ["encoder", "init", "frac", "seed"]
 MANY = ("resnet", "densenet", "convnext", "efficientnet-b0", "mobilenet_v2")
@@ -106,7 +107,7 @@ DRAWN: dict[str, Callable[[pd.DataFrame], Figure]] = {
 
 def test_order_is_the_papers_and_not_the_rows() -> None:
     cells = grid(("vgg", "densenet", "alexnet", "resnet"), ("synthetic", "imagenet", "random"))
-    found = style.order(cells.sample(frac=1, random_state=0))
+    found = marks.order(cells.sample(frac=1, random_state=0))
     assert found.encoders == ["resnet", "densenet", "alexnet", "vgg"]
     assert found.inits == ["random", "imagenet", "synthetic"]
     assert found.fracs == [1.0, 0.5]
@@ -115,11 +116,11 @@ def test_order_is_the_papers_and_not_the_rows() -> None:
 
 
 def test_looks_do_not_depend_on_what_else_is_in_the_table() -> None:
-    alone, full = style.order(grid(["densenet"], ["synthetic"])), style.order(grid(MANY))
-    assert style.marks("densenet", "synthetic", alone) == style.marks("densenet", "synthetic", full)
-    looks = [style.marks(e, i, full) for e in MANY for i in ("random", "imagenet")]
+    alone, full = marks.order(grid(["densenet"], ["synthetic"])), marks.order(grid(MANY))
+    assert marks.marks("densenet", "synthetic", alone) == marks.marks("densenet", "synthetic", full)
+    looks = [marks.marks(e, i, full) for e in MANY for i in ("random", "imagenet")]
     assert len({(m["marker"], m["linestyle"], m["markerfacecolor"]) for m in looks}) == 10
-    assert len({style.area(i, full)["hatch"] for i in style.INITS}) == len(style.INITS)
+    assert len({marks.area(i, full)["hatch"] for i in marks.INITS}) == len(marks.INITS)
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -158,7 +159,7 @@ def test_bars_stand_at_the_mean_with_their_interval() -> None:
     table = scores(grid())
     figure = label_bars(table.sample(frac=1, random_state=0))
     part = table[(table["metric"] == "mla") & (table["frac"] == 0.5)].set_index(["encoder", "init"])
-    expected = 100 * part.loc[style.order(table).pairs, ["mean", "low", "high"]].to_numpy()
+    expected = 100 * part.loc[marks.order(table).pairs, ["mean", "low", "high"]].to_numpy()
     ax = figure.axes[1]
     np.testing.assert_allclose([bar.get_height() for bar in ax.patches], expected[:, 0])  # type: ignore[attr-defined]
     np.testing.assert_allclose(segments(ax), expected[:, 1:])
@@ -305,13 +306,13 @@ def test_texts_have_room(name: str, crowd: str) -> None:
     if name != "differences":
         assert text_problems(DRAWN[name](cells)) == []
     elif crowd != "one cell":
-        init = style.order(cells).inits[-1]
+        init = marks.order(cells).inits[-1]
         assert text_problems(differences(images(cells), init)) == []
 
 
 def test_names_stay_horizontal_where_there_is_room() -> None:
     layouts = [
-        _layout(style.order(grid(encoders, fracs=fracs)))
+        _layout(marks.order(grid(encoders, fracs=fracs)))
         for encoders, fracs in [
             (["resnet", "densenet"], (1.0, 0.5)),
             ([f"timm-tf_efficientnet_lite{k}" for k in range(3)], (1.0, 0.5, 0.25, 0.125)),
@@ -325,11 +326,11 @@ def test_names_stay_horizontal_where_there_is_room() -> None:
 def test_wrapping_loses_nothing() -> None:
     text = "timm-tf_efficientnet_lite0 · ImageNet path=/a/very_long/path.pth · 12.5%"
     for width in (0.1, 0.5, 1.0, 2.0, 9.0):
-        lines = style.wrap(text, width).split("\n")
+        lines = wrap(text, width).split("\n")
         assert "".join(lines).replace(" · ", "").replace(" ", "") == (
             text.replace(" · ", "").replace(" ", "")
         )
-        assert all(style.text_width(line) <= width or len(line) == 1 for line in lines)
+        assert all(text_width(line) <= width or len(line) == 1 for line in lines)
 
 
 def test_a_measured_width_is_the_drawn_one() -> None:
@@ -337,7 +338,7 @@ def test_a_measured_width_is_the_drawn_one() -> None:
     for weight in ("normal", "bold"):
         text = figure.text(0, 0, "timm-tf_efficientnet_lite0", fontsize=8, fontweight=weight)
         drawn = text.get_window_extent(FigureCanvasAgg(figure).get_renderer()).width / 200
-        assert drawn <= style.text_width(text.get_text(), 8, weight) <= 1.08 * drawn
+        assert drawn <= text_width(text.get_text(), 8, weight) <= 1.08 * drawn
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:

@@ -23,8 +23,9 @@ from tlunet.errors import ConfigError, DataError
 from tlunet.report import report as module
 from tlunet.report.alarms import alarms
 from tlunet.report.analysis.blocks import Key, collect
-from tlunet.report.analysis.comparisons import Resampled, compare, score_table
+from tlunet.report.analysis.comparisons import compare
 from tlunet.report.analysis.flags import flags
+from tlunet.report.analysis.resampled import Resampled, score_table
 from tlunet.report.comparison_tables import comparison_table
 from tlunet.report.document.document import Browser, Fold, Picture, Table, Text
 from tlunet.report.figures import curves
@@ -38,7 +39,8 @@ from tlunet.report.findings import answer, headline
 from tlunet.report.report import conclude_study, write_report
 from tlunet.report.sections import _claims
 from tlunet.report.sentences import Finding
-from tlunet.report.tables import claim_table, flag_table, score_tables, with_interval
+from tlunet.report.tables import claim_table, flag_table, score_tables
+from tlunet.report.values import with_interval
 
 PAPER = Path(__file__).parents[2] / "experiments" / "tlunet_paper" / "claims.yaml"
 BALANCED = "tlunet.model.losses.BalancedLoss"

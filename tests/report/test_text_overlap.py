@@ -14,7 +14,8 @@ from matplotlib.image import AxesImage
 from figure_texts import text_problems
 from studies import write_grid
 from tlunet.report.analysis.blocks import collect
-from tlunet.report.analysis.comparisons import Resampled, compare, pairs, score_table
+from tlunet.report.analysis.comparisons import compare, pairs
+from tlunet.report.analysis.resampled import Resampled, score_table
 from tlunet.report.figures import figures as drawings
 from tlunet.report.figures.forest import forest
 from tlunet.report.figures.images import examples

@@ -18,7 +18,8 @@ from tlunet.model.scores import summarise
 from tlunet.report.alarms import alarms
 from tlunet.report.analysis.blocks import Block, Key, collect
 from tlunet.report.analysis.bootstrap import draw_images
-from tlunet.report.analysis.comparisons import Resampled, compare, protocol_pairs, shares
+from tlunet.report.analysis.comparisons import compare, protocol_pairs
+from tlunet.report.analysis.resampled import Resampled, shares
 from tlunet.report.analysis.statistics import estimate
 from tlunet.report.figures.figures import image_table, label_table
 from tlunet.report.findings import scope

@@ -9,7 +9,7 @@ from tlunet.model.scores import DEAD_BELOW
 from tlunet.report.analysis.blocks import Block, Study
 from tlunet.report.analysis.statistics import SEEDS_NEEDED
 from tlunet.report.document.document import Alarm
-from tlunet.report.tables import spoken
+from tlunet.report.values import spoken
 from tlunet.runs.names import condition
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from tlunet.report.document.document import Column, Entry, Group, Table
-from tlunet.report.tables import TONES, entry, number, score, spoken, with_interval
+from tlunet.report.values import TONES, entry, number, score, spoken, with_interval
 
 #: How the two sides are called where the rows have different ones.
 SIDES = {

@@ -8,11 +8,8 @@ import numpy as np
 from tlunet.model.scores import DEAD_BELOW
 from tlunet.report.alarms import longer, other_recipe
 from tlunet.report.analysis.blocks import Block, Key
-from tlunet.report.analysis.comparisons import (
-    Resampled,
-    common_seeds,
-    pairs,
-)
+from tlunet.report.analysis.comparisons import pairs
+from tlunet.report.analysis.resampled import Resampled, common_seeds
 from tlunet.report.analysis.statistics import (
     direction,
     estimate,
@@ -21,7 +18,7 @@ from tlunet.report.analysis.statistics import (
 from tlunet.report.document.document import Text
 from tlunet.report.sentences import Finding, says_change, says_over
 from tlunet.report.settings.answer import changes_of_settings, compares_settings
-from tlunet.report.tables import with_interval
+from tlunet.report.values import with_interval
 from tlunet.runs.names import condition, encoder_name, init_name
 
 #: What ``budget`` keeps equal, in words.

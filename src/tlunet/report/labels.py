@@ -7,8 +7,9 @@ import pandas as pd
 
 from tlunet.report.analysis.label_worth import one_fraction
 from tlunet.report.document.document import Part, Text
-from tlunet.report.figures.style import condition, init_name, percent
-from tlunet.report.tables import SCORES, times, worth_table
+from tlunet.report.tables import worth_table
+from tlunet.report.values import SCORES, times
+from tlunet.runs.names import condition, init_name, percent
 
 HEADING = "How many labels is pre-training worth?"
 

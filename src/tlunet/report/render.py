@@ -35,7 +35,8 @@ from tlunet.report.comparison_tables import comparison_table, sides_and_labels
 from tlunet.report.document import markdown
 from tlunet.report.document.document import Column, Entry, Group, Table, Text
 from tlunet.report.labels import worth_parts
-from tlunet.report.tables import claim_table, flag_table, number, score, with_interval
+from tlunet.report.tables import claim_table, flag_table
+from tlunet.report.values import number, score, with_interval
 from tlunet.runs.results import SCORED, SHOWN, empty_predictor, texts
 
 BLOCK = re.compile(r"(<!-- (\w+) (\S+)(?: ([^>]*?))? -->\n).*?(<!-- end -->)", re.S)

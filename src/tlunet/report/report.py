@@ -13,9 +13,10 @@ from tlunet.machine.files import write_text, write_whole
 from tlunet.report.alarms import alarms
 from tlunet.report.analysis.blocks import Study, collect
 from tlunet.report.analysis.claims import judge, read_claims
-from tlunet.report.analysis.comparisons import Resampled, compare, score_table
+from tlunet.report.analysis.comparisons import compare
 from tlunet.report.analysis.flags import flags
 from tlunet.report.analysis.label_worth import worth_table
+from tlunet.report.analysis.resampled import Resampled, score_table
 from tlunet.report.document.document import Document
 from tlunet.report.document.html import render as to_html
 from tlunet.report.document.markdown import escape

@@ -6,7 +6,7 @@ import pandas as pd
 
 from tlunet.report.analysis.blocks import Block, Key
 from tlunet.report.document.document import Column, Entry, Table
-from tlunet.report.tables import entry, words
+from tlunet.report.values import entry, words
 from tlunet.runs.names import condition
 
 

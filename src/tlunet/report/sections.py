@@ -7,7 +7,7 @@ import pandas as pd
 
 from tlunet.report.analysis.asked import Claim
 from tlunet.report.analysis.blocks import Study
-from tlunet.report.analysis.comparisons import Resampled
+from tlunet.report.analysis.resampled import Resampled
 from tlunet.report.comparison_tables import comparison_table
 from tlunet.report.document.document import Browser, Fold, Part, Picture, Section, Text
 from tlunet.report.figures.figures import (
@@ -23,15 +23,8 @@ from tlunet.report.labels import HEADING, worth_parts
 from tlunet.report.run_tables import cell_tables
 from tlunet.report.settings.answer import compares_settings
 from tlunet.report.settings.plots import setting_curves, settings_plots
-from tlunet.report.tables import (
-    FACTORS,
-    MAIN,
-    SCORES,
-    claim_table,
-    class_table,
-    flag_table,
-    score_tables,
-)
+from tlunet.report.tables import FACTORS, claim_table, class_table, flag_table, score_tables
+from tlunet.report.values import MAIN, SCORES
 
 OTHERS = tuple(name for name in SCORES if name not in MAIN)
 LED = 2  # blocks; the forest plots of more are not on the first screen

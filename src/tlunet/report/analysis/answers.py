@@ -17,8 +17,9 @@ from tlunet.report.analysis.asked import (
     seeds_of,
 )
 from tlunet.report.analysis.bootstrap import Draws, weighted_sums
-from tlunet.report.analysis.comparisons import Cell, Resampled, interval_over, kindred, shares
+from tlunet.report.analysis.comparisons import kindred
 from tlunet.report.analysis.label_worth import curve_of, label_worth, others_of
+from tlunet.report.analysis.resampled import Cell, Resampled, interval_over, shares
 from tlunet.report.analysis.statistics import Estimate, estimate, ratio, t_interval
 
 Floats = NDArray[np.float64]

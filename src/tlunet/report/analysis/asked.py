@@ -5,7 +5,7 @@ from itertools import product
 from typing import Any
 
 from tlunet.report.analysis.blocks import Key
-from tlunet.report.analysis.comparisons import Cell, Resampled, common_seeds
+from tlunet.report.analysis.resampled import Cell, Resampled, common_seeds
 
 Claim = dict[str, Any]
 

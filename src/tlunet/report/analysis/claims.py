@@ -47,7 +47,7 @@ from tlunet.errors import ConfigError, reason_of
 from tlunet.report.analysis.answers import ANSWERS, Measured
 from tlunet.report.analysis.asked import AbsentError, Claim
 from tlunet.report.analysis.blocks import Key
-from tlunet.report.analysis.comparisons import Resampled
+from tlunet.report.analysis.resampled import Resampled
 from tlunet.report.analysis.statistics import LEVEL, Verdict, direction, holm, size
 
 KEYS = {

@@ -24,13 +24,8 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from tlunet.report.analysis.blocks import Key
-from tlunet.report.analysis.comparisons import (
-    PRIMARY,
-    Resampled,
-    common_seeds,
-    interval_over,
-    kindred,
-)
+from tlunet.report.analysis.comparisons import PRIMARY, kindred
+from tlunet.report.analysis.resampled import Resampled, common_seeds, interval_over
 from tlunet.report.analysis.statistics import LEVEL, UNKNOWN, Estimate, direction, estimate
 
 Floats = NDArray[np.float64]

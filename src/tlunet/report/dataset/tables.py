@@ -6,7 +6,7 @@ from tlunet.data.checks.summary import PARTS
 from tlunet.report.dataset.facts import Facts
 from tlunet.report.dataset.plots import percent
 from tlunet.report.document.document import Column, Entry, Table
-from tlunet.report.tables import number
+from tlunet.report.values import number
 
 SPECK = 5  # pixels
 

@@ -8,15 +8,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from tlunet.report.figures.courses import time_unit
-from tlunet.report.figures.style import (
-    condition,
-    empty,
-    legend,
-    marks,
-    order,
-    styled,
-    subplots,
-)
+from tlunet.report.figures.marks import marks, order
+from tlunet.report.figures.style import empty, legend, styled, subplots
+from tlunet.runs.names import condition
 
 COSTS = {
     "encoder_parameters": ("parameters of\nthe encoder (M)", 1e6),

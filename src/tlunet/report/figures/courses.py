@@ -7,17 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
-from tlunet.report.figures.style import (
-    cells,
-    condition,
-    headers,
-    legend,
-    marks,
-    order,
-    pair_lines,
-    styled,
-    subplots,
-)
+from tlunet.report.figures.marks import cells, marks, order
+from tlunet.report.figures.style import headers, legend, pair_lines, styled, subplots
+from tlunet.runs.names import condition
 
 KEYS = ["encoder", "init", "frac", "seed"]
 

@@ -17,17 +17,10 @@ from matplotlib.lines import Line2D
 
 from tlunet.model.curves import Floats, Labels, precision_points, roc_points
 from tlunet.model.scores import average_precision, roc_auc
+from tlunet.report.figures.marks import cells, order
 from tlunet.report.figures.panels import Panels, axis_names, class_looks, make_panels
-from tlunet.report.figures.style import (
-    FONT_SIZE,
-    MIN_FONT_SIZE,
-    cells,
-    empty,
-    legend,
-    order,
-    styled,
-    wrap,
-)
+from tlunet.report.figures.style import MIN_FONT_SIZE, empty, legend, styled
+from tlunet.report.figures.text import FONT_SIZE, wrap
 
 
 def mean_roc(curves: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:

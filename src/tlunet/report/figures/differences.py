@@ -7,22 +7,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tlunet.report.figures.marks import area, cells, order
 from tlunet.report.figures.style import (
-    FONT_SIZE,
     RED,
     TITLE_SIZE,
-    area,
-    cells,
-    condition,
     empty,
     headers,
-    init_name,
-    order,
     row_header,
     styled,
     subplots,
-    wrap,
 )
+from tlunet.report.figures.text import FONT_SIZE, wrap
+from tlunet.runs.names import condition, init_name
 
 NBSP = "\N{NO-BREAK SPACE}"
 

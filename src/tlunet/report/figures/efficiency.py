@@ -8,20 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tlunet.report.analysis.label_worth import one_fraction
+from tlunet.report.figures.marks import colour, marks, order
 from tlunet.report.figures.scores import METRICS, interval, interval_note
-from tlunet.report.figures.style import (
-    MIN_FONT_SIZE,
-    WIDTH,
-    colour,
-    legend,
-    marks,
-    order,
-    pair_lines,
-    percent,
-    styled,
-    subplots,
-    text_width,
-)
+from tlunet.report.figures.style import MIN_FONT_SIZE, WIDTH, legend, pair_lines, styled, subplots
+from tlunet.report.figures.text import text_width
+from tlunet.runs.names import percent
 
 GREY = "#666666"
 MOST_WORTHS = 3  # dashed lines in one figure

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from tlunet.report.analysis.asked import Claim
 from tlunet.report.analysis.blocks import Block
-from tlunet.report.analysis.comparisons import PRIMARY, Resampled, pairs
+from tlunet.report.analysis.comparisons import PRIMARY, pairs
+from tlunet.report.analysis.resampled import Resampled
 from tlunet.report.document.document import Part, Picture, Text
 from tlunet.report.figures import (
     cost,
@@ -28,8 +29,9 @@ from tlunet.report.figures.heatmap import gain_by_class
 from tlunet.report.figures.images.browser import browser
 from tlunet.report.figures.images.examples import figure_7, outcomes_7
 from tlunet.report.figures.images.pictures import Pictures, open_pictures
-from tlunet.report.figures.style import init_name, save
-from tlunet.report.tables import SCORES
+from tlunet.report.figures.style import save
+from tlunet.report.values import SCORES
+from tlunet.runs.names import init_name
 
 FACTORS = ["encoder", "init", "frac", "seed"]
 

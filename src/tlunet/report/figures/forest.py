@@ -12,21 +12,18 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
+from tlunet.report.figures.marks import colour, order
 from tlunet.report.figures.style import (
     MIN_FONT_SIZE,
     TITLE_SIZE,
     WIDTH,
-    colour,
-    condition,
     headers,
-    init_name,
     legend,
-    order,
     styled,
     subplots,
-    text_width,
-    wrap,
 )
+from tlunet.report.figures.text import text_width, wrap
+from tlunet.runs.names import condition, init_name
 
 METRICS = {"dice_image": "Dice", "mla": "MLA"}
 KEYS = ["encoder", "init", "frac"]

@@ -6,16 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from tlunet.report.figures.style import (
-    FONT_SIZE,
-    TITLE_SIZE,
-    WIDTH,
-    condition,
-    order,
-    styled,
-    text_width,
-    wrap,
-)
+from tlunet.report.figures.marks import order
+from tlunet.report.figures.style import TITLE_SIZE, WIDTH, styled
+from tlunet.report.figures.text import FONT_SIZE, text_width, wrap
+from tlunet.runs.names import condition
 
 COLOURS = "PuOr_r"  # violet: worse, orange: better; readers of any colour vision can tell
 LABEL = 1.9  # inches, the widest row label

@@ -9,16 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tlunet.report.figures.style import (
-    COLOURS,
-    TITLE_SIZE,
-    WIDTH,
-    Grid,
-    condition,
-    headers,
-    row_header,
-    wrap,
-)
+from tlunet.report.figures.marks import Grid
+from tlunet.report.figures.style import COLOURS, TITLE_SIZE, WIDTH, headers, row_header
+from tlunet.report.figures.text import wrap
+from tlunet.runs.names import condition
 
 LINES = ("-", "--", "-.", ":")  # also encodes the class, for print in greyscale
 MAX_COLUMNS = 4

@@ -7,15 +7,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 
 from tlunet.model.curves import Floats, Labels
+from tlunet.report.figures.marks import cells, order
 from tlunet.report.figures.panels import axis_names, class_looks, make_panels
-from tlunet.report.figures.style import (
-    FONT_SIZE,
-    cells,
-    empty,
-    legend,
-    order,
-    styled,
-)
+from tlunet.report.figures.style import empty, legend, styled
+from tlunet.report.figures.text import FONT_SIZE
 
 FEWEST = 5  # predictions needed to draw a bin
 

@@ -2,7 +2,7 @@
 
 A *cell* is one trained network, identified by the columns `encoder, init, frac, seed`. Every
 function accepts rows in any order and leaves a labelled gap where a cell of the grid is missing.
-Each other figure has a file of its own; colours, hatches and markers are in `style.py`.
+Each other figure has a file of its own; colours, hatches and markers are in `marks.py`.
 """
 
 from math import ceil
@@ -15,26 +15,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from tlunet.report.figures.marks import Grid, area, cells, order
 from tlunet.report.figures.style import (
-    FONT_SIZE,
     MIN_FONT_SIZE,
     RED,
     WIDTH,
-    Grid,
-    area,
-    cells,
-    condition,
     gap,
     headers,
-    init_name,
     legend,
-    longest_piece,
-    order,
     styled,
     subplots,
-    text_width,
-    wrap,
 )
+from tlunet.report.figures.text import FONT_SIZE, longest_piece, text_width, wrap
+from tlunet.runs.names import condition, init_name
 
 LINE = 1.4 * FONT_SIZE / 72  # inches, height of a line of text
 METRICS = {"dice_image": "Dice", "iou_image": "IoU", "mla": "MLA", "auc": "AUC", "ap": "AP"}

@@ -5,40 +5,31 @@ greyscale. Line style and marker encode the encoder. Classes have separate colou
 """
 
 import io
-import re
 from collections.abc import Callable, Sequence
 from functools import wraps
 from math import ceil
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec
+from typing import Any, ParamSpec
 
 import matplotlib.style
-import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
-from matplotlib.textpath import text_to_path
 
 from tlunet.data.colours import CLASS_COLOURS
 from tlunet.machine.files import write_text, write_whole
-from tlunet.report.analysis.blocks import display_order
-from tlunet.report.figures.fonts import FAMILIES, ensure, settle
-from tlunet.runs.names import condition as condition
-from tlunet.runs.names import init_name as init_name
-from tlunet.runs.names import percent as percent
+from tlunet.report.figures.fonts import FAMILIES, settle
+from tlunet.report.figures.marks import Grid, marks
+from tlunet.report.figures.text import FONT_SIZE, text_width, wrap
+from tlunet.runs.names import condition
 
 P = ParamSpec("P")
 
 WIDTH = 7.2  # inches, width of a page without its margins
-FONT_SIZE = 8.0  # points
 TITLE_SIZE = 8.5
 MIN_FONT_SIZE = 7.0
-PIECES = re.compile(r"[^-_/=]*[-_/=]|[^-_/=]+")  # of a word, which may wrap between them
 STYLE = {
     "font.family": FAMILIES,
     "font.size": FONT_SIZE,
@@ -64,149 +55,6 @@ STYLE = {
 }
 RED = "#D00000"
 COLOURS = CLASS_COLOURS  # of the classes, in order
-
-# Okabe and Ito's palette, safe for colour-blind readers; the baseline is black.
-ENCODERS = ("resnet", "densenet")
-INITS = ("random", "imagenet", "synthetic", "checkpoint")
-INIT_COLOURS = ("#000000", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9")
-HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "----")
-LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-
-
-class Grid(NamedTuple):
-    """Encoders, initialisations and fractions of a table, in display order.
-
-    Attributes:
-        encoders: resnet, densenet, then the others by name.
-        inits: random first, then by name.
-        fracs: the largest first.
-        pairs: (encoder, init) of any cell, encoder by encoder.
-    """
-
-    encoders: list[str]
-    inits: list[str]
-    fracs: list[float]
-    pairs: list[tuple[str, str]]
-
-
-def order(table: pd.DataFrame) -> Grid:
-    """Return the encoders, initialisations and fractions of a table, in display order.
-
-    Raises:
-        ValueError: the table has no rows.
-
-    >>> order(pd.DataFrame({"encoder": ["b", "resnet"], "init": "random", "frac": [0.5, 1.0]}))[:3]
-    (['resnet', 'b'], ['random'], [1.0, 0.5])
-    """
-    if table.empty:
-        raise ValueError("the table has no rows: nothing to draw")
-    present: list[Any] = table.groupby(["encoder", "init"], observed=True).size().index.tolist()
-    encoders, inits = (display_order(names) for names in zip(*present, strict=True))
-    pairs = [(e, i) for e in encoders for i in inits if (e, i) in present]
-    return Grid(encoders, inits, sorted(table["frac"].unique().tolist(), reverse=True), pairs)
-
-
-def _rank(name: str, known: Sequence[str], others: Sequence[str] = ()) -> int:
-    """Return the position of a name: known names have fixed positions, others follow."""
-    rest = [other for other in others if other not in known]
-    return known.index(name) if name in known else len(known) + [*rest, name].index(name)
-
-
-def cells(table: pd.DataFrame) -> dict[tuple[str, str, float], pd.DataFrame]:
-    """Group the rows by (encoder, init, frac), sorted by seed, image, class and epoch.
-
-    Sums of floats depend on their order; sorting makes the figure independent of the row order.
-    """
-    keys = ["seed", "image_id", "class_id", "epoch", "metric"]
-    keys = [key for key in keys if key in table]
-    parts = table.groupby(["encoder", "init", "frac"], observed=True)
-    found: dict[Any, pd.DataFrame] = dict(iter(parts))
-    return {
-        (str(e), str(i), float(f)): part.sort_values(keys, kind="stable")
-        for (e, i, f), part in found.items()
-    }
-
-
-def colour(init: str, grid: Grid) -> str:
-    """Return the colour of an initialisation, `#rrggbb`."""
-    return INIT_COLOURS[_rank(init, INITS, grid.inits) % len(INIT_COLOURS)]
-
-
-def marks(encoder: str, init: str, grid: Grid) -> dict[str, Any]:
-    """Style a cell's line: colour by init, line and marker by encoder, open markers for random."""
-    own, place = colour(init, grid), _rank(encoder, ENCODERS, grid.encoders)
-    return {
-        "color": own,
-        "linestyle": LINES[place % len(LINES)],
-        "marker": MARKERS[place % len(MARKERS)],
-        "markerfacecolor": "white" if init == "random" else own,
-    }
-
-
-def area(init: str, grid: Grid) -> dict[str, Any]:
-    """Style a cell's box or bar: tint and hatch by init."""
-    own = colour(init, grid)
-    tint = 0.7 + 0.3 * np.array(to_rgb(own))
-    hatch = HATCHES[_rank(init, INITS, grid.inits) % len(HATCHES)]
-    return {"facecolor": tuple(tint.tolist()), "edgecolor": own, "hatch": hatch, "linewidth": 0.8}
-
-
-def text_width(text: str, size: float = FONT_SIZE, weight: str = "normal") -> float:
-    """Measure the width in inches of the longest line in the style's font.
-
-    Args:
-        text: one or more lines.
-        size: font size in points.
-        weight: font weight, normal or bold.
-    """
-    text = ensure(text)
-    font = FontProperties(size=size, weight=weight)
-    lines = (text_to_path.get_text_width_height_descent(t, font, False) for t in text.split("\n"))
-    return 1.03 * max(width for width, *_ in lines) / 72  # 3% for hinting on low-resolution screens
-
-
-def wrap(text: str, width: float, size: float = FONT_SIZE, weight: str = "normal") -> str:
-    """Wrap a text into lines of at most `width` inches.
-
-    Wraps at " · " if there is one, else at a space, else after one of `-_/=`, else anywhere.
-
-    >>> print(wrap("timm-tf_efficientnet_lite0 · ImageNet · 50%", 1.2))
-    timm-tf_efficientnet_
-    lite0
-    ImageNet · 50%
-    """
-    parts = text.split("\n")
-    return "\n".join(line for part in parts for line in _wrapped(part, width, size, weight))
-
-
-def _wrapped(text: str, width: float, size: float, weight: str) -> list[str]:
-    if text_width(text, size, weight) <= width or len(text) < 2:
-        return [text]
-    separator, parts = _parts(text)
-    lines = [parts[0]]
-    for part in parts[1:]:
-        longer = lines[-1] + separator + part
-        if text_width(longer, size, weight) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(part)
-    return [one for line in lines for one in _wrapped(line, width, size, weight)]
-
-
-def _parts(text: str) -> tuple[str, list[str]]:
-    """Split a text at its best breaks; return the separator and the parts."""
-    for separator in (" · ", " "):
-        if separator in text:
-            return separator, text.split(separator)
-    parts = PIECES.findall(text)
-    return "", parts if len(parts) > 1 else list(text)
-
-
-def longest_piece(text: str, size: float = FONT_SIZE) -> float:
-    """Measure the width in inches of the longest piece that `wrap` keeps whole if possible."""
-    pieces = (piece for word in text.split() for piece in PIECES.findall(word))
-    return max(text_width(piece, size) for piece in pieces)
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:

@@ -5,18 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tlunet.report.analysis.comparisons import (
-    MOST_PAIRED,
-    Resampled,
-    common_seeds,
-    higher,
-    pairs,
-    protocol_pairs,
-)
+from tlunet.report.analysis.comparisons import MOST_PAIRED, higher, pairs, protocol_pairs
+from tlunet.report.analysis.resampled import Resampled, common_seeds
 from tlunet.report.analysis.statistics import Estimate, direction, estimate
 from tlunet.report.comparison_tables import sides_of
 from tlunet.report.sentences import Finding, says_change, says_over
-from tlunet.report.tables import with_interval
+from tlunet.report.values import with_interval
 
 
 def compares_settings(blocks: Sequence[Resampled]) -> bool:

@@ -9,16 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from tlunet.report.figures.style import (
-    INIT_COLOURS,
-    LINES,
-    MARKERS,
-    condition,
-    headers,
-    legend,
-    styled,
-    subplots,
-)
+from tlunet.report.figures.marks import INIT_COLOURS, LINES, MARKERS
+from tlunet.report.figures.style import headers, legend, styled, subplots
+from tlunet.runs.names import condition
 
 MOST = 3  # columns
 KEYS = ["encoder", "init", "frac"]

@@ -11,7 +11,7 @@ from tlunet.report.document.document import Part
 from tlunet.report.figures.figures import Drawing
 from tlunet.report.figures.forest import settings_forest
 from tlunet.report.settings.courses import setting_courses
-from tlunet.report.tables import MAIN, SCORES, spoken
+from tlunet.report.values import MAIN, SCORES, spoken
 
 MOST_CURVES = 5  # settings whose training is drawn
 

@@ -15,7 +15,8 @@ from tlunet.data.colours import OUTCOME_COLOURS, OUTCOMES
 from tlunet.data.drawing import draw, draw_outcomes, enlarged, enlarged_image, zoom
 from tlunet.report.figures.fonts import drawable
 from tlunet.report.figures.images.pictures import Pictures
-from tlunet.report.figures.style import COLOURS, WIDTH, headers, legend, row_header, styled, wrap
+from tlunet.report.figures.style import COLOURS, WIDTH, headers, legend, row_header, styled
+from tlunet.report.figures.text import wrap
 
 STRIP = 4  # at least this many times wider than high: an image fills the page width
 SMALL = 7.5  # points

@@ -15,10 +15,10 @@ from tlunet.data.bits import class_masks
 from tlunet.data.pack.pack import Pack
 from tlunet.data.readers.pixels import read_image
 from tlunet.errors import UserError
-from tlunet.report.analysis.comparisons import Cell, common_seeds
-from tlunet.report.figures.style import condition
+from tlunet.report.analysis.resampled import Cell, common_seeds
 from tlunet.runs.data import open_data
 from tlunet.runs.masks import masks_of, read_masks
+from tlunet.runs.names import condition
 
 if TYPE_CHECKING:  # importing this must not import torch
     from tlunet.data.datamodule import DefectDataModule
