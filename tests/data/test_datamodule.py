@@ -214,6 +214,32 @@ def test_auto_takes_severstal_where_it_is(strips: Path, tmp_path: Path) -> None:
     assert find_dataset("folder", "steel").name == "folder"
 
 
+def test_auto_takes_the_layout_of_a_root(tmp_path: Path) -> None:
+    (tmp_path / "steel" / "images").mkdir(parents=True)
+    (tmp_path / "steel" / "masks").mkdir()
+    found = find_dataset("auto", tmp_path / "steel", classes=["dent"])
+    assert found == OnDisk("folder", tmp_path / "steel", ("dent",))
+    with pytest.raises(DataError, match="contains no known data set layout"):
+        find_dataset("auto", tmp_path / "steel" / "images")
+
+
+def test_strips_are_not_drawn_among_other_files(tmp_path: Path) -> None:
+    (tmp_path / "steel" / "images").mkdir(parents=True)
+    with pytest.raises(
+        ConfigError, match=r"data.root=.*steel: contains images, and data=synthetic"
+    ):
+        find_dataset("synthetic", tmp_path / "steel", n=8).read((32, 64))
+    assert [path.name for path in (tmp_path / "steel").iterdir()] == ["images"]
+    for seed in (0, 1):  # beside strips that were drawn there
+        assert find_dataset("synthetic", tmp_path / "own", n=8, seed=seed).read((32, 64)).records
+
+
+@pytest.mark.parametrize("name", ["severstal", "neu_seg", "synthetic", "auto"])
+def test_class_names_are_for_folders(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data.classes=\[a,b\]: data=\w+ has classes of its own"):
+        find_dataset(name, cache=tmp_path, classes=["a", "b"])
+
+
 def test_what_is_not_possible_is_said(strips: Path, tmp_path: Path) -> None:
     misspelt = DefectDataModule(OnDisk("sevrstal", strips), tmp_path)
     with pytest.raises(ConfigError, match="expected auto, synthetic, severstal"):

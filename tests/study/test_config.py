@@ -206,6 +206,8 @@ STUDIES = {  # cells per seed
     "recipe/strips": (3, "recipe_strips"),
     "recipe/ablation": (11, "recipe_ablation"),
     "recipe/strips_ablation": (7, "recipe_strips_ablation"),
+    "recipe/long": (2, "recipe_long"),
+    "recipe/strips_long": (2, "recipe_strips_long"),
 }
 
 

@@ -211,6 +211,18 @@ def test_a_home_folder_in_a_file_is_refused(key: str, monkeypatch: pytest.Monkey
     assert "a folder of this name is ./~nobody_here" in check(cell)[0]
 
 
+def test_weights_that_no_cell_starts_from_are_refused() -> None:
+    line = refused("init.path=w.pth")
+    assert line == (
+        "init.path=w.pth: not used by init=random; expected init=imagenet or init=checkpoint"
+    )
+    assert refused("-m", "init=random,synthetic", "init.path=w.pth") == line.replace(
+        "init=random;", "init=random,synthetic;"
+    )
+    assert len(read("-m", "init=random,imagenet", "init.path=w.pth")) == 2
+    assert read("init.path=null")
+
+
 def test_a_folder_of_studies(tmp_path: Path) -> None:
     assert refused("-cd", str(tmp_path / "no")) == f"-cd {tmp_path}/no: no such folder"
     assert refused("-cd", str(tmp_path)).endswith("contains no configuration file (.yaml)")

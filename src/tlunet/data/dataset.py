@@ -116,6 +116,7 @@ class Strips:
         what = f"{self.family}-{self.n}-{height}x{width}-{self.balance}-s{self.seed}"
         home = self.root / f"{what}-v{VERSION}"
         if not home.exists():
+            _refuse_foreign(self.root)
             drawn = (lambda done: progress("drawing strips", done, self.n)) if progress else None
             try:
                 generate(
@@ -125,6 +126,16 @@ class Strips:
             except ValueError as error:
                 raise ConfigError(f"data=synthetic: {error}") from None
         return read(home, self.family)
+
+
+def _refuse_foreign(root: Path) -> None:
+    """Raise ConfigError where strips would be drawn into a folder of other files."""
+    others = (p for p in root.glob("*") if not is_drawn(p) and not p.name.startswith("."))
+    if other := next(others, None):
+        raise ConfigError(
+            f"data.root={root}: contains {other.name}, and data=synthetic draws strips of its own; "
+            "leave data.root out, or use data=folder or data=severstal for images on disk"
+        )
 
 
 def find_dataset(
@@ -138,17 +149,29 @@ def find_dataset(
     """Find the data set that the keys ``data.*`` name.
 
     Args:
-        name: ``severstal``, ``synthetic``, ``folder``, ``neu_seg``, or ``auto``: Severstal if it
-            is in ``<cache>/severstal``, otherwise synthetic strips.
+        name: ``severstal``, ``synthetic``, ``folder``, ``neu_seg``, or ``auto``: the layout of
+            ``root``; without ``root``, Severstal if it is in ``<cache>/severstal``, otherwise
+            synthetic strips.
         root: its folder; by default ``<cache>/<name>``.
         cache: folder of downloaded data and of strips.
         classes: for ``folder``: names of the class ids 1…M.
         foreground: for ``folder`` with one class: its value in the masks, if not 1.
         **strips: ``n``, ``seed``, ``balance`` and ``family`` of :class:`Strips`.
+
+    Raises:
+        ConfigError: class names or a foreground for a data set that has its own.
+        DataError: ``auto``, and ``root`` has no known layout.
     """
     cache = Path(cache)
-    if name == "auto":
+    if name == "auto" and root:
+        name = recognise(Path(root))
+    elif name == "auto":
         name = "severstal" if (cache / "severstal" / "train.csv").is_file() else "synthetic"
+    if classes and name != "folder":
+        raise ConfigError(
+            f"data.classes=[{','.join(classes)}]: data={name} has classes of its own; your own "
+            "images and masks: data=folder data.root=FOLDER"
+        )
     root = Path(root) if root else cache / name
     if name == "synthetic":
         if foreground is not None:

@@ -29,7 +29,7 @@ LAYOUTS = {
     "folder": Layout(lambda root, names: folder.read(root, classes=names), ("images/", "masks/")),
     "neu_seg": Layout(lambda root, _: folder.read_neu_seg(root), ("images/", "annotations/")),
 }
-#: Values of ``data.name``; ``auto`` is Severstal if it exists, otherwise synthetic strips.
+#: Values of ``data.name``; ``auto`` is the layout of ``data.root``, or Severstal, or strips.
 NAMES = ("auto", "synthetic", *LAYOUTS)
 
 

@@ -31,6 +31,7 @@ from tlunet.study.config.overrides import (
     refuse_no_values,
     refuse_several_values,
     refuse_swept_settings,
+    refuse_unused_weights,
     refuse_wrong_choices,
 )
 from tlunet.study.config.values import check
@@ -78,6 +79,7 @@ def read_command(argv: Sequence[str], conf: Path) -> list[DictConfig] | None:
         problems = [line for cell in cells for line in _other_keys(cell, known) or check(cell)]
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
+    refuse_unused_weights(parsed, cells)
     return cells[:1] if is_sweep and is_search(settings) else cells
 
 

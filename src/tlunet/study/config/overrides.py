@@ -201,6 +201,19 @@ def refuse_no_values(parsed: Sequence[Override]) -> None:
         raise ConfigError(*(f"{word}: has no values, so there is nothing to run" for word in empty))
 
 
+def refuse_unused_weights(parsed: Sequence[Override], cells: Sequence[DictConfig]) -> None:
+    """Raise ConfigError for starting weights on the command line that no cell starts from."""
+    inits = dict.fromkeys(str(cell.init.name) for cell in cells)
+    if inits.keys() & {"imagenet", "checkpoint"}:
+        return
+    for one in parsed:
+        if one.key_or_group == "init.path" and one.value() is not None:
+            raise ConfigError(
+                f"{one.input_line}: not used by init={','.join(inits)}; "
+                "expected init=imagenet or init=checkpoint"
+            )
+
+
 def refuse_new_keys(parsed: Sequence[Override], base: DictConfig) -> None:
     """Allow ``+key=value`` only as an argument of a ``_target_``; nothing reads other new keys."""
     for one in parsed:
