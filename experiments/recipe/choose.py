@@ -10,9 +10,17 @@ from pathlib import Path
 import pandas as pd
 
 from tlunet.report.analysis.blocks import Block, collect
+from tlunet.runs.settings import read_settings
+from tlunet.study.config.command import read_command
 
-FRAC = {"neu_seg": 0.1, "synthetic": 1.0}
-HEADINGS = {"neu_seg": "NEU-Seg, 10%", "synthetic": "strips"}
+HERE = Path(__file__).parent
+FRAC = {"neu_seg": 0.1, "synthetic": 1.0, "folder": 1.0}
+HEADINGS = {"neu_seg": "NEU-Seg, 10%", "synthetic": "strips", "folder": "tiles"}
+#: Settings that an arm may change, other than the length of training.
+CHANGED = (
+    "recipe", "loss", "augment", "transform", "lr", "betas", "optimizer", "weight_decay", "clip",
+    "schedule", "warmup", "ema", "sampling", "monitor", "patience",
+)  # fmt: skip
 
 
 def validation_dice(block: Block) -> float:
@@ -21,25 +29,33 @@ def validation_dice(block: Block) -> float:
     return float(history.groupby("seed")["val_dice"].max().mean())
 
 
-def name(block: Block) -> str:
-    """How a version differs from the first one."""
-    words = block.title.split(" · ")[1:]
-    return " · ".join(word for word in words if word != "recipe=production") or "first version"
+def arms() -> dict[tuple[str, ...], str]:
+    """Name the version that each combination of settings is: a file of ``arm/``."""
+    named = {}
+    for file in sorted((HERE / "arm").glob("*.yaml")):
+        line = ["-cd", str(HERE), "-cn", "ablation", f"arm={file.stem}", "hydra.mode=RUN"]
+        [config] = read_command(line, HERE.parents[1] / "conf") or []
+        settings = read_settings(config)
+        named[tuple(settings[key] for key in CHANGED)] = file.stem
+    return named
 
 
 def main() -> None:
-    """Write one row per version: validation Dice on each data set, and the mean where both are."""
+    """Write one row per version and one column per data set."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    named = arms()
     found: dict[str, dict[str, float]] = {}
     for study in args.study:
         for block in collect(study).blocks:
-            column = HEADINGS[block.dataset]
-            found.setdefault(name(block), {})[column] = validation_dice(block)
-    table = pd.DataFrame.from_dict(found, orient="index").reindex(columns=list(HEADINGS.values()))
-    table["mean"] = table.mean(axis=1, skipna=False)
+            version = named[tuple(block.settings[key] for key in CHANGED)]
+            found.setdefault(version, {})[HEADINGS[block.dataset]] = validation_dice(block)
+    table = pd.DataFrame.from_dict(found, orient="index")
+    table = table.reindex(columns=[name for name in HEADINGS.values() if name in table])
+    first = [name for name in table if name != HEADINGS["folder"]]
+    table.insert(len(first), "mean", table[first].mean(axis=1, skipna=False))
     table = table.sort_values("mean", ascending=False, na_position="last").round(3)
     table.to_csv(args.out, index_label="version")
 

@@ -4,7 +4,7 @@ from .data.dataset import OnDisk, Strips
 from .deploy.predict import Predictor
 from .errors import ConfigError, DataError, UserError, WeightsError
 from .model.encoder import register_encoder
-from .model.losses import BalancedLoss, BCEDiceLoss, FocalLoss, LovaszLoss, PaperLoss
+from .model.losses import BalancedLoss, BCEDiceLoss, FocalLoss, LogDiceLoss, LovaszLoss, PaperLoss
 from .model.metrics import DefectMetrics
 from .model.network import Logits, TLUNet
 from .model.scores import PixelCounts, dice, iou, per_image, summarise
@@ -27,6 +27,7 @@ __all__ = [
     "DefectMetrics",
     "DefectTask",
     "FocalLoss",
+    "LogDiceLoss",
     "Logits",
     "LovaszLoss",
     "OnDisk",

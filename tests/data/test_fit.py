@@ -20,7 +20,14 @@ from tlunet.deploy.predict import Prediction, Predictor
 from tlunet.deploy.stream import Answer, squeeze
 from tlunet.deploy.tuning.counts import count
 from tlunet.errors import ConfigError, DataError
-from tlunet.model.losses import BalancedLoss, BCEDiceLoss, FocalLoss, LovaszLoss, PaperLoss
+from tlunet.model.losses import (
+    BalancedLoss,
+    BCEDiceLoss,
+    FocalLoss,
+    LogDiceLoss,
+    LovaszLoss,
+    PaperLoss,
+)
 from tlunet.model.network import Logits, TLUNet
 from tlunet.model.task import DefectTask
 
@@ -175,7 +182,7 @@ def test_batches_say_which_pixels_are_padding(root: Path, transform: object) -> 
     assert "padding" not in next(module(root, fit="stretch").batches("train"))
 
 
-LOSSES = [PaperLoss(), BalancedLoss(), BCEDiceLoss(), FocalLoss(), LovaszLoss()]
+LOSSES = [PaperLoss(), BalancedLoss(), BCEDiceLoss(), LogDiceLoss(), FocalLoss(), LovaszLoss()]
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)

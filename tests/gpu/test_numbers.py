@@ -93,8 +93,8 @@ def learnt(
 
 @pytest.mark.parametrize(
     "loss",
-    [losses.PaperLoss(), losses.BalancedLoss(), losses.BCEDiceLoss(), losses.FocalLoss(),
-     losses.LovaszLoss()],
+    [losses.PaperLoss(), losses.BalancedLoss(), losses.BCEDiceLoss(), losses.LogDiceLoss(),
+     losses.FocalLoss(), losses.LovaszLoss()],
     ids=lambda loss: type(loss).__name__,
 )  # fmt: skip
 def test_losses_are_those_of_the_cpu(

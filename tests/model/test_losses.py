@@ -4,24 +4,26 @@ import math
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
 
 from tlunet.errors import ConfigError
+from tlunet.model.loss_terms import cross_entropy, dice_loss, log_dice_loss
 from tlunet.model.losses import (
     BalancedLoss,
     BCEDiceLoss,
     FocalLoss,
+    LogDiceLoss,
     LovaszLoss,
     PaperLoss,
-    cross_entropy,
-    dice_loss,
 )
 
-PAPER, BALANCED, BCE_DICE, FOCAL, LOVASZ = LOSSES = [
+PAPER, BALANCED, BCE_DICE, LOG_DICE, FOCAL, LOVASZ = LOSSES = [
     PaperLoss(),
     BalancedLoss(),
     BCEDiceLoss(),
+    LogDiceLoss(),
     FocalLoss(),
     LovaszLoss(),
 ]
@@ -46,16 +48,18 @@ def in_numpy(masks_logits, labels_logits, masks, labels, smooth=1e-3):
     images = -(v * -np.logaddexp(0, -u) + (1 - v) * -np.logaddexp(0, u))
     p = 1 / (1 + np.exp(-x))
     n = x.size / x.shape[1]
-    dices, hinges = [], []
+    dices, logarithms, hinges = [], [], []
     for m in range(x.shape[1]):
         both, total = (p[:, m] * y[:, m]).sum(), p[:, m].sum() + y[:, m].sum()
         dices.append((2 * both + smooth * n) / (total + smooth * n))
+        logarithms.append(-np.log(2 * both / total) if y[:, m].any() else 0)
         hinges.append(lovasz_by_hand(x[:, m].ravel(), y[:, m].ravel()))
     balanced = pixels.mean() + images.mean()
     return {
         PAPER: (pixels.sum() + images.sum()) / len(x),
         BALANCED: balanced,
         BCE_DICE: balanced + 1 - np.mean(dices),
+        LOG_DICE: balanced + np.mean(logarithms),
         FOCAL: focal_by_hand(x, y) + focal_by_hand(u, v),
         LOVASZ: balanced + np.mean(hinges),
     }
@@ -186,6 +190,7 @@ def test_extreme_logits(loss, logit, truth):
         PAPER: 3 * (4 * 5 + 1) * 100,
         BALANCED: 200,
         BCE_DICE: 201,
+        LOG_DICE: 200 + (10 * math.log(10) if truth else 0),
         FOCAL: 200 * (0.25 if truth else 0.75),
         LOVASZ: 200 + 101,
     }[loss]
@@ -235,7 +240,38 @@ def test_dice_pools_the_batch():
     assert dice_loss(logits, masks, smooth=1e-9).item() == pytest.approx(0.5)
 
 
+def test_logarithm_of_dice_is_smps(batch):
+    theirs = smp.losses.DiceLoss("multilabel", log_loss=True, from_logits=True, eps=0)
+    logits, masks = batch[0], batch[2]
+    assert not masks[:, 3].any()  # a class that is absent
+    assert log_dice_loss(logits, masks).item() == pytest.approx(theirs(logits, masks).item())
+
+
+@pytest.mark.parametrize("pixels", [1, 100])
+@pytest.mark.parametrize("logit", [-9.0, -4.0])
+def test_logarithm_of_dice_pulls_small_and_improbable_defects(pixels, logit):
+    """With the same total force; that of Dice itself falls with size and probability."""
+    masks = torch.zeros(4, 1, 64, 64, dtype=torch.bool)
+    masks.view(-1)[:pixels] = True
+    logits = torch.full(masks.shape, -12.0).masked_fill(masks, logit).requires_grad_()
+    pull = {
+        loss: -torch.autograd.grad(loss(logits, masks), logits)[0][masks].sum().item()
+        for loss in (dice_loss, log_dice_loss)
+    }
+    assert 0.9 < pull[log_dice_loss] < 1
+    assert pull[dice_loss] < 0.1 * pull[log_dice_loss]
+
+
+def test_logarithm_of_dice_is_not_changed_by_absent_classes(batch):
+    logits = batch[0].requires_grad_()
+    log_dice_loss(logits, batch[2]).backward()
+    assert not logits.grad[:, 3].any()
+    assert logits.grad[:, :3].all()
+
+
 def test_arguments_count_and_are_shown(batch):
+    assert not torch.equal(LogDiceLoss(0.1)(*batch), LogDiceLoss()(*batch))
+    assert "weight=0.1" in repr(LogDiceLoss(0.1))
     assert not torch.equal(BCEDiceLoss(smooth=0.1)(*batch), BCEDiceLoss()(*batch))
     assert "smooth=0.1" in repr(BCEDiceLoss(smooth=0.1))
     assert not torch.equal(FocalLoss(1.0, 0.5)(*batch), FocalLoss()(*batch))
@@ -267,6 +303,14 @@ def test_shapes_that_differ(loss, batch):
 def test_dice_of_shapes_that_differ(batch):
     with pytest.raises(ValueError, match=r"\(3, 4, 8, 10\), masks \(3, 1, 8, 10\)"):
         dice_loss(batch[0], batch[2][:, :1])
+    with pytest.raises(ValueError, match=r"\(3, 4, 8, 10\), masks \(3, 1, 8, 10\)"):
+        log_dice_loss(batch[0], batch[2][:, :1])
+
+
+@pytest.mark.parametrize("weight", [0, -1, math.nan])
+def test_a_weight_must_be_above_0(weight):
+    with pytest.raises(ConfigError, match=r"loss\.weight="):
+        LogDiceLoss(weight)
 
 
 @pytest.mark.parametrize("smooth", [0, -1, math.nan])

@@ -204,8 +204,9 @@ STUDIES = {  # cells per seed
     "few_labels/copy_paste": (2, "copy_paste"),
     "recipe/sweep": (6, "recipe"),
     "recipe/strips": (3, "recipe_strips"),
-    "recipe/ablation": (11, "recipe_ablation"),
-    "recipe/strips_ablation": (7, "recipe_strips_ablation"),
+    "recipe/ablation": (12, "recipe_ablation"),
+    "recipe/strips_ablation": (8, "recipe_strips_ablation"),
+    "recipe/tiles": (3, "recipe_tiles"),
     "recipe/long": (2, "recipe_long"),
     "recipe/strips_long": (2, "recipe_strips_long"),
 }

@@ -116,6 +116,7 @@ LOSSES = [
     losses.PaperLoss(),
     losses.BalancedLoss(),
     losses.BCEDiceLoss(),
+    losses.LogDiceLoss(),
     losses.FocalLoss(),
     losses.LovaszLoss(),
 ]

@@ -36,19 +36,19 @@ def read(*line: str) -> DictConfig:
 
 def test_production_is_another_protocol() -> None:
     cell = read("recipe=production")
-    assert (cell.recipe, cell.loss._target_) == ("production", "tlunet.model.losses.BCEDiceLoss")
-    assert (cell.optimizer.name, cell.optimizer.schedule) == ("adamw", "one_cycle")
+    assert (cell.recipe, cell.loss._target_) == ("production", "tlunet.model.losses.LogDiceLoss")
+    assert (cell.optimizer.name, cell.optimizer.clip) == ("adamw", 1.0)
     assert (cell.early_stopping.monitor, cell.early_stopping.patience) == ("val_dice", None)
-    assert (cell.sampling, cell.ema, cell.tune) == ("balanced", 0.99, True)
+    assert (cell.sampling, cell.steps, cell.tune) == ("balanced", 1500, True)
     assert cell.augment._target_ == "tlunet.data.sampling.copy_paste.CopyPaste"
 
 
 def test_what_is_typed_wins_over_the_recipe() -> None:
-    line = ("loss=focal", "augment=paper", "optimizer.lr=0.002", "steps=300", "ema=null")
+    line = ("loss=focal", "augment=paper", "optimizer.lr=0.002", "steps=300", "sampling=uniform")
     cell = read("recipe=production", *line)
     assert cell.loss._target_ == "tlunet.model.losses.FocalLoss"
     assert "transform" not in cell.augment
-    assert (cell.optimizer.lr, cell.steps, cell.ema) == (0.002, 300, None)
+    assert (cell.optimizer.lr, cell.steps, cell.sampling) == (0.002, 300, "uniform")
     assert cell.optimizer.name == "adamw"
 
 
@@ -150,14 +150,13 @@ def test_recipes_name_the_runs_of_a_report() -> None:
     assert cells is not None
     one_left_out = read("recipe=production", "loss=focal")
     settings = [
-        read_settings(cell)
-        for cell in (*cells, one_left_out, read("recipe=production", "ema=null"))
+        read_settings(cell) for cell in (*cells, one_left_out, read("recipe=production", "ema=0.9"))
     ]
     assert what_differs(settings) == [
         ["recipe=paper"],
         ["recipe=production"],
         ["recipe=production", "loss=FocalLoss"],
-        ["recipe=production", "ema=null"],
+        ["recipe=production", "ema=0.9"],
     ]
 
 
@@ -197,7 +196,7 @@ def test_a_production_run_is_trained_and_tuned(
 ) -> None:
     line = (
         *tiny, "encoder.name=resnet18", "trainer=cpu", "trainer.precision=32-true",
-        "recipe=production", "epochs=2", "steps=8",
+        "recipe=production", "epochs=2", "steps=8", "ema=0.9", "optimizer.schedule=one_cycle",
     )  # fmt: skip
     done = run_here(*line, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -12,15 +12,12 @@ Padded pixels (data.fit=pad) have logits of −10,000, so sums over pixels conta
 loss with a fifth argument `padding`, bool (B, 1, H, W), or None, also leaves them out of its means.
 """
 
-from typing import Any
-
-import torch
-import torch.nn.functional as F
 from segmentation_models_pytorch.losses import LovaszLoss as LovaszHinge
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
 from tlunet.errors import ConfigError
+from tlunet.model.loss_terms import cross_entropy, dice_loss, log_dice_loss, over_valid
 
 
 class PaperLoss(nn.Module):
@@ -61,7 +58,7 @@ class BalancedLoss(nn.Module):
     ) -> Tensor:
         over_labels = cross_entropy(labels_logits, labels, mean=True)
         over_pixels = cross_entropy(masks_logits, masks, mean=True)
-        return over_labels + _over_valid(over_pixels, padding)
+        return over_labels + over_valid(over_pixels, padding)
 
 
 class BCEDiceLoss(BalancedLoss):
@@ -95,6 +92,37 @@ class BCEDiceLoss(BalancedLoss):
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"smooth={self.smooth}"
+
+
+class LogDiceLoss(BalancedLoss):
+    """`BalancedLoss` plus `log_dice_loss`, which also finds defects of a few pixels.
+
+    Args:
+        weight: of the second term, above 0. That of `BCEDiceLoss` is bounded by 1; this one is not.
+
+    Raises:
+        ConfigError: `weight` is not above 0.
+    """
+
+    def __init__(self, weight: float = 1.0) -> None:
+        super().__init__()
+        if not weight > 0:
+            raise ConfigError(f"loss.weight={weight}: expected a number above 0")
+        self.weight = weight
+
+    def forward(  # noqa: D102
+        self,
+        masks_logits: Tensor,
+        labels_logits: Tensor,
+        masks: Tensor,
+        labels: Tensor,
+        padding: Tensor | None = None,
+    ) -> Tensor:
+        balanced = super().forward(masks_logits, labels_logits, masks, labels, padding)
+        return balanced + self.weight * log_dice_loss(masks_logits, masks, padding)
+
+    def extra_repr(self) -> str:  # noqa: D102
+        return f"weight={self.weight}"
 
 
 class FocalLoss(nn.Module):
@@ -140,7 +168,7 @@ class FocalLoss(nn.Module):
             sigmoid_focal_loss(logits.float(), target.float(), self.alpha, self.gamma, "mean")
             for logits, target in ((labels_logits, labels), (masks_logits, masks))
         )
-        return over_labels + _over_valid(over_pixels, padding)
+        return over_labels + over_valid(over_pixels, padding)
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"gamma={self.gamma}, alpha={self.alpha}"
@@ -176,98 +204,3 @@ class LovaszLoss(BalancedLoss):
         ]
         balanced = super().forward(masks_logits, labels_logits, masks, labels, padding)
         return balanced + sum(over_classes) / len(over_classes)
-
-
-def cross_entropy(logits: Tensor, targets: Tensor, mean: bool = False) -> Tensor:
-    """Sum of the binary cross-entropy, in float32.
-
-    The same numbers as ``F.binary_cross_entropy_with_logits``, but targets of one byte each are
-    used as they are. That function needs a float copy of them, which takes four times the memory
-    and is kept for the backward pass.
-
-    Args:
-        logits: any shape and floating type.
-        targets: of the same shape, bool or 0/1.
-        mean: whether to average instead.
-
-    Raises:
-        ValueError: the shapes differ.
-
-    >>> import torch
-    >>> round(cross_entropy(torch.zeros(2, 3), torch.ones(2, 3, dtype=torch.bool)).item(), 4)
-    4.1589
-    """
-    if logits.shape != targets.shape:
-        shapes = f"{tuple(targets.shape)}, logits of size {tuple(logits.shape)}"
-        raise ValueError(f"targets of size {shapes}: expected the same size")
-    value: Tensor = _CrossEntropy.apply(logits.float(), targets.bool(), mean)
-    return value
-
-
-class _CrossEntropy(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor, mean: bool) -> Tensor:
-        ctx.save_for_backward(logits, targets)
-        ctx.mean = mean
-        terms = (logits * ~targets).sub_(F.logsigmoid(logits))
-        return terms.mean() if mean else terms.sum()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        logits, targets = ctx.saved_tensors
-        errors = logits.sigmoid().sub_(targets.view(torch.uint8)).mul_(grads[0])
-        return errors.div_(errors.numel()) if ctx.mean else errors, None, None
-
-
-def _over_valid(mean: Tensor, padding: Tensor | None) -> Tensor:
-    """Turn a mean over all pixels, 0 in padded ones, into one over the others."""
-    return mean if padding is None else mean * (padding.numel() / (~padding).sum())
-
-
-def dice_loss(
-    masks_logits: Tensor, masks: Tensor, smooth: float = 1e-3, padding: Tensor | None = None
-) -> Tensor:
-    """One minus the soft Dice of each class over the batch, averaged over classes.
-
-        L = 1/M Σ_m [ 1 − (2 I_m + s) / (P_m + T_m + s) ]
-
-    with I, P and T the means over the batch's B · H · W pixels of p·z, p and z (p = sigmoid of the
-    logit, z = truth) and s = `smooth`. As I, P and T are *fractions* of the pixels, s means the
-    same at every image and batch size.
-
-    A class absent from the batch has I = T = 0 and costs P / (P + s): predicting it anyway costs up
-    to 1, and the gradient in each p is s / (P + s)² / (M B H W) > 0. If such classes are ignored
-    (SMP), they have no gradient; with a smoothing of 1e-5 or 1 *pixel* (nnU-Net), the gradient
-    vanishes as images grow.
-
-    Sources: Milletari et al. 2016 (V-Net: soft Dice; here with plain sums in the denominator);
-    Isensee et al. 2021 (nnU-Net: the batch as one image, cross-entropy and Dice added).
-
-    Args:
-        masks_logits: (B, M, H, W), any floating type.
-        masks: (B, M, H, W), bool or 0/1.
-        smooth: s > 0, as a fraction of the pixels; 1e-3 is 410 pixels of a 256 × 1600 strip.
-        padding: bool (B, 1, H, W), pixels that do not count, whose probability is 0.
-
-    Returns:
-        A float32 scalar in [0, 1).
-
-    Raises:
-        ValueError: the shapes differ, or `smooth` is not above 0.
-
-    >>> import torch
-    >>> absent = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
-    >>> [round(dice_loss(torch.full((1, 1, 8, 8), z), absent).item(), 3) for z in (20.0, -20.0)]
-    [0.999, 0.0]
-    """
-    if masks_logits.shape != masks.shape:
-        raise ValueError(f"logits are {tuple(masks_logits.shape)}, masks {tuple(masks.shape)}")
-    if not smooth > 0:
-        raise ValueError(f"smooth is {smooth}, expected a fraction of the pixels above 0")
-    prob = masks_logits.float().sigmoid()  # (B, M, H, W)
-    batch_and_pixels = (0, 2, 3)
-    # Multiply as bool: a float copy of the masks would be kept for the backward pass.
-    intersection = (prob * masks.bool()).mean(batch_and_pixels)  # (M,)
-    total = prob.mean(batch_and_pixels) + masks.float().mean(batch_and_pixels)  # (M,)
-    intersection, total = (_over_valid(mean, padding) for mean in (intersection, total))
-    return (1 - (2 * intersection + smooth) / (total + smooth)).mean()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tlunet.errors import ConfigError
-from tlunet.model.losses import cross_entropy
+from tlunet.model.loss_terms import cross_entropy
 from tlunet.model.network import Logits
 from tlunet.model.rest.strong import CutMix, change_intensity
 
