@@ -23,10 +23,17 @@ CHANGED = (
 )  # fmt: skip
 
 
-def validation_dice(block: Block) -> float:
-    """Mean over seeds of the best epoch's validation Dice, with the fraction in question."""
-    history = block.history[block.history["frac"] == FRAC[block.dataset]]
-    return float(history.groupby("seed")["val_dice"].max().mean())
+def validation_dice(block: Block, by: str) -> float:
+    """Mean over seeds of the best epoch's validation Dice, with the fraction in question.
+
+    Args:
+        block: one version on one data set.
+        by: ``Dice``: the epoch of the highest one; ``loss``: that of the lowest validation loss.
+    """
+    history = block.history[block.history["frac"] == FRAC[block.dataset]].reset_index(drop=True)
+    seeds = history.groupby("seed")
+    best = seeds["val_dice"].idxmax() if by == "Dice" else seeds["val_loss"].idxmin()
+    return float(history.loc[best, "val_dice"].mean())
 
 
 def arms() -> dict[tuple[str, ...], str]:
@@ -45,18 +52,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--by-loss", action="store_true", help="also of the epoch by loss")
     args = parser.parse_args()
     named = arms()
     found: dict[str, dict[str, float]] = {}
     for study in args.study:
         for block in collect(study).blocks:
             version = named[tuple(block.settings[key] for key in CHANGED)]
-            found.setdefault(version, {})[HEADINGS[block.dataset]] = validation_dice(block)
+            name = HEADINGS[block.dataset]
+            found.setdefault(version, {})[name] = validation_dice(block, "Dice")
+            if args.by_loss:
+                found[version][f"{name}, epoch by loss"] = validation_dice(block, "loss")
     table = pd.DataFrame.from_dict(found, orient="index")
-    table = table.reindex(columns=[name for name in HEADINGS.values() if name in table])
-    first = [name for name in table if name != HEADINGS["folder"]]
-    table.insert(len(first), "mean", table[first].mean(axis=1, skipna=False))
-    table = table.sort_values("mean", ascending=False, na_position="last").round(3)
+    table = table[[name for first in HEADINGS.values() for name in table if name.startswith(first)]]
+    first = [name for name in list(HEADINGS.values())[:2] if name in table]
+    table["mean of both"] = table[first].mean(axis=1, skipna=False)
+    table = table.sort_values("mean of both", ascending=False, na_position="last").round(3)
     table.to_csv(args.out, index_label="version")
 
 
