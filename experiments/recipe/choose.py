@@ -66,8 +66,10 @@ def main() -> None:
     table = pd.DataFrame.from_dict(found, orient="index")
     table = table[[name for first in HEADINGS.values() for name in table if name.startswith(first)]]
     first = [name for name in list(HEADINGS.values())[:2] if name in table]
-    table["mean of both"] = table[first].mean(axis=1, skipna=False)
-    table = table.sort_values("mean of both", ascending=False, na_position="last").round(3)
+    table["mean of NEU-Seg and strips"] = table[first].mean(axis=1, skipna=False)
+    table = table.sort_values(
+        "mean of NEU-Seg and strips", ascending=False, na_position="last"
+    ).round(3)
     table.to_csv(args.out, index_label="version")
 
 
