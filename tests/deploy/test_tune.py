@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 from itertools import product
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 from deploy.networks import THRESHOLD
 from PIL import Image
+from rich.console import Console
 
 from tlunet.data.datamodule import DefectDataModule
 from tlunet.deploy.predict import Prediction, Predictor
 from tlunet.deploy.rules import FLIPS, Rules
 from tlunet.deploy.tuning.counts import Counts, count
+from tlunet.deploy.tuning.gains import show
 from tlunet.deploy.tuning.search import AREAS, GATES, GOALS, STEPS, fit, fit_labels, score_of
 from tlunet.deploy.tuning.tune import check_same, fit_and_measure, gain
 from tlunet.errors import DataError
@@ -144,6 +147,46 @@ def test_the_test_part_has_no_say() -> None:
     assert a.test != b.test
 
 
+def test_flags_are_counted_image_by_image() -> None:
+    validation, test = made_up(0), made_up(1)
+    tuned = fit_and_measure(validation, test, GROUPS, PLAIN, PIXELS, "dice_kaggle")
+    under = test.under(tuned.rules)
+    truth = [set(np.flatnonzero(row)) for row in test.tested.label]
+    assert any(not classes for classes in truth)
+    predictions = ("", test.tested, PLAIN.labels), ("tuned_", under, tuned.rules.labels)
+    names = "missed_masks", "false_masks", "missed_labels", "false_labels"
+    for m, row in zip((None, 0, 1), tuned.flags, strict=True):
+        wanted = {0, 1} if m is None else {m}
+        for prefix, own, bounds in predictions:
+            counted = dict.fromkeys(names, 0)
+            for i, classes in enumerate(truth):
+                masks = {k for k in wanted if own.predicted[i, k]}
+                labels = {k for k in wanted if own.prob[i, k] > np.float32(bounds[k])}
+                for by, flagged in (("masks", masks), ("labels", labels)):
+                    counted[f"missed_{by}"] += bool(classes & wanted) and not flagged
+                    counted[f"false_{by}"] += not classes and bool(flagged)
+            assert {name: row[prefix + name] for name in counted} == counted
+        assert row["defective"] == sum(bool(classes & wanted) for classes in truth)
+        assert row["defect_free"] == sum(not classes for classes in truth)
+    shown = StringIO()
+    Console(file=shown, width=100).print(show(tuned, ("scratch", "dent")))
+    assert f"flagged of {tuned.flags[0]['defect_free']} defect-free images" in shown.getvalue()
+    last = shown.getvalue().rpartition("dent")[2]
+    assert f"{tuned.flags[2]['false_masks']} → {tuned.flags[2]['tuned_false_masks']}" in last
+
+
+def test_nothing_is_flagged_falsely_without_defect_free_images() -> None:
+    counts = made_up(0)
+    label = np.ones_like(counts.tested.label)
+    counts = replace(counts, tested=replace(counts.tested, label=label))
+    tuned = fit_and_measure(counts, counts, GROUPS, PLAIN, PIXELS, "dice_kaggle")
+    assert tuned.flags[0]["defect_free"] == tuned.flags[0]["false_masks"] == 0
+    shown = StringIO()
+    Console(file=shown, width=100).print(show(tuned, ("scratch", "dent")))
+    assert "missed by labels" in shown.getvalue()
+    assert "flagged" not in shown.getvalue()
+
+
 def test_a_perfect_network_is_left_as_it_is() -> None:
     counts = made_up(0)
     truth = np.broadcast_to(counts.truth, counts.predicted.shape)
@@ -229,6 +272,7 @@ def test_the_verb(
     whole = tuned["gains"]["dice_kaggle"]
     assert whole["low"] <= whole["value"] <= whole["high"]
     rules = Rules.read(tuned["rules"], 4, "")
+    assert len(tuned["flags"]) == 5
     try:
         assert Predictor.load(whole_run, tuned=True).rules == rules
         image = tmp_path / "a.png"

@@ -209,7 +209,12 @@ def test_a_production_run_is_trained_and_tuned(
     assert (config.recipe, config.epochs) == ("production", 2)
     tuned = json.loads((folder / "tuned.json").read_text())
     assert tuned["digest"] == json.loads((folder / "meta.json").read_text())["digest"]
+    images = pd.read_parquet(folder / "test_images.parquet").groupby("image_id")
+    pixels = images[["truth_pixels", "predicted_pixels"]].sum()
+    missed = (pixels["truth_pixels"] > 0) & (pixels["predicted_pixels"] == 0)
+    assert tuned["flags"][0]["missed_masks"] == missed.sum()
     assert "tuned on the validation set" in done.stdout
+    assert "with a defect, missed by masks: " in done.stdout
     state = torch.load(folder / "best.ckpt", weights_only=True)["state_dict"]
     assert any(name.startswith("average.module.") for name in state)
     (folder / "tuned.json").unlink()

@@ -29,8 +29,8 @@ import pandas as pd
 
 from tlunet.errors import UserError
 from tlunet.machine.files import write_text
+from tlunet.model.flags import ANY
 from tlunet.report.analysis.claims import COLUMNS, read_claims
-from tlunet.report.analysis.flags import ANY
 from tlunet.report.comparison_tables import comparison_table, sides_and_labels
 from tlunet.report.document import markdown
 from tlunet.report.document.document import Column, Entry, Group, Table, Text

@@ -7,6 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tlunet.deploy.tuning.tune import Gain, Tuned
+from tlunet.machine.counted import counted
+from tlunet.model.flags import ANY
 
 STEPS = {
     "": "as trained",
@@ -18,8 +20,8 @@ STEPS = {
 
 
 def show(tuned: Tuned, classes: Sequence[str]) -> Group:
-    """Return the gain of each step on both subsets, and the rules."""
-    return Group(_gains(tuned), _rules(tuned, classes))
+    """Return the gain of each step on both subsets, the rules, and what they flag."""
+    return Group(_gains(tuned), _rules(tuned, classes), _flags(tuned, classes))
 
 
 def _gains(tuned: Tuned) -> Table:
@@ -69,4 +71,26 @@ def _rules(tuned: Tuned, classes: Sequence[str]) -> Table:
             Text(name), f"{threshold:g}", f"{area} pixels" if area else "–",
             f"{gate:g}" if gate else "–", f"{label:g}",
         )  # fmt: skip
+    return table
+
+
+def _flags(tuned: Tuned, classes: Sequence[str]) -> Table:
+    free = tuned.flags[0]["defect_free"]
+    flagged = f", and flagged of {counted(free, 'defect-free image')}" if free else ""
+    table = Table(
+        title=f"Test images missed{flagged}",
+        caption="As trained → with the rules.",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("class")
+    table.add_column("images", justify="right")
+    columns = {f"missed_{by}": f"missed by {by}" for by in ("masks", "labels")}
+    if free:
+        columns |= {f"false_{by}": f"flagged by {by}" for by in ("masks", "labels")}
+    for heading in columns.values():
+        table.add_column(heading, justify="right")
+    for name, row in zip((ANY, *classes), tuned.flags, strict=True):
+        cells = (f"{row[column]} → {row[f'tuned_{column}']}" for column in columns)
+        table.add_row(Text(name), str(row["defective"]), *cells, end_section=name == ANY)
     return table

@@ -7,6 +7,7 @@ from tlunet.deploy.predict import Predictor
 from tlunet.deploy.tuning.tune import Tuned, check_goal, check_same, tune
 from tlunet.errors import DataError, UserError, first_line
 from tlunet.machine.console import complain, progress, say
+from tlunet.machine.counted import counted
 from tlunet.machine.device import Hardware, choose
 from tlunet.machine.files import read_json, write_json
 from tlunet.runs.data import open_data
@@ -86,3 +87,11 @@ def tune_if_missing(run: Path) -> None:
         return
     own, fitted = (tuned.test[name] for name in (GOAL, f"tuned_{GOAL}"))
     say(f"  tuned on the validation set: test Kaggle-Dice {own:.3f} → {fitted:.3f}")
+    total = tuned.flags[0]
+    for kind, of, what in (
+        ("missed", "defective", "with a defect, missed"),
+        ("false", "defect_free", "without one, flagged"),
+    ):
+        if total[of]:
+            before, after = total[f"{kind}_masks"], total[f"tuned_{kind}_masks"]
+            say(f"  {counted(total[of], 'test image')} {what} by masks: {before} → {after}")

@@ -27,6 +27,7 @@ from tlunet.deploy.tuning.search import (
     thresholds_for,
 )
 from tlunet.errors import ConfigError, DataError
+from tlunet.model.flags import count_flags, rows
 from tlunet.model.scores import flatten, mla, summarise
 
 SAME = 1e-4  # tolerance for the run's own scores: a pixel or two may be at the threshold
@@ -69,6 +70,8 @@ class Tuned(NamedTuple):
         steps: the run's own threshold, then one step per kind of rule.
         validation: all scores at the run's threshold, and as ``tuned_…`` with the rules.
         test: the same on the test set.
+        flags: test images missed and falsely flagged, for any class, then by class; see
+            :meth:`as_dict`.
         gains: total gains on the test set, of the goal and of ``mla``.
     """
 
@@ -77,10 +80,17 @@ class Tuned(NamedTuple):
     steps: list[Step]
     validation: dict[str, Any]
     test: dict[str, Any]
+    flags: list[dict[str, int]]
     gains: dict[str, Gain]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the content of ``tuned.json``."""
+        """Return the content of ``tuned.json``.
+
+        Its ``flags`` has one row for any class and one per class: the test images ``defective``
+        (with the class) and ``defect_free`` (without any), of the former those ``missed_masks``
+        and ``missed_labels``, of the latter those falsely flagged, ``false_masks`` and
+        ``false_labels``; at the run's threshold, and as ``tuned_…`` with the rules.
+        """
         steps = [
             step._asdict()
             | {"rules": step.rules.as_dict(), "gain": step.gain and step.gain.as_dict()}
@@ -92,6 +102,7 @@ class Tuned(NamedTuple):
             "rules": self.rules.as_dict(),
             "validation": self.validation,
             "test": self.test,
+            "flags": self.flags,
             "gains": {name: gain.as_dict() for name, gain in self.gains.items()},
             "steps": steps,
             "grid": grid,
@@ -176,7 +187,7 @@ def fit_and_measure(
     )
     gains = {goal: gain(by_image[0], by_image[-1], groups), "mla": gain(own, tuned, groups)}
     of_validation, of_test = (_scores(part, plain, rules) for part in (validation, test))
-    return Tuned(goal, rules, steps, of_validation, of_test, gains)
+    return Tuned(goal, rules, steps, of_validation, of_test, _flags(test, plain, rules), gains)
 
 
 def gain(
@@ -221,6 +232,22 @@ def _scores(counts: Counts, plain: Rules, rules: Rules) -> dict[str, Any]:
         del scores["empty_predictor"]
     del tuned["n_images"]
     return own | {f"tuned_{name}": score for name, score in tuned.items()}
+
+
+def _flags(counts: Counts, plain: Rules, rules: Rules) -> list[dict[str, int]]:
+    flagged = {}
+    for prefix, own, applied in ("", counts.tested, plain), ("tuned_", counts.under(rules), rules):
+        flagged[f"{prefix}%s_masks"] = own.predicted > 0
+        flagged[f"{prefix}%s_labels"] = applied.present(own.prob)
+    table = []
+    for columns in rows(counts.truth.shape[1]):
+        row: dict[str, int] = {}
+        for name, flag in flagged.items():
+            count_of = count_flags(counts.tested.label, flag, columns)
+            row |= {"defective": count_of.defective, "defect_free": count_of.defect_free}
+            row |= {name % "missed": count_of.missed, name % "false": count_of.false}
+        table.append(row)
+    return table
 
 
 def check_same(

@@ -1,14 +1,12 @@
 """How many images each condition misses or flags falsely: what a plant decides on."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
 
+from tlunet.model.flags import ANY, count_flags, rows
 from tlunet.report.analysis.blocks import Block
-
-BY = ("masks", "labels")  # what flags an image: any predicted pixel, or any predicted label
-ANY = "any class"
 
 
 def flags(blocks: Iterable[Block]) -> pd.DataFrame:
@@ -19,34 +17,32 @@ def flags(blocks: Iterable[Block]) -> pd.DataFrame:
         init, frac, n_seeds``, the images ``defective`` (with the class) and ``defect_free``
         (without any defect), and for ``masks`` and ``labels`` the means over seeds
         ``missed_<by>`` and ``false_<by>``, in images: not flagged for the class though it is
-        there, and flagged for it though there is no defect.
+        there, and flagged for it though there is no defect. What flags an image is any predicted
+        pixel, or any predicted label.
     """
-    rows: list[dict[str, object]] = []
+    table: list[dict[str, object]] = []
     for block in blocks:
-        rows += _rows(block, ANY, range(len(block.classes)))
-        for m, name in enumerate(block.classes):
-            rows += _rows(block, f"class {m + 1} ({name})", [m])
-    return pd.DataFrame(rows)
+        names = ANY, *(f"class {m + 1} ({name})" for m, name in enumerate(block.classes))
+        for name, columns in zip(names, rows(len(block.classes)), strict=True):
+            table += _rows(block, name, columns)
+    return pd.DataFrame(table)
 
 
-def _rows(block: Block, name: str, classes: Sequence[int]) -> Iterator[dict[str, object]]:
+def _rows(block: Block, name: str, columns: list[int]) -> Iterator[dict[str, object]]:
     for key in block.keys:
         own = [block.counts[k] for k in block.runs(key).index]
-        defective = [counts.label[:, list(classes)].any(1) for counts in own]
-        free = [~counts.label.any(1) for counts in own]
-        row: dict[str, object] = {
-            "block": block.title, "class": name, **key._asdict(), "n_seeds": len(own),
-            "defective": float(np.mean([one.sum() for one in defective])),
-            "defect_free": float(np.mean([one.sum() for one in free])),
-        }  # fmt: skip
-        for by in BY:
+        means = {}
+        for by in ("masks", "labels"):
             flagged = [
-                (counts.predicted[:, list(classes)] > 0).any(1)
-                if by == "masks"
-                else (counts.prob[:, list(classes)] > block.threshold).any(1)
+                counts.predicted > 0 if by == "masks" else counts.prob > block.threshold
                 for counts in own
             ]
-            missed = [(has & ~flag).sum() for has, flag in zip(defective, flagged, strict=True)]
-            false = [(none & flag).sum() for none, flag in zip(free, flagged, strict=True)]
-            row[f"missed_{by}"], row[f"false_{by}"] = float(np.mean(missed)), float(np.mean(false))
-        yield row
+            counted = [count_flags(c.label, f, columns) for c, f in zip(own, flagged, strict=True)]
+            means[by] = np.mean(counted, axis=0)
+        defective, defect_free, *_ = means["masks"]
+        yield {
+            "block": block.title, "class": name, **key._asdict(), "n_seeds": len(own),
+            "defective": float(defective), "defect_free": float(defect_free),
+            "missed_masks": float(means["masks"][2]), "false_masks": float(means["masks"][3]),
+            "missed_labels": float(means["labels"][2]), "false_labels": float(means["labels"][3]),
+        }  # fmt: skip
