@@ -1,3 +1,4 @@
+import re
 import shutil
 from pathlib import Path
 
@@ -230,3 +231,10 @@ def test_a_layout_is_recognised_by_its_parts(
         DataError, match=r"no known data set layout; expected train_im.*; it (contains|is) "
     ):
         recognise(tmp_path)
+
+
+def test_the_folder_above_is_named_where_it_is_the_data_set(tmp_path: Path) -> None:
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+    with pytest.raises(DataError, match=rf"layout; {re.escape(str(tmp_path))} does: use it; exp"):
+        recognise(tmp_path / "images")

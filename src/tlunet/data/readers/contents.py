@@ -48,12 +48,13 @@ def find_parts(root: Path, parts: Sequence[str]) -> Path | None:
     for _ in range(DEPTH):
         level = [folder for outer in level for folder in _folders(outer)]
         for folder in level:
-            if _has(folder, parts):
+            if has_parts(folder, parts):
                 return folder
     return None
 
 
-def _has(folder: Path, parts: Sequence[str]) -> bool:
+def has_parts(folder: Path, parts: Sequence[str]) -> bool:
+    """Tell whether a folder has all parts of a data set; folders end in ``/``."""
     try:
         return all((folder / p).is_dir() if p[-1] == "/" else (folder / p).exists() for p in parts)
     except OSError:  # no permission

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from tlunet.data.readers import folder, severstal
 from tlunet.data.readers.alike import contents
-from tlunet.data.readers.contents import find_parts
+from tlunet.data.readers.contents import find_parts, has_parts
 from tlunet.data.source import Source, require_folder
 from tlunet.errors import DataError, reason_of
 
@@ -52,6 +52,8 @@ def recognise(root: Path) -> str:
     if whole or len(begun) == 1:
         return (whole or begun)[0]
     parts = [layout.parts for layout in LAYOUTS.values() if layout.parts]
-    inner = next(filter(None, (find_parts(root, some) for some in parts)), None)
-    where, found = (f"; {inner} does: use it", "") if inner else ("", f"; {contents(root)}")
+    near = next(filter(None, (find_parts(root, some) for some in parts)), None)
+    if near is None and any(has_parts(root.parent, some) for some in parts):
+        near = root.parent  # images/ or masks/ itself was named
+    where, found = (f"; {near} does: use it", "") if near else ("", f"; {contents(root)}")
     raise DataError(f"{root}: contains no known data set layout{where}; expected {known}{found}")
