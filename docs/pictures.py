@@ -8,6 +8,7 @@ r"""Make the pictures of the README and the site from run folders.
     PYTHONPATH=tests/fakes python docs/pictures.py wandb runs/panels
     python docs/pictures.py mean_teacher runs/rest/<cell>
     python docs/pictures.py copy_paste runs/synthetic/<cell>
+    python docs/pictures.py predicted runs/tiles/<cell> data/tiles
 
 `runs/hero` has two cells, trained on strips drawn at 128×800:
 
@@ -25,6 +26,8 @@ and so does `runs/panels`, logged offline:
     python run.py data=synthetic 'data.size=[64,128]' encoder=efficientnet_lite0 init=imagenet \
         frac=0.25 recipe=production epochs=4 steps=200 rest=mean_teacher rest.ramp=0.1 \
         data.n=384 tune=false study=rest
+
+and `runs/tiles` what `tlunet train data/tiles` leaves (experiments/recipe/README.md).
 """
 
 import io
@@ -41,6 +44,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 from playwright.sync_api import Error, Page, sync_playwright
@@ -49,6 +53,7 @@ from rich.text import Text
 
 from tlunet.data.bits import class_masks
 from tlunet.data.drawing import draw, enlarged, enlarged_image
+from tlunet.data.readers.pixels import read_image
 from tlunet.data.sampling.copy_paste import CopyPaste
 from tlunet.deploy.predict import Predictor
 from tlunet.model.rest.rest import MeanTeacher
@@ -60,6 +65,7 @@ from tlunet.report.figures.style import COLOURS
 from tlunet.runs.data import open_data
 
 DOCS = Path(__file__).parent
+ROOT = DOCS.parent
 ROWS = ("strip", "truth", "random weights", "ImageNet weights")
 
 
@@ -283,6 +289,40 @@ def copy_paste(run: Path) -> None:
     _sheet(columns, data.pack.classes, DOCS / "copy_paste.png")
 
 
+def predicted(run: Path, root: Path) -> None:
+    """Draw test images of each class and without one, and what the tuned network finds in them.
+
+    Args:
+        run: a run of `tlunet train`.
+        root: its `images/` and `masks/`.
+    """
+    data = open_data(run)
+    rows = data.rows["test"]
+    labels, names = data.pack.labels[rows], data.pack.index["image_id"].to_numpy()[rows]
+    kinds = {name: labels[:, m] for m, name in enumerate(data.pack.classes)}
+    kinds["defect-free"] = ~labels.any(1)
+    chosen = [(kind, *names[has][:2]) for kind, has in kinds.items()]
+    predictor = Predictor.load(run, tuned=True)
+    figure, axes = plt.subplots(len(chosen), 6, figsize=(9, 1.6 * len(chosen)))
+    for line, (kind, *pair) in zip(axes, chosen, strict=True):
+        for trio, name in zip((line[:3], line[3:]), pair, strict=True):
+            file = root / "images" / name
+            image = read_image(file)
+            truth = np.asarray(Image.open((root / "masks" / name).with_suffix(".png")))
+            [found] = predictor.predict([file])
+            ids = np.arange(1, len(data.pack.classes) + 1)[:, None, None]
+            parts = {kind: None, "truth": truth == ids, "predicted": found.masks}
+            for ax, (title, masks) in zip(trio, parts.items(), strict=True):
+                shown = enlarged_image(image, 3)
+                if masks is not None:
+                    shown = draw(shown, enlarged(masks, 3))
+                ax.imshow(shown, cmap="gray", vmin=0, vmax=255)
+                ax.set_title(title, fontsize=8)
+                ax.axis("off")
+    figure.subplots_adjust(0.01, 0.01, 0.99, 0.97, hspace=0.2, wspace=0.04)
+    _save(figure, ROOT / "experiments" / "recipe" / "figures" / "predicted.png")
+
+
 def _sheet(columns: dict[str, Iterable[Any]], classes: Sequence[str], file: Path) -> None:
     """Draw a grid of grey images (1, H, W), their masks (M, H, W), and pixels (H, W) to hatch."""
     figure, axes = plt.subplots(7, len(columns), figsize=(11, 10.5))
@@ -302,6 +342,10 @@ def _sheet(columns: dict[str, Iterable[Any]], classes: Sequence[str], file: Path
         loc="lower center", ncols=len(classes), frameon=False, fontsize=10,
     )  # fmt: skip
     figure.subplots_adjust(0.01, 0.05, 0.99, 0.96, hspace=0.06, wspace=0.03)
+    _save(figure, file)
+
+
+def _save(figure: Figure, file: Path) -> None:
     figure.savefig(file, dpi=90)
     with Image.open(file) as picture:
         picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=128).save(file, optimize=True)
@@ -324,6 +368,6 @@ def _browser() -> Iterator[Page]:
 if __name__ == "__main__":
     makers = {
         "wandb": wandb, "hero": hero, "thumbnails": thumbnails, "demo": demo, "terminal": terminal,
-        "mean_teacher": mean_teacher, "copy_paste": copy_paste,
+        "mean_teacher": mean_teacher, "copy_paste": copy_paste, "predicted": predicted,
     }  # fmt: skip
     makers[sys.argv[1]](*map(Path, sys.argv[2:]))

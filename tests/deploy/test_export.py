@@ -60,6 +60,7 @@ def test_one_input_two_outputs_and_what_it_says_of_itself(exported: Path) -> Non
     assert 0 <= known["difference"]["masks"] <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_an_encoder_whose_padding_depends_on_the_size(tmp_path: Path) -> None:
     """Its symbolic sizes once grew with every layer, and the export did not end."""
     folder = write_checkpoint(tmp_path / "lite", "timm-tf_efficientnet_lite0")

@@ -114,6 +114,7 @@ def test_one_place_reads_the_systems_words() -> None:
     assert found == ["errors.py"]
 
 
+@pytest.mark.slow
 def test_a_cell_that_cannot_tell_is_finished(tiny: tuple[str, ...], tmp_path: Path) -> None:
     """In ASCII, with its log on a full disk."""
     with Path("/dev/full").open("w") as log:

@@ -79,6 +79,7 @@ def test_the_average_is_validated_and_kept(tmp_path: Path) -> None:
     assert all(torch.equal(t, expected[name]) for name, t in encoder.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_compiled_network_and_average_share_their_code() -> None:
     compiled = []
 

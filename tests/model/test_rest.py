@@ -232,6 +232,7 @@ def test_false_annotations_of_the_rest_give_the_same_weights(
     assert not all(torch.equal(found[key], expected[key]) for key in expected)
 
 
+@pytest.mark.slow
 def test_compiled_it_learns_the_same(strips: Path, tmp_path: Path) -> None:
     data = module(strips, tmp_path, "mean_teacher")
     plain = trained(data, "mean_teacher")

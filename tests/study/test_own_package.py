@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,7 @@ def test_a_run_with_all_three(
     tiny: tuple[str, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    run_here: Callable[..., subprocess.CompletedProcess[str]],
     trainer: tuple[str, ...],
 ) -> None:
     study = tmp_path / "study"
@@ -128,14 +130,9 @@ def test_a_run_with_all_three(
         "loss: {_target_: my_steel.DoubleLoss, factor: 3.0}\n"
     )
     line = ["-cd", str(study), "-cn", "mine", "augment._target_=my_steel.NoFlips", *tiny, *trainer]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *line],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(package), str(ROOT / "src")])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    monkeypatch.setenv("TLUNET_ENCODER", "")  # the run sets it; undone at the end
+    path = os.pathsep.join([str(package), str(ROOT / "src")])  # for processes of its own
+    done = run_here(*line, cwd=tmp_path, PYTHONPATH=path)
     assert done.returncode == 0, done.stdout + done.stderr
     [folder] = (tmp_path / "runs").glob("*/TinyEncoder-random-1.0-s0-*")
     config = OmegaConf.load(folder / "config.yaml")
@@ -143,6 +140,7 @@ def test_a_run_with_all_three(
     assert config.loss == {"_target_": "my_steel.DoubleLoss", "factor": 3.0}
 
     # A checkpoint may come from anyone: it imports nothing that the user has not named.
+    monkeypatch.delenv("TLUNET_ENCODER")
     monkeypatch.delitem(sys.modules, "my_steel", raising=False)
     monkeypatch.delitem(smp.encoders.encoders, "my_steel.TinyEncoder", raising=False)
     with pytest.raises(DataError, match=r"set TLUNET_ENCODER=my_steel\.TinyEncoder"):

@@ -180,7 +180,7 @@ def train(folder: Path, name: str, strike: int = 0) -> tuple[dict[str, Any], lis
     return task.state_dict(), rows
 
 
-@pytest.mark.parametrize("name", ["labels", "mean_teacher"])
+@pytest.mark.parametrize("name", [pytest.param("labels", marks=pytest.mark.slow), "mean_teacher"])
 def test_it_resumes_exactly(tmp_path: Path, name: str) -> None:
     (tmp_path / "whole").mkdir()
     (tmp_path / "struck").mkdir()

@@ -113,11 +113,11 @@ def write_folder(root: Path, n: int = 24) -> None:
 
 def test_from_a_folder_to_a_network(tlunet_train: Run, tmp_path: Path) -> None:
     write_folder(tmp_path / "my steel")
-    keys = ("init=random", "encoder=resnet", "encoder.name=mobilenet_v2", "epochs=1", "steps=2",
+    keys = ("init=random", "encoder=resnet", "epochs=1", "steps=2",
             "batch_size=8", "trainer=cpu", "logger=csv")  # fmt: skip
     done = tlunet_train("my steel", "--classes", "bright,dark", *keys)
     assert done.returncode == 0, done.stderr
-    [run] = (tmp_path / "runs/my steel").glob("mobilenet_v2-random-1.0-s0-*")
+    [run] = (tmp_path / "runs/my steel").glob("resnet-random-1.0-s0-*")
     assert {"tuned.json", "model.onnx"} <= {path.name for path in run.iterdir()}
     assert (tmp_path / "runs/my steel/data.html").is_file()
     config = OmegaConf.load(run / "config.yaml")

@@ -12,6 +12,7 @@ Padded pixels (data.fit=pad) have logits of −10,000, so sums over pixels conta
 loss with a fifth argument `padding`, bool (B, 1, H, W), or None, also leaves them out of its means.
 """
 
+import torch
 from segmentation_models_pytorch.losses import LovaszLoss as LovaszHinge
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
@@ -61,7 +62,26 @@ class BalancedLoss(nn.Module):
         return over_labels + over_valid(over_pixels, padding)
 
 
-class BCEDiceLoss(BalancedLoss):
+class _BalancedLossPlus(BalancedLoss):
+    """`BalancedLoss` plus a term of the masks, which subclasses define."""
+
+    def term(self, logits: Tensor, masks: Tensor, padding: Tensor | None) -> Tensor:
+        """Compute the term from logits and masks (B, M, H, W) and padding, (B, 1, H, W) or None."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        masks_logits: Tensor,
+        labels_logits: Tensor,
+        masks: Tensor,
+        labels: Tensor,
+        padding: Tensor | None = None,
+    ) -> Tensor:
+        balanced = super().forward(masks_logits, labels_logits, masks, labels, padding)
+        return balanced + self.term(masks_logits, masks, padding)
+
+
+class BCEDiceLoss(_BalancedLossPlus):
     """`BalancedLoss` plus `dice_loss`, so that the background does not dominate a rare class.
 
     Args:
@@ -79,22 +99,14 @@ class BCEDiceLoss(BalancedLoss):
             )
         self.smooth = smooth
 
-    def forward(  # noqa: D102
-        self,
-        masks_logits: Tensor,
-        labels_logits: Tensor,
-        masks: Tensor,
-        labels: Tensor,
-        padding: Tensor | None = None,
-    ) -> Tensor:
-        balanced = super().forward(masks_logits, labels_logits, masks, labels, padding)
-        return balanced + dice_loss(masks_logits, masks, self.smooth, padding)
+    def term(self, logits: Tensor, masks: Tensor, padding: Tensor | None) -> Tensor:  # noqa: D102
+        return dice_loss(logits, masks, self.smooth, padding)
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"smooth={self.smooth}"
 
 
-class LogDiceLoss(BalancedLoss):
+class LogDiceLoss(_BalancedLossPlus):
     """`BalancedLoss` plus `log_dice_loss`, which also finds defects of a few pixels.
 
     Args:
@@ -110,16 +122,8 @@ class LogDiceLoss(BalancedLoss):
             raise ConfigError(f"loss.weight={weight}: expected a number above 0")
         self.weight = weight
 
-    def forward(  # noqa: D102
-        self,
-        masks_logits: Tensor,
-        labels_logits: Tensor,
-        masks: Tensor,
-        labels: Tensor,
-        padding: Tensor | None = None,
-    ) -> Tensor:
-        balanced = super().forward(masks_logits, labels_logits, masks, labels, padding)
-        return balanced + self.weight * log_dice_loss(masks_logits, masks, padding)
+    def term(self, logits: Tensor, masks: Tensor, padding: Tensor | None) -> Tensor:  # noqa: D102
+        return self.weight * log_dice_loss(logits, masks, padding)
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"weight={self.weight}"
@@ -174,7 +178,7 @@ class FocalLoss(nn.Module):
         return f"gamma={self.gamma}, alpha={self.alpha}"
 
 
-class LovaszLoss(BalancedLoss):
+class LovaszLoss(_BalancedLossPlus):
     """`BalancedLoss` plus the Lovász hinge of each class over the batch, averaged over classes.
 
     The Lovász hinge is a convex bound on one minus the IoU (Berman, Triki and Blaschko 2018). It
@@ -190,17 +194,7 @@ class LovaszLoss(BalancedLoss):
     19.00
     """
 
-    def forward(  # noqa: D102
-        self,
-        masks_logits: Tensor,
-        labels_logits: Tensor,
-        masks: Tensor,
-        labels: Tensor,
-        padding: Tensor | None = None,
-    ) -> Tensor:
+    def term(self, logits: Tensor, masks: Tensor, padding: Tensor | None) -> Tensor:  # noqa: D102
         hinge = LovaszHinge("binary", per_image=False)
-        over_classes = [
-            hinge(masks_logits[:, m].float(), masks[:, m].float()) for m in range(masks.shape[1])
-        ]
-        balanced = super().forward(masks_logits, labels_logits, masks, labels, padding)
-        return balanced + sum(over_classes) / len(over_classes)
+        classes = zip(logits.unbind(1), masks.unbind(1), strict=True)
+        return torch.stack([hinge(own.float(), truth.float()) for own, truth in classes]).mean()
