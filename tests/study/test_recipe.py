@@ -213,6 +213,7 @@ def test_a_production_run_is_trained_and_tuned(
     pixels = images[["truth_pixels", "predicted_pixels"]].sum()
     missed = (pixels["truth_pixels"] > 0) & (pixels["predicted_pixels"] == 0)
     assert tuned["flags"][0]["missed_masks"] == missed.sum()
+    assert torch.get_num_threads() == 1  # trainer.threads: others may train beside it
     assert "tuned on the validation set" in done.stdout
     assert "with a defect, missed by masks: " in done.stdout
     state = torch.load(folder / "best.ckpt", weights_only=True)["state_dict"]

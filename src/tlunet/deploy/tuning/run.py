@@ -77,7 +77,8 @@ def tune_if_missing(run: Path) -> None:
         return
     meta = read_meta(run)
     try:
-        machine = choose(meta["accelerator"], meta["precision"])
+        # As many threads as in training: beside it other cells may be trained or tuned.
+        machine = choose(meta["accelerator"], meta["precision"], meta.get("threads"))
         tuned = tune_run(run, machine).tuned
     except UserError as error:
         complain(*(f"{run}: not tuned: {line}" for line in error.lines))
