@@ -14,7 +14,6 @@ import hydra
 from omegaconf import DictConfig
 
 from tlunet.errors import UserError
-from tlunet.machine.parallel import spin_briefly
 from tlunet.machine.streams import make_patient
 from tlunet.study.config.command import config_dir, read_command
 from tlunet.study.config.help import help_text
@@ -46,7 +45,6 @@ def main() -> int:
     command, conf = expand_home(sys.argv[1:]), ROOT / "conf"
     sys.argv[1:] = command  # read by Hydra
     make_patient()
-    spin_briefly()
     set_up()
     try:
         if (text := help_text(command, conf)) is not None:

@@ -11,7 +11,6 @@ import typer
 
 from tlunet.cli import bench, data, deploy, study, train
 from tlunet.errors import UserError
-from tlunet.machine.parallel import spin_briefly
 from tlunet.machine.streams import make_patient
 
 app = typer.Typer(
@@ -54,7 +53,6 @@ def main() -> None:
         for word in sys.argv[1:]
     ]
     make_patient()
-    spin_briefly()
     try:
         app()
     except UserError as error:

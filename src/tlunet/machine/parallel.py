@@ -1,4 +1,4 @@
-"""Cores and who works on them: threads that wait, and worker processes."""
+"""Worker processes, for work that threads of one process cannot do in parallel."""
 
 import os
 from collections.abc import Iterator
@@ -11,17 +11,6 @@ from threading import Thread
 def cores() -> int:
     """Number of cores this process may use; a container or a scheduler can limit it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def spin_briefly() -> None:
-    """Let OpenMP's threads give their core away soon when they wait for each other.
-
-    By default libgomp has them spin for milliseconds; beside another program, a training of
-    several threads then spends its time waiting (benchmarks/shared_cores.py). This has to be
-    called before torch is imported. Variables of the user win.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 @contextmanager

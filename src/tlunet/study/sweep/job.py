@@ -14,7 +14,6 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from tlunet.machine import gpus
-from tlunet.machine.parallel import spin_briefly
 from tlunet.machine.streams import make_patient
 from tlunet.runs.cell import POSITION
 from tlunet.study.sweep.launcher import CELLS, LEFT_OUT, STARTED_BY
@@ -52,7 +51,6 @@ def run_job(cfg: DictConfig, then: Then | None = None) -> float | None:
         Same as :func:`tlunet.study.training.run.run_cell`.
     """
     make_patient()
-    spin_briefly()
     hydra = HydraConfig.get()
     left_out = os.environ.get(LEFT_OUT, "").split()
     if left_out and str(hydra.job.num) in left_out:
