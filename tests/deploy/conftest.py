@@ -61,13 +61,10 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tlunet(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Run a command and return its exit code."""
-    from tlunet.machine import device as hardware
 
     def call(*args: str | Path, stdin: bytes = b"") -> int:
         monkeypatch.setattr(sys, "argv", ["tlunet", *map(str, args)])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        # With two threads each, parallel test processes block one another.
-        monkeypatch.setattr(hardware, "cores", lambda: 1)
         with pytest.raises(SystemExit) as end:
             cli.main()
         return int(end.value.code or 0)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tlunet.machine.parallel import threads
+
 OPEN = """
 import os, time
 from tlunet.machine.parallel import processes
@@ -36,3 +38,18 @@ def test_workers_end_where_their_parent_is_killed(tmp_path: Path) -> None:
             return  # ended, but not yet reaped
         time.sleep(0.02)
     pytest.fail(f"worker {worker} outlives its parent")
+
+
+@pytest.mark.parametrize(
+    ("most", "of", "expected"),
+    [(None, 1, 6), (None, 4, 1), (None, 9, 1), ("2", 1, 2), ("4", 3, 2), ("64", 1, 6), ("0", 1, 6),
+     ("2,1", 1, 6)],
+)  # fmt: skip
+def test_threads_are_a_part_of_the_cores_and_no_more_than_the_user_says(
+    most: str | None, of: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tlunet.machine.parallel.cores", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if most:
+        monkeypatch.setenv("OMP_NUM_THREADS", most)
+    assert threads(of) == expected

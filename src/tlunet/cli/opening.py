@@ -42,7 +42,8 @@ def open_network(
     """Load the network of a run or of an exported file; the latter needs no training code."""
     if run.suffix.lower() == ONNX:
         try:
-            from tlunet.deploy.runtime import OnnxPredictor, threads
+            from tlunet.deploy.runtime import OnnxPredictor
+            from tlunet.machine.parallel import threads
         except ModuleNotFoundError as error:
             raise ConfigError(f"{run}: needs {error.name}; pip install onnxruntime") from error
         if precision == "bf16-mixed":

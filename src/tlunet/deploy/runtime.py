@@ -1,6 +1,5 @@
 """Predict with an exported network: needs ONNX Runtime, NumPy and Pillow, but not torch."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +13,7 @@ from tlunet.deploy.card import Card
 from tlunet.deploy.rules import FLIPS, Rules
 from tlunet.deploy.stream import Answer, Stream
 from tlunet.errors import ConfigError, DataError, first_line
-from tlunet.machine.parallel import cores
+from tlunet.machine.parallel import threads
 
 INPUT, OUTPUTS = "image", ("masks", "labels")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -121,14 +120,6 @@ def open_session(path: Path, device: str = "auto") -> onnxruntime.InferenceSessi
             "image, output masks, labels (a file from tlunet export)"
         )
     return session
-
-
-def threads() -> int:
-    """Return the number of inference threads: OMP_NUM_THREADS, else one per core."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    if given.isdigit() and int(given):
-        return int(given)
-    return cores()
 
 
 def _providers(device: str) -> list[str]:

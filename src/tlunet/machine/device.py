@@ -12,7 +12,7 @@ import torch
 from tlunet.errors import ConfigError
 from tlunet.machine.gpus import number_by_bus
 from tlunet.machine.memory import keep_freed_memory
-from tlunet.machine.parallel import cores
+from tlunet.machine.parallel import threads as default_threads
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ def choose(
         accelerator: ``auto`` (CUDA, else Apple MPS, else CPU), ``cuda``, ``mps`` or ``cpu``.
         precision: ``auto`` (bf16 autocast where the hardware supports it natively, else float32),
             ``bf16-mixed`` or ``32-true``.
-        threads: CPU threads; by default one per core available to this process.
+        threads: CPU threads; by default one per core available to this process, at most
+            ``OMP_NUM_THREADS``.
         compile: whether to run full batches through compiled code (``torch.compile``).
         devices: devices per cell on each machine; ``auto``: every GPU, or one CPU process.
         nodes: number of machines.
@@ -109,7 +110,7 @@ def choose(
     count = there_are if devices == "auto" else int(devices)
     if accelerator != "cpu" and count > there_are:
         raise ConfigError(f"trainer.devices={devices}: found {there_are} {accelerator} device(s)")
-    threads = threads or max(1, cores() // (count if accelerator == "cpu" else 1))
+    threads = threads or default_threads(count if accelerator == "cpu" else 1)
     torch.set_num_threads(threads)
     _quieten_libraries()
     os.environ.setdefault("OPENCV_NUM_THREADS", "1")  # albumentations; read on import of cv2

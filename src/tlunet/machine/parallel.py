@@ -1,4 +1,4 @@
-"""Worker processes, for work that threads of one process cannot do in parallel."""
+"""Cores, threads, and worker processes for what threads of one cannot do in parallel."""
 
 import os
 from collections.abc import Iterator
@@ -11,6 +11,13 @@ from threading import Thread
 def cores() -> int:
     """Number of cores this process may use; a container or a scheduler can limit it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads(processes: int = 1) -> int:
+    """CPU threads of one of several processes: its part of the cores, at most OMP_NUM_THREADS."""
+    share = max(1, cores() // processes)
+    most = os.environ.get("OMP_NUM_THREADS", "")
+    return min(share, int(most)) if most.isdigit() and int(most) else share
 
 
 @contextmanager
