@@ -1,6 +1,8 @@
 """Tabulate what `tlunet train` left in its run folders, as trained and with its tuned rules.
 
 python experiments/recipe/folder.py runs/my_neu/* runs/tiles/* --out experiments/recipe/folder.csv
+
+Further runs, such as those of a study, make further columns.
 """
 
 import argparse
@@ -32,6 +34,8 @@ def column(runs: Sequence[Path]) -> Iterator[tuple[str, str]]:
     tuned = [read_json(run / "tuned.json") for run in runs]
     first = metas[0]
     steps = pd.read_csv(runs[0] / "history.csv")["step"].iloc[-1]
+    yield "encoder", first["encoder"]
+    yield "weights", {"imagenet": "ImageNet"}.get(first["init"], first["init"])
     yield "trainings", str(len(runs))
     yield "training images", f"{first['train_images']:,}"
     yield "test images", f"{first['test_images']:,}"
