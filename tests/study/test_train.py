@@ -129,6 +129,37 @@ def test_from_a_folder_to_a_network(tlunet_train: Run, tmp_path: Path) -> None:
     assert words[3:] == ["IMAGES", "--out", "found", "--tuned"]
 
 
+def test_what_is_said_of_the_data_holds_before_the_training_too(
+    tlunet_train: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images of many sizes, and a size for them: neither check nor page chooses another."""
+    rng = np.random.default_rng(0)
+    write_folder(tmp_path / "steel")
+    for file in (tmp_path / "steel/images").iterdir():
+        height, width = rng.integers(46, 80, 2).tolist()
+        for path in (file, tmp_path / "steel/masks" / file.name):
+            with Image.open(path) as image:
+                image.resize((width, height), Image.Resampling.NEAREST).save(path)
+    trained: list[list[str]] = []
+
+    def stop(words: list[str]) -> None:
+        trained.append(words)
+        raise ConfigError("enough")
+
+    monkeypatch.setattr("tlunet.cli.train_folder._train", stop)
+    keys = ["data.size=[32,64]", "study=quick", "data.groups='^.(.)'", "frac=0.5"]
+    done = tlunet_train("steel", "--classes", "bright,dark", *keys)
+    assert done.stderr == "enough\n"
+    [words] = trained
+    assert words[-4:] == keys
+    assert {"data.fit=pad", "recipe=production"} <= {*words}
+    assert sum(word.startswith("data.size=") for word in words) == 1
+    assert "32×64" in (tmp_path / "runs/quick/data.html").read_text()
+    assert "no problems found" in done.stdout
+    assert "frac=0.5 uses" in done.stdout
+    assert "data.groups: 10 groups" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -3,7 +3,7 @@
 import runpy
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,8 @@ from tlunet.errors import ConfigError, UserError
 from tlunet.machine.command_line import hydra_value, tlunet_command
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from tlunet.runs.cell import Cell
 
 app = typer.Typer(add_completion=False)
@@ -43,8 +45,8 @@ def folder(
     from tlunet.machine.console import say
 
     chosen = overrides or []
-    _check_overrides([f"recipe={hydra_value(recipe)}", *chosen])
-    words = [*_defaults(root, classes, foreground, kind, recipe, chosen), *chosen]
+    asked = _read_overrides([f"recipe={hydra_value(recipe)}", *chosen])
+    words = [*_defaults(root, classes, foreground, kind, recipe, chosen, asked), *chosen]
     cell = _train(words)
     try:
         deploy.export(cell.folder)
@@ -55,40 +57,56 @@ def folder(
     say(f"predict on new images: {line}")
 
 
-def _check_overrides(words: list[str]) -> None:
-    """Raise ConfigError unless each word is one ``key=value`` that ``run.py`` accepts."""
+def _read_overrides(words: list[str]) -> "DictConfig":
+    """Compose the words; raise ConfigError unless each is a ``key=value`` that run.py accepts."""
     from tlunet.cli.train import find_run_py
     from tlunet.study.config.command import read_command
 
     for word in words:
         if "=" not in word:
             raise ConfigError(f"{word}: expected KEY=VALUE after the folder, such as epochs=5")
-    read_command(words, find_run_py().parent / "conf")
+    cells = read_command(words, find_run_py().parent / "conf")
+    assert cells is not None  # nothing is only shown
+    return cells[0]
 
 
 def _defaults(
-    root: Path, classes: str, foreground: int | None, kind: str, recipe: str, chosen: list[str]
+    root: Path,
+    classes: str,
+    foreground: int | None,
+    kind: str,
+    recipe: str,
+    chosen: list[str],
+    asked: "DictConfig",
 ) -> list[str]:
-    """Check and show the data; return the overrides that describe it and the training."""
+    """Check and show the data as it will be used; return the overrides that go before `chosen`."""
     from tlunet.data.dataset import read_source
     from tlunet.data.readers.layouts import recognise
-    from tlunet.data.sizes import count_sizes, training_size
+    from tlunet.data.sizes import count_sizes, training_fit, training_size
     from tlunet.machine.console import say
 
     names = data._names(classes)
     layout = recognise(root) if kind == "auto" else kind
     source = read_source(root, layout, names, foreground)
-    taken = {key.lstrip("+"): value for key, _, value in (word.partition("=") for word in chosen)}
-    size, fit = None, "stretch"
-    if "data.size" not in taken:
-        size, fit = training_size(count_sizes(source.records))
+    taken = {word.partition("=")[0].lstrip("+") for word in chosen}
+    sizes = count_sizes(source.records)
+    size, fit = training_size(sizes)
+    if "data.size" in taken:
+        size = tuple(asked.data.size) if asked.data.size else None
+        fit = training_fit(sizes, size) if size else "stretch"
+    if "data.fit" in taken:
+        fit = asked.data.fit
     text = f"{size[0]}x{size[1]}" if size else None
-    shown = {"kind": layout, "classes": classes, "foreground": foreground, "size": text, "fit": fit}
-    data.check(root, **shown)  # type: ignore[arg-type]
-    study = root.resolve().name
-    page = Path(taken.get("paths.runs", "runs")) / study / "data.html"
+    shown: dict[str, Any] = {
+        "kind": layout, "classes": classes, "foreground": foreground, "size": text, "fit": fit,
+    }  # fmt: skip
+    shown |= {key: asked.data[key] for key in ("split", "duplicates", "groups")}
+    shown["frac"] = asked.frac
+    data.check(root, **shown)
+    study = asked.study or root.resolve().name
+    page = Path(asked.paths.runs) / study / "data.html"
     page.parent.mkdir(parents=True, exist_ok=True)
-    data.show(root, **shown, out=page)  # type: ignore[arg-type]
+    data.show(root, **shown, out=page)
     values = {
         "data": layout,
         "data.root": str(root),

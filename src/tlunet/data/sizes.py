@@ -122,8 +122,19 @@ def training_size(sizes: Sizes) -> tuple[tuple[int, int] | None, str]:
     height, width = common_size(
         Counter({(round(native[0] * shrink), round(native[1] * shrink)): 1})
     )
-    squeezed = max(abs(log(h / w) - log(height / width)) for h, w in sizes)
-    return (height, width), "stretch" if squeezed < SQUEEZED else "pad"
+    return (height, width), training_fit(sizes, (height, width))
+
+
+def training_fit(sizes: Sizes, size: tuple[int, int]) -> str:
+    """Choose ``data.fit``: ``pad`` unless all images have almost the proportions of ``size``.
+
+    >>> training_fit(Counter({(200, 200): 9}), (64, 64))
+    'stretch'
+    >>> training_fit(Counter({(200, 200): 9, (90, 180): 1}), (64, 64))
+    'pad'
+    """
+    squeezed = (abs(log(h / w) - log(size[0] / size[1])) for h, w in sizes)
+    return "pad" if max(squeezed, default=0) >= SQUEEZED else "stretch"
 
 
 def _near(pixels: int) -> list[int]:
